@@ -1,0 +1,1 @@
+"""tersor: a compiler for trained neural networks."""

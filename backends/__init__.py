@@ -1,0 +1,1 @@
+"""Ways out: a `Model` becomes ONNX bytes, PyTorch source or numbers."""

@@ -1,0 +1,1 @@
+"""The tool that a person meets: loading, compressing, verifying, benchmarking, reports and the command line."""

@@ -1,0 +1,1 @@
+"""Ways in: ONNX files and PyTorch modules become a `Model`."""

@@ -1,0 +1,91 @@
+"""A hash of what a graph computes and how it is spelled: operators, edges, attributes, constants, interface, but no names of inner values."""
+
+from __future__ import annotations
+
+import hashlib
+
+from .attributes import Attribute, EmptyList
+from .dims import Symbol
+from .dims import to_text as dim_text
+from .graph import Graph, Node, Value
+from .tensors import Tensor
+from .types import AnyType, MapType, TensorType, Type
+
+
+class _Hasher:
+    """Numbers fresh symbols in the order in which they are met, so that equal graphs hash equally in every process."""
+
+    def __init__(self) -> None:
+        self.fresh: dict[Symbol, str] = {}
+        self.known: dict[Value, str] = {}
+        self.depth = 0
+
+    def symbol(self, symbol: Symbol) -> str:
+        name = self.fresh.setdefault(symbol, f"?{len(self.fresh)}") if symbol.is_fresh else symbol.name
+        return name if (symbol.lower, symbol.upper) == (0, None) else f"{name}[{symbol.lower},{symbol.upper}]"
+
+    def type(self, type_: Type) -> str:
+        if isinstance(type_, TensorType):
+            shape = "*" if type_.shape is None else ",".join(dim_text(d, self.symbol) for d in type_.shape)
+            return f"{type_.dtype.label}[{shape}]"
+        if isinstance(type_, MapType):
+            return f"map<{type_.key.label},{self.type(type_.value)}>"
+        return "?" if isinstance(type_, AnyType) else f"{type_.label}<{self.type(type_.element)}>"
+
+    def attribute(self, value: Attribute) -> str:
+        if isinstance(value, EmptyList):
+            return value.kind
+        if isinstance(value, tuple):
+            return "(" + ",".join(self.attribute(v) for v in value) + ")"
+        if isinstance(value, Tensor):
+            return value.digest
+        if isinstance(value, (int, float, str, bytes)):
+            return repr(value)
+        return self.type(value)
+
+    def value(self, value: Value | None) -> str:
+        if value is None:
+            return "_"
+        found = self.known.get(value)
+        if found is None:
+            assert value.const is not None, f"{value!r} is used before it is defined"
+            found = self.known[value] = value.const.digest
+        return found
+
+    def node(self, node: Node) -> str:
+        rows = [node.domain, node.op, str(node.captures), str(len(node.outputs))]
+        rows += [self.value(v) for v in node.inputs]
+        rows += [f"{k}={self.attribute(v)}" for k, v in sorted(node.attrs.items())]
+        rows += [f"{k}={self.graph(r)}" for k, r in sorted(node.regions.items())]
+        return _digest(rows)
+
+    def graph(self, graph: Graph) -> str:
+        rows: list[str] = []
+        self.depth += 1
+        for index, value in enumerate(graph.inputs):
+            default = graph.defaults.get(value)
+            rows.append(
+                f"{value.name if self.depth == 1 else ''}:{self.type(value.type)}={default.digest if default is not None else ''}"
+            )
+            self.known[value] = _digest(["input", str(self.depth), str(index), self.type(value.type)])
+        for node in graph:
+            code = self.node(node)
+            types = [self.type(v.type) for v in node.outputs]
+            for value, text in zip(node.outputs, types, strict=True):
+                self.known[value] = _digest([code, str(value.index), text])
+            rows.append(code)
+        rows += [
+            f"{n if self.depth == 1 else ''}={self.value(v)}"
+            for n, v in zip(graph.output_names, graph.exit.inputs, strict=True)
+        ]
+        self.depth -= 1
+        return _digest(rows)
+
+
+def _digest(rows: list[str]) -> str:
+    return hashlib.blake2b("\x1f".join(rows).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def structural_hash(graph: Graph) -> str:
+    """32 hexadecimal digits: equal for graphs with the same nodes in the same order, types, constants and interface names."""
+    return _Hasher().graph(graph)

@@ -1,0 +1,24 @@
+"""Constant tensors: dense, mapped from a file, or lazy expressions over others."""
+
+from .base import Array, Tensor, from_raw, raw_bytes
+from .lazy import (
+    FUNCTIONS,
+    Lazy,
+    TensorLike,
+    as_tensor,
+    binary,
+    cast,
+    channelwise,
+    evaluated,
+    integer_range,
+    quantize,
+    reshape,
+    take,
+    transpose,
+)
+from .stored import Dense, FileSlice, MappedFile, Placeholder
+
+__all__ = [
+    "FUNCTIONS", "Array", "Dense", "FileSlice", "Lazy", "MappedFile", "Placeholder", "Tensor", "TensorLike", "as_tensor", "binary",
+    "cast", "channelwise", "evaluated", "from_raw", "integer_range", "quantize", "raw_bytes", "reshape", "take", "transpose",
+]  # fmt: skip

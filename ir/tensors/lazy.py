@@ -1,0 +1,305 @@
+"""Weight arithmetic as expressions: a few array functions over tensors, evaluated block by block when they are written.
+
+An expression holds a function's name, its operands and plain attributes, never a closure, so it can be hashed, printed, pickled
+to a worker and evaluated for some rows alone. Floating-point arithmetic inside one expression is done in double precision and
+rounded once, at the root: folding a BatchNormalization is then as accurate as float32 allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+from ..types import DType
+from .base import Array, Tensor
+from .stored import Dense
+
+Parameter = Union[int, float, str, tuple[int, ...], None]
+Parameters = Mapping[str, Parameter]
+CACHE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Function:
+    """A row of the table: how shape and dtype follow from the operands', how arrays are computed, and how rows are.
+
+    `leading` says which part of an operand the rows [a:b] of the result need: "same" (the same rows, with broadcasting of a first
+    axis of 1 or of lower rank) or "all".
+    """
+
+    shape: Callable[[Sequence[tuple[int, ...]], Parameters], tuple[int, ...]]
+    compute: Callable[..., Array]
+    leading: str = "all"
+    dtype: Callable[[Sequence[DType], Parameters], DType] = lambda dtypes, _: dtypes[0]
+    rows: Callable[[Lazy, int, int], Array] | None = None
+
+
+class Lazy(Tensor):
+    """`function(*operands, **parameters)`, not evaluated yet. Small results are kept, large ones are computed at each use."""
+
+    __slots__ = ("_cache", "function", "operands", "parameters")
+
+    def __init__(self, function: str, operands: Sequence[Tensor], **parameters: Parameter) -> None:
+        row = FUNCTIONS[function]
+        super().__init__(
+            row.dtype([t.dtype for t in operands], parameters), row.shape([t.shape for t in operands], parameters)
+        )
+        self.function, self.operands, self.parameters = function, tuple(operands), parameters
+        self._cache: Array | None = None
+
+    def numpy(self) -> Array:
+        if self._cache is not None:
+            return self._cache
+        array = _round(self.wide(), self.dtype).reshape(self.shape)
+        if array.nbytes <= CACHE_BYTES:
+            self._cache = array
+        return array
+
+    def rows(self, start: int, stop: int) -> Array:
+        return _round(self.wide_rows(start, stop), self.dtype) if self._cache is None else self._cache[start:stop]
+
+    def wide(self) -> Array:
+        """The value in double precision where it is a float."""
+        return FUNCTIONS[self.function].compute(*[_wide(t) for t in self.operands], **self.parameters)
+
+    def wide_rows(self, start: int, stop: int) -> Array:
+        """Rows [start:stop] of `wide`, reading no more of the operands than they need."""
+        row = FUNCTIONS[self.function]
+        if row.rows is not None:
+            return row.rows(self, start, stop)
+        if row.leading != "same":
+            return self.wide()[start:stop]
+        parts = [
+            _wide_rows(t, start, stop) if t.rank == self.rank and t.shape[0] != 1 else _wide(t) for t in self.operands
+        ]
+        return row.compute(*parts, **self.parameters)
+
+    def __repr__(self) -> str:
+        inside = [repr(t) for t in self.operands] + [f"{k}={v}" for k, v in self.parameters.items()]
+        return f"{self.function}({', '.join(inside)})"
+
+
+def _widen(array: Array, dtype: DType) -> Array:
+    return array.astype(np.float64) if dtype.is_float and dtype is not DType.F64 else array
+
+
+def _wide(tensor: Tensor) -> Array:
+    if isinstance(tensor, Lazy) and not (tensor.function in ("cast", "quantize") or tensor._cache is not None):  # pyright: ignore[reportPrivateUsage]
+        return tensor.wide()
+    return _widen(tensor.numpy(), tensor.dtype)
+
+
+def _wide_rows(tensor: Tensor, start: int, stop: int) -> Array:
+    if isinstance(tensor, Lazy) and tensor.function not in ("cast", "quantize"):
+        return tensor.wide_rows(start, stop)
+    return _widen(tensor.rows(start, stop), tensor.dtype)
+
+
+def _round(array: Array, dtype: DType) -> Array:
+    return array if array.dtype == dtype.numpy else array.astype(dtype.numpy)
+
+
+def _broadcast(shapes: Sequence[tuple[int, ...]], _: Parameters) -> tuple[int, ...]:
+    return np.broadcast_shapes(*shapes)
+
+
+def _unary(compute: Callable[[Array], Array]) -> Function:
+    return Function(lambda shapes, _: shapes[0], compute, "same")
+
+
+def _binary(compute: Callable[[Array, Array], Array]) -> Function:
+    return Function(_broadcast, compute, "same")
+
+
+def _ints(value: Parameter) -> tuple[int, ...]:
+    assert isinstance(value, tuple)
+    return value
+
+
+def _int(value: Parameter) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if a.dtype.kind in "iu":  # ONNX integer division truncates towards zero
+        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+    return a / b
+
+
+def _slice_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, ...]:
+    axis = _int(p["axis"])
+    return (*shapes[0][:axis], _int(p["stop"]) - _int(p["start"]), *shapes[0][axis + 1 :])
+
+
+def _slice(x: Array, axis: int, start: int, stop: int) -> Array:
+    return x[(slice(None),) * axis + (slice(start, stop),)]
+
+
+def _slice_rows(lazy: Lazy, start: int, stop: int) -> Array:
+    axis, first = _int(lazy.parameters["axis"]), _int(lazy.parameters["start"])
+    if axis == 0:
+        return _wide_rows(lazy.operands[0], first + start, first + stop)
+    return _slice(_wide_rows(lazy.operands[0], start, stop), axis, first, _int(lazy.parameters["stop"]))
+
+
+def _take_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, ...]:
+    axis = _int(p["axis"])
+    return (*shapes[0][:axis], *shapes[1], *shapes[0][axis + 1 :])
+
+
+def _take_rows(lazy: Lazy, start: int, stop: int) -> Array:
+    axis, indices = _int(lazy.parameters["axis"]), lazy.operands[1].numpy()
+    if axis:
+        return np.take(_wide_rows(lazy.operands[0], start, stop), indices, axis)
+    wanted = indices[start:stop]
+    if wanted.ndim != 1 or not wanted.size:
+        return np.take(_wide(lazy.operands[0]), wanted, 0)
+    low = int(wanted.min())
+    return np.take(_wide_rows(lazy.operands[0], low, int(wanted.max()) + 1), wanted - low, 0)
+
+
+def _concat_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, ...]:
+    axis = _int(p["axis"])
+    return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
+
+
+def _matmul_shape(shapes: Sequence[tuple[int, ...]], _: Parameters) -> tuple[int, ...]:
+    return np.matmul(*[np.broadcast_to(np.zeros(()), s) for s in shapes]).shape
+
+
+def _transpose_rows(lazy: Lazy, start: int, stop: int) -> Array:
+    perm = _ints(lazy.parameters["perm"])
+    operand = lazy.operands[0]
+    source = operand.wide() if isinstance(operand, Lazy) else operand.numpy()
+    return _widen(source.transpose(perm)[start:stop], operand.dtype)
+
+
+def _reduce_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, ...]:
+    return tuple(1 if axis in _ints(p["axes"]) else d for axis, d in enumerate(shapes[0]))
+
+
+def _quantize(x: Array, scale: Array, zero: Array, axis: int, dtype: str) -> Array:
+    kind = DType.of_label(dtype)
+    if scale.ndim == 1 and x.ndim:
+        shape = tuple(-1 if a == axis else 1 for a in range(x.ndim))
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    low, high = integer_range(kind)
+    return np.clip(np.rint(x / scale) + zero.astype(np.float64), low, high).astype(kind.numpy)
+
+
+def _quantize_rows(lazy: Lazy, start: int, stop: int) -> Array:
+    scale, zero = lazy.operands[1].numpy(), lazy.operands[2].numpy()
+    if _int(lazy.parameters["axis"]) == 0 and scale.ndim == 1:
+        scale, zero = scale[start:stop], zero[start:stop]
+    x = _wide_rows(lazy.operands[0], start, stop)
+    return _quantize(x, scale.astype(np.float64), zero, _int(lazy.parameters["axis"]), str(lazy.parameters["dtype"]))
+
+
+def _cast(x: Array, to: str) -> Array:
+    return x.astype(DType.of_label(to).numpy)
+
+
+def integer_range(dtype: DType) -> tuple[int, int]:
+    """The smallest and largest number of an integer type."""
+    if dtype.is_signed:
+        return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
+    return 0, (1 << dtype.bits) - 1
+
+
+FUNCTIONS: dict[str, Function] = {
+    "add": _binary(np.add),
+    "sub": _binary(np.subtract),
+    "mul": _binary(np.multiply),
+    "div": _binary(_divide),
+    "pow": _binary(np.power),
+    "maximum": _binary(np.maximum),
+    "minimum": _binary(np.minimum),
+    "neg": _unary(np.negative),
+    "abs": _unary(np.abs),
+    "sqrt": _unary(np.sqrt),
+    "exp": _unary(np.exp),
+    "reciprocal": _unary(lambda x: 1 / x),
+    "reshape": Function(lambda _, p: _ints(p["shape"]), lambda x, shape: x.reshape(shape)),
+    "broadcast": Function(lambda _, p: _ints(p["shape"]), lambda x, shape: np.broadcast_to(x, shape)),
+    "transpose": Function(
+        lambda shapes, p: tuple(shapes[0][i] for i in _ints(p["perm"])),
+        lambda x, perm: x.transpose(perm),
+        rows=_transpose_rows,
+    ),
+    "slice": Function(_slice_shape, _slice, rows=_slice_rows),
+    "take": Function(_take_shape, lambda x, indices, axis: np.take(x, indices, axis), rows=_take_rows),
+    "concat": Function(_concat_shape, lambda *xs, axis: np.concatenate(xs, axis)),
+    "matmul": Function(_matmul_shape, np.matmul),
+    "sum": Function(_reduce_shape, lambda x, axes: np.sum(x, axes, keepdims=True)),
+    "cast": Function(lambda shapes, _: shapes[0], _cast, "same", dtype=lambda _, p: DType.of_label(str(p["to"]))),
+    "quantize": Function(
+        lambda shapes, _: shapes[0], _quantize, dtype=lambda _, p: DType.of_label(str(p["dtype"])), rows=_quantize_rows
+    ),
+}
+
+TensorLike = Union[Tensor, Array, float, int, bool]
+
+
+def as_tensor(value: TensorLike, like: DType | None = None) -> Tensor:
+    """A tensor from an array or a Python number; a number takes the element type `like`."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (bool, int, float)):
+        return Dense(np.asarray(value), like)
+    return Dense(value)
+
+
+def take(x: Tensor, indices: Sequence[int] | Array, axis: int) -> Tensor:
+    """Entries `indices` of `x` along `axis`; `x` itself where these are all of them in order."""
+    index = np.asarray(indices, np.int64)
+    if index.ndim == 1 and index.size == x.shape[axis] and bool((index == np.arange(index.size)).all()):
+        return x
+    return Lazy("take", [x, Dense(index)], axis=axis)
+
+
+def transpose(x: Tensor, perm: Sequence[int]) -> Tensor:
+    """`x` with its axes permuted; two transposes in a row are one."""
+    order = tuple(int(p) for p in perm)
+    if isinstance(x, Lazy) and x.function == "transpose":
+        return transpose(x.operands[0], [_ints(x.parameters["perm"])[p] for p in order])
+    return x if order == tuple(range(x.rank)) else Lazy("transpose", [x], perm=order)
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """`x` with another shape of as many elements."""
+    wanted = tuple(int(d) for d in shape)
+    if isinstance(x, Lazy) and x.function == "reshape":
+        return reshape(x.operands[0], wanted)
+    return x if wanted == x.shape else Lazy("reshape", [x], shape=wanted)
+
+
+def cast(x: Tensor, dtype: DType) -> Tensor:
+    """`x` with another element type."""
+    return x if x.dtype is dtype else Lazy("cast", [x], to=dtype.label)
+
+
+def binary(function: str, a: TensorLike, b: TensorLike) -> Tensor:
+    """A broadcasting arithmetic function of the table; Python numbers take the other operand's element type."""
+    if isinstance(a, Tensor):
+        return Lazy(function, [a, as_tensor(b, a.dtype)])
+    other = as_tensor(b)
+    return Lazy(function, [as_tensor(a, other.dtype), other])
+
+
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
+    """QuantizeLinear: saturate(round_half_even(x / scale) + zero_point), `scale` scalar or one per entry of `axis`."""
+    return Lazy("quantize", [x, scale, zero_point], axis=axis, dtype=zero_point.dtype.label)
+
+
+def channelwise(x: Tensor, rank: int, axis: int = 0) -> Tensor:
+    """A vector shaped so that it broadcasts along `axis` of a tensor of `rank`."""
+    return reshape(x, [x.count if i == axis else 1 for i in range(rank)])
+
+
+def evaluated(x: Tensor) -> Dense:
+    """The tensor with its numbers in memory."""
+    return x if isinstance(x, Dense) else Dense(x.numpy(), x.dtype)

@@ -1,0 +1,125 @@
+"""Tensors whose numbers exist already: arrays in memory, slices of mapped files, and placeholders known by their hash."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InvalidModelError, UsageError
+from ..types import DType
+from .base import BLOCK_BYTES, Array, Tensor, from_raw
+
+
+class Dense(Tensor):
+    """An array in memory."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Array, dtype: DType | None = None) -> None:
+        array = np.asarray(array)
+        dtype = dtype or DType.of_numpy(array.dtype)
+        if dtype is DType.STRING and array.dtype != object:
+            array = array.astype(object)
+        elif dtype is not DType.STRING and array.dtype != dtype.numpy:
+            array = array.astype(dtype.numpy)
+        array = array.view()
+        array.flags.writeable = False
+        super().__init__(dtype, array.shape)
+        self._array = array
+
+    def numpy(self) -> Array:
+        return self._array
+
+
+class MappedFile:
+    """A read-only map of a whole file that notices when the file changes under it.
+
+    Touching a page of a file that was truncated after mapping kills the process (SIGBUS), so `check` compares size and time first.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with open(self.path, "rb") as file:
+            status = os.fstat(file.fileno())
+            self._seen = (status.st_size, status.st_mtime_ns)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if status.st_size else b""
+        self.size = status.st_size
+
+    def check(self) -> None:
+        """Raises InvalidModelError if the file is not the one that was mapped."""
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise InvalidModelError(
+                f"{self.path} went away while it was in use", why=str(error), do="load the model again"
+            ) from error
+        if (status.st_size, status.st_mtime_ns) != self._seen:
+            raise InvalidModelError(
+                f"{self.path} changed while it was in use",
+                why=f"it had {self._seen[0]} bytes when it was loaded and has {status.st_size} now, or another time stamp",
+                do="load the model again, or load with mmap=False when files are replaced in place",
+            )
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The bytes [offset, offset + length) without copying them."""
+        return memoryview(self._map)[offset : offset + length]
+
+    def __reduce__(self) -> tuple[type[MappedFile], tuple[Path]]:
+        return MappedFile, (self.path,)
+
+
+class FileSlice(Tensor):
+    """A tensor that stays in a mapped file: `length` bytes at `offset`, ONNX raw data of `dtype` and `shape`, any alignment."""
+
+    __slots__ = ("file", "length", "offset")
+
+    def __init__(self, file: MappedFile, offset: int, length: int, dtype: DType, shape: tuple[int, ...]) -> None:
+        super().__init__(dtype, shape)
+        if length != dtype.file_bytes(self.count) or offset < 0 or offset + length > file.size:
+            raise InvalidModelError(
+                "a tensor does not fit its data",
+                where=str(file.path),
+                why=f"{self.type!r} needs {dtype.file_bytes(self.count)} bytes; bytes {offset} to {offset + length} of {file.size} were given",
+            )
+        self.file, self.offset, self.length = file, offset, length
+
+    def numpy(self) -> Array:
+        self.file.check()
+        return from_raw(self.file.view(self.offset, self.length), self.dtype, self.shape)
+
+    def rows(self, start: int, stop: int) -> Array:
+        per_row = self.count // self.shape[0] * self.dtype.bits
+        if per_row % 8:
+            return self.numpy()[start:stop]
+        self.file.check()
+        data = self.file.view(self.offset + start * per_row // 8, (stop - start) * per_row // 8)
+        return from_raw(data, self.dtype, (stop - start, *self.shape[1:]))
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes | memoryview]:
+        self.file.check()
+        for start in range(0, self.length, block_bytes):
+            yield self.file.view(self.offset + start, min(block_bytes, self.length - start))
+
+
+class Placeholder(Tensor):
+    """A tensor of which only type and hash are known: what the text form keeps of a large constant.
+
+    An empty hash stands for "any contents" and is what a test writes when it does not care.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, dtype: DType, shape: tuple[int, ...], digest: str = "") -> None:
+        super().__init__(dtype, shape)
+        self._digest = digest
+
+    def numpy(self) -> Array:
+        raise UsageError(
+            "this constant has no numbers",
+            why=f"it is a placeholder {self.type!r} that was read from the text form of a graph",
+            do="give the numbers when parsing: parse(text, constants={name: array})",
+        )

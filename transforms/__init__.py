@@ -1,0 +1,1 @@
+"""Model to model: the pass manager and the passes."""
