@@ -1,0 +1,130 @@
+"""What a pass is: a frozen dataclass whose fields are its options, with a contract that the manager checks."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from ..backends.runners import Samples
+from ..ir import Model, Node, UsageError
+from ..ir.inference import Fallback
+from ..ir.rewrite import RuleStatistics
+from .select import label
+
+Contract = Literal["exact", "masked", "approximate"]
+"""exact: the same function up to floating-point reassociation; masked: equals the original with the removed channels masked;
+approximate: another function whose distance is measured and reported."""
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how many units are done and how many there are (None: not known)."""
+
+
+def silent(label: str, done: int, total: int | None) -> None:
+    """A progress callback that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row of the per-layer table: what was decided for a layer and why."""
+
+    layer: str
+    op: str
+    decision: str
+    reason: str
+    scope: str = ""
+    source: str = ""
+    sqnr_db: float | None = None
+
+    @staticmethod
+    def of(node: Node, decision: str, reason: str, sqnr_db: float | None = None) -> Decision:
+        return Decision(label(node), node.op, decision, reason, node.loc.scope, node.loc.source, sqnr_db)
+
+
+@dataclass
+class Outcome:
+    """What a pass did besides changing the model.
+
+    `reference` is the model that the result must equal where the contract is "masked"; `changed` counts rewrites or changed layers;
+    `checks` are named results of checks that the pass ran itself (the mask oracle).
+    """
+
+    changed: int = 0
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    rules: Mapping[str, RuleStatistics] = field(default_factory=dict[str, RuleStatistics])
+    notes: list[str] = field(default_factory=list[str])
+    warnings: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    reference: Model | None = None
+    checks: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass may use: calibration samples (None: the user gave none), a seed, type inference for unusual operators, progress."""
+
+    samples: Samples | None = None
+    seed: int = 0
+    fallback: Fallback | None = None
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """Changes a model in place. Subclasses are frozen dataclasses; every field is an option of the same name everywhere."""
+
+    name: ClassVar[str]
+    contract: ClassVar[Contract]
+
+    @abstractmethod
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Changes `model` in place and says what was done."""
+
+    def __str__(self) -> str:
+        """The pass in pipeline text, without the options that have their default."""
+        options = [
+            f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
+        ]
+        return f"{self.name}({', '.join(options)})" if options else self.name
+
+
+def options_of(kind: type[Pass]) -> dict[str, Any]:
+    """The names of a pass's options and their defaults."""
+    return {f.name: f.default for f in dataclasses.fields(kind)}
+
+
+def make(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
+    """An instance of a pass. Raises UsageError for an option that it does not have."""
+    known = options_of(kind)
+    for name in options:
+        if name not in known:
+            raise UsageError(f"pass {kind.name!r} has no option {name!r}", do=f"its options are {', '.join(known) or 'none'}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+
+
+def parse_pipeline(text: str, passes: Mapping[str, type[Pass]]) -> list[Pass]:
+    """Passes from text such as `simplify,prune(ratio=0.3),quantize(mode="static")`. Raises UsageError with what is wrong."""
+    try:
+        tree = ast.parse(f"[{text}]", mode="eval").body
+    except SyntaxError as error:
+        raise UsageError(f"not a pipeline: {text!r}", why=str(error), do='write passes as in simplify,prune(ratio=0.3)') from error
+    assert isinstance(tree, ast.List)
+    return [_pass(item, text, passes) for item in tree.elts]
+
+
+def _pass(item: ast.expr, text: str, passes: Mapping[str, type[Pass]]) -> Pass:
+    match item:
+        case ast.Name(id=name):
+            options: dict[str, Any] = {}
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords):
+            try:
+                options = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
+            except ValueError as error:
+                raise UsageError(f"an option in {text!r} is not a plain value", why=str(error)) from error
+        case _:
+            raise UsageError(f"not a pass: {ast.unparse(item)!r}", do="write passes as in simplify,prune(ratio=0.3)")
+    if name not in passes:
+        raise UsageError(f"there is no pass called {name!r}", do=f"the passes are {', '.join(sorted(passes))}")
+    return make(passes[name], options)
