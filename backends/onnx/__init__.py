@@ -1,1 +1,5 @@
-"""ONNX out."""
+"""ONNX out: lowering to the opset asked for, and writing files that are deterministic and either complete or absent."""
+
+from .writer import to_proto
+
+__all__ = ["to_proto"]

@@ -1,0 +1,251 @@
+"""A graph of the IR as an ONNX GraphProto: names made unique, regions given back their outer names, constants collected.
+
+The interface is exact: an input or output keeps its name whatever else is called so. Everything else gets its hint as name where that
+is free, else the hint with a number. All names are unique in the whole model, regions included, as the ONNX specification asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import onnx
+
+from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, Value, lookup
+from ...ir.attributes import Attribute
+from .protos import exact_name, set_attribute, set_tensor, set_value_info, text
+
+SCOPE_KEY = "pkg.tersor.scope"
+SOURCE_KEY = "pkg.tersor.source"
+"""Keys of node metadata_props under which the module path and the source line of a node are kept."""
+
+
+@dataclass
+class Form:
+    """How a node is spelled at the target opset: its operands (captures left out) and attributes."""
+
+    node: Node
+    operands: list[Value | None]
+    attrs: dict[str, Attribute]
+
+
+def spelled_as_is(node: Node) -> Form:
+    """The form of a node whose canonical spelling is also that of the target opset."""
+    operands = node.inputs[: len(node.inputs) - node.captures]
+    return Form(node, list(operands), node.attrs)
+
+
+class Names:
+    """Hands out names, each once."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def reserve(self, name: str) -> None:
+        self.taken.add(name)
+
+    def unique(self, hint: str) -> str:
+        """`hint` where it is free, else `hint_1`, `hint_2`, ..."""
+        name, count = hint, self._next.get(hint, 0)
+        while name in self.taken:
+            count += 1
+            name = f"{hint}_{count}"
+        self._next[hint] = count
+        self.taken.add(name)
+        return name
+
+
+@dataclass
+class Emission:
+    """Turns one graph into a GraphProto. `weights` collects what belongs into its initializers, which stay empty here."""
+
+    spell: Callable[[Node], Form] = spelled_as_is
+    all_types: bool = False
+    weights: list[tuple[str, Tensor]] = field(default_factory=list[tuple[str, Tensor]])
+    names: dict[Value, str] = field(default_factory=dict[Value, str])
+    values: Names = field(default_factory=Names)
+    nodes: Names = field(default_factory=Names)
+    forms: dict[Node, Form] = field(default_factory=dict[Node, Form])
+
+    def top(self, graph: Graph, proto: onnx.GraphProto) -> None:
+        """Fills `proto` with the outermost graph. Raises InvalidModelError where the interface's names contradict each other."""
+        self.interface(graph)
+        for inner in graph.graphs():
+            self.forms.update((node, self.spell(node)) for node in inner)
+        self.constants(graph)
+        proto.name = text(graph.name) or "graph"
+        if graph.doc:
+            proto.doc_string = text(graph.doc)
+        for value in graph.inputs:
+            set_value_info(proto.input.add(), self.names[value], value.type)
+            default = graph.defaults.get(value)
+            if default is not None:
+                self.weights.append((self.names[value], default))
+        self.body(graph, proto)
+        self.results(graph, proto, graph.output_names)
+
+    def interface(self, graph: Graph) -> None:
+        for value in graph.inputs:
+            name = exact_name(value.name, "input")
+            if name in self.values.taken:
+                raise InvalidModelError("two inputs have one name", where=f"input {name!r}", do="rename one of them")
+            self.values.reserve(name)
+            self.names[value] = name
+        for value, name in zip(graph.outputs, graph.output_names, strict=True):
+            if exact_name(name, "output") in self.values.taken and self.names.get(value) != name:
+                raise InvalidModelError(
+                    "an output has the name of another input or output",
+                    where=f"output {name!r}",
+                    do="rename one of them",
+                )
+            self.values.reserve(name)
+            if value.const is None and value not in self.names:
+                self.names[value] = name
+
+    def constants(self, graph: Graph) -> None:
+        """Names every constant that the forms still use, in order of first use: weights keep their names before other values do."""
+        for inner in graph.graphs():
+            used: list[Value | None] = []
+            for node in inner:
+                used += self.forms[node].operands
+                used += node.inputs[len(node.inputs) - node.captures :]
+            for value in (*used, *inner.exit.inputs):
+                if value is not None and value.const is not None and value not in self.names:
+                    self.names[value] = self.values.unique(text(value.name) or "constant")
+                    self.weights.append((self.names[value], value.const))
+
+    def body(self, graph: Graph, proto: onnx.GraphProto) -> None:
+        for node in graph:
+            self.node(node, proto.node.add())
+            for value in node.outputs:
+                if (
+                    value in self.names
+                    and (self.all_types or lookup(node.op, node.domain) is None)
+                    and value.type != ANY
+                ):
+                    set_value_info(proto.value_info.add(), self.names[value], value.type)
+
+    def results(self, graph: Graph, proto: onnx.GraphProto, names: Sequence[str]) -> None:
+        """Declares what the graph yields, through an Identity where the yielded value has another name."""
+        for value, name in zip(graph.outputs, names, strict=True):
+            if self.names[value] != name:
+                copy = proto.node.add(op_type="Identity", name=self.nodes.unique("Identity"))
+                copy.input.append(self.names[value])
+                copy.output.append(name)
+            set_value_info(proto.output.add(), name, value.type)
+
+    def region(self, node: Node, region: Graph, proto: onnx.GraphProto, fallback: str) -> None:
+        """Fills `proto` with a region; its captures disappear in favour of the outer names."""
+        own = len(region.inputs) - node.captures
+        for value in region.inputs[:own]:
+            self.names[value] = self.values.unique(text(value.name) or f"{fallback}_input")
+            set_value_info(proto.input.add(), self.names[value], value.type)
+        outer = node.inputs[len(node.inputs) - node.captures :]
+        for inner, captured in zip(region.inputs[own:], outer, strict=True):
+            assert captured is not None, "a captured value is never missing"
+            self.names[inner] = self.names[captured]
+        proto.name = text(region.name) or fallback
+        if region.doc:
+            proto.doc_string = text(region.doc)
+        names: list[str] = []
+        for value, hint in zip(region.outputs, region.output_names, strict=True):
+            name = self.values.unique(text(hint or value.name) or f"{fallback}_output")
+            names.append(name)
+            if value.const is None and not value.is_input and value not in self.names:
+                self.names[value] = name
+        self.body(region, proto)
+        self.results(region, proto, names)
+
+    def node(self, node: Node, proto: onnx.NodeProto) -> None:
+        form = self.forms[node]
+        proto.op_type = node.op
+        if node.domain:
+            proto.domain = node.domain
+        proto.name = self.nodes.unique(text(node_name(node)))
+        inputs = ["" if v is None else self.names[v] for v in form.operands]
+        while inputs and not inputs[-1]:
+            inputs.pop()
+        proto.input.extend(inputs)
+        for name, region in node.regions.items():
+            attribute = proto.attribute.add(name=name, type=onnx.AttributeProto.GRAPH)
+            self.region(node, region, attribute.g, f"{node.op}_{name}")
+        self.outputs(node, proto)
+        schema = lookup(node.op, node.domain)
+        for name, value in form.attrs.items():
+            set_attribute(proto.attribute.add(), name, value, schema.attributes.get(name, "") if schema else "")
+        for key, value in metadata(node.loc).items():
+            proto.metadata_props.add(key=text(key), value=text(value))
+
+    def outputs(self, node: Node, proto: onnx.NodeProto) -> None:
+        kept = [i for i, v in enumerate(node.outputs) if v.users or not may_omit(node, i)] or [0]
+        for index, value in enumerate(node.outputs[: kept[-1] + 1]):
+            if index not in kept:
+                proto.output.append("")
+                continue
+            if value not in self.names:
+                self.names[value] = self.values.unique(text(value.name) or node.op)
+            proto.output.append(self.names[value])
+
+
+def may_omit(node: Node, index: int) -> bool:
+    """True where the schema lets output `index` be left out when nobody uses it."""
+    schema = lookup(node.op, node.domain)
+    if schema is None or (node.op == "BatchNormalization" and node.int("training_mode", 0)):
+        return False
+    variadic_from = len(schema.optional_outputs) - 1 if schema.variadic_outputs else len(schema.optional_outputs)
+    return index < variadic_from and schema.optional_outputs[index]
+
+
+def node_name(node: Node) -> str:
+    """The node's name in the file it came from, else its module path and operator."""
+    return node.loc.origin or (f"{node.loc.scope}/{node.op}" if node.loc.scope else node.op)
+
+
+def metadata(loc: Loc) -> dict[str, str]:
+    """What is written into a node's metadata_props: what its exporter attached, then our own scope and source line."""
+    kept = dict(loc.metadata)
+    if loc.scope:
+        kept[SCOPE_KEY] = loc.scope
+    if loc.source:
+        kept[SOURCE_KEY] = loc.source
+    return kept
+
+
+def model_proto(model: Model, opset: int, emission: Emission) -> onnx.ModelProto:
+    """The model without its initializers, which are in `emission.weights` afterwards."""
+    proto = onnx.ModelProto(producer_name=text(model.producer) or "tersor")
+    for field_name, value in (
+        ("producer_version", model.producer_version), ("domain", model.domain), ("doc_string", model.doc),
+    ):  # fmt: skip
+        if value:
+            setattr(proto, field_name, text(value))
+    if model.version:
+        proto.model_version = model.version
+    emission.top(model.graph, proto.graph)
+    for domain, version in opset_imports(model, opset).items():
+        proto.opset_import.add(domain=domain, version=version)
+    proto.ir_version = ir_version(proto, emission.weights)
+    for key, value in model.metadata.items():
+        proto.metadata_props.add(key=text(key), value=text(value))
+    return proto
+
+
+def opset_imports(model: Model, opset: int) -> dict[str, int]:
+    """The domains that the model declares, and those that a pass added nodes of, at the newest version that one of its nodes needs."""
+    imports = {"": opset, **{d: v for d, v in model.opset.items() if d}}
+    for node in model.graph.walk():
+        if node.domain and node.domain not in model.opset:
+            schema = lookup(node.op, node.domain)
+            imports[node.domain] = max(imports.get(node.domain, 1), schema.version if schema else 1)
+    return imports
+
+
+IR_VERSION_OF_DTYPE = {17: 9, 18: 9, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13, 26: 13}
+"""The first IR version that has an element type, for those newer than any supported opset."""
+
+
+def ir_version(proto: onnx.ModelProto, weights: Sequence[tuple[str, Tensor]]) -> int:
+    """The lowest IR version that holds the operator sets and element types of the model."""
+    needed = onnx.helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+    return max([needed, *(IR_VERSION_OF_DTYPE.get(t.dtype.code, 0) for _, t in weights)])

@@ -1,0 +1,87 @@
+"""What every runner offers, and the check of what it is fed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...ir import Array, DType, Graph, TensorType, Type, UsageError
+
+Feeds = Mapping[str, Array]
+"""One call's inputs by name."""
+
+Samples = Iterable[Feeds]
+"""Several calls' inputs; may be iterated more than once."""
+
+
+class Runner(ABC):
+    """Something that computes a model's outputs from its inputs."""
+
+    @abstractmethod
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """The outputs by name. Raises UsageError when the feeds do not fit the inputs, TersorError when the runtime fails."""
+
+    @abstractmethod
+    def run_taps(self, feeds: Feeds) -> list[Array]:
+        """The values that were tapped at construction, in that order. Raises as `run`."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What an input accepts; an `optional` one has a default."""
+
+    name: str
+    type: Type
+    optional: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type!r}"
+
+
+def inputs_of(graph: Graph) -> list[Input]:
+    """The inputs of a graph, in order."""
+    return [Input(v.name, v.type, v in graph.defaults) for v in graph.inputs]
+
+
+def check_feeds(inputs: Sequence[Input], feeds: Feeds) -> None:
+    """Raises UsageError that lists the expected inputs and those found, when a name, element type or shape does not fit."""
+    wrong = [f"there is no input {n!r}" for n in feeds if n not in {i.name for i in inputs}]
+    for expected in inputs:
+        if expected.name not in feeds:
+            if not expected.optional:
+                wrong.append(f"input {expected.name!r} is missing")
+        elif isinstance(expected.type, TensorType):
+            wrong += [f"input {expected.name!r} {why}" for why in _misfits(expected.type, feeds[expected.name])]
+    if wrong:
+        found = ", ".join(f"{n}: {_describe(a)}" for n, a in feeds.items()) or "nothing"
+        raise UsageError(
+            "the inputs do not fit the model",
+            why=f"{'; '.join(wrong)}; expected {', '.join(map(str, inputs)) or 'nothing'}; found {found}",
+            do="give every input under its name with this element type and shape",
+        )
+
+
+def _misfits(type_: TensorType, array: Array) -> list[str]:
+    wrong: list[str] = []
+    found = _dtype(array)
+    if found is not type_.dtype:
+        wrong.append(f"is {found!r}, not {type_.dtype!r}")
+    if type_.shape is not None:
+        sizes = zip(type_.shape, array.shape, strict=False)
+        if len(type_.shape) != array.ndim or any(isinstance(s, int) and s != n for s, n in sizes):
+            wrong.append(f"has the shape {list(array.shape)}, not {list(type_.shape)}")
+    return wrong
+
+
+def _dtype(array: Array) -> DType | str:
+    if array.dtype == object:
+        return DType.STRING
+    try:
+        return DType.of_numpy(array.dtype)
+    except ValueError:
+        return str(array.dtype)
+
+
+def _describe(array: Array) -> str:
+    return f"{_dtype(array)}{list(array.shape)}"
