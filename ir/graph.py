@@ -423,6 +423,7 @@ class Graph:
             node.inputs = ()
             for region in node.regions.values():
                 region.drop()
+            node.graph = None
 
     def is_sorted(self) -> bool:
         """True when every operand is defined before its use."""

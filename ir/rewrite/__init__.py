@@ -1,4 +1,11 @@
-"""Patterns, rules and the worklist driver."""
+"""Rewriting: patterns, rules and the worklist driver. The rules themselves live where they are used."""
+
+from .driver import Rewriter, RewriteResult
+from .patterns import P, Pattern, is_scalar, match_node
+from .rules import Declined, Result, Rule, decline, rule
 from .statistics import RuleStatistics
 
-__all__ = ["RuleStatistics"]
+__all__ = [
+    "Declined", "P", "Pattern", "Result", "RewriteResult", "Rewriter", "Rule", "RuleStatistics", "decline", "is_scalar", "match_node",
+    "rule",
+]  # fmt: skip

@@ -1,0 +1,178 @@
+"""The worklist driver: tries rules where they can match, until none does.
+
+Every node whose operator some rule asks for is on the list once. After a firing these come back: new nodes; users of what was
+replaced, as far down as the deepest pattern looks up; and users of operands that have just one user left, since an interior value
+that was shared no longer is. A budget of firings bounds rule sets that undo each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..builder import Builder
+from ..errors import VerificationError
+from ..graph import ENTRY, EXIT, Graph, Node, Value
+from ..locations import Loc, fuse
+from ..types import ANY
+from .patterns import Match
+from .rules import Declined, Result, Rule, index
+from .statistics import RuleStatistics
+
+
+@dataclass
+class RewriteResult:
+    """How often rules fired, per-rule statistics, and whether the budget ran out before a fixed point was reached."""
+
+    fired: int = 0
+    statistics: dict[str, RuleStatistics] = field(default_factory=dict[str, RuleStatistics])
+    exhausted: bool = False
+
+    def busiest(self) -> str:
+        """The rules that fired most, for a warning."""
+        rows = sorted(self.statistics.items(), key=lambda item: -item[1].hits)[:3]
+        return ", ".join(f"{name} ({row.hits})" for name, row in rows)
+
+
+class Rewriter:
+    """A set of rules, indexed by operator. It keeps nothing between runs."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.index = index(self.rules)
+        self.reach = max((r.depth for r in self.rules), default=1)
+
+    def run(
+        self,
+        graph: Graph,
+        *,
+        infer: Callable[[Node], None] | None = None,
+        limit: int | None = None,
+        budget: int | None = None,
+    ) -> RewriteResult:
+        """Rewrites the graph and its regions in place until no rule fires.
+
+        `infer` sets the types of new nodes. `limit` stops after that many firings (for bisection), `budget` (8 N + 1000 for N nodes)
+        after so many that the rules must be undoing each other; `exhausted` says so.
+        """
+        return _Run(self, graph, infer, limit, budget).run()
+
+
+class _Run:
+    def __init__(
+        self, rewriter: Rewriter, graph: Graph, infer: Callable[[Node], None] | None, limit: int | None, budget: int | None
+    ) -> None:
+        self.rewriter, self.infer = rewriter, infer
+        nodes = list(graph.walk())
+        self.limit = limit if limit is not None else len(nodes) * 1000 + 10**6
+        self.budget = budget if budget is not None else 8 * len(nodes) + 1000
+        self.work = deque(n for n in nodes if n.op in rewriter.index)
+        self.queued = set(self.work)
+        self.result = RewriteResult(statistics={r.name: RuleStatistics() for r in rewriter.rules})
+
+    def run(self) -> RewriteResult:
+        while self.work and self.result.fired < self.limit:
+            node = self.work.popleft()
+            self.queued.discard(node)
+            if node.graph is None:
+                continue
+            for rule in self.rewriter.index[node.op]:
+                if self.attempt(rule, node):
+                    break
+            if self.result.fired >= self.budget:
+                self.result.exhausted = True
+                break
+        return self.result
+
+    def attempt(self, rule: Rule, node: Node) -> bool:
+        statistics = self.result.statistics[rule.name]
+        started = time.perf_counter()
+        statistics.tries += 1
+        match, matched = rule.match(node)
+        fired = False
+        if matched:
+            assert node.graph is not None
+            builder = Builder(node.graph, node, infer=self.infer)
+            result = rule.apply(builder, match)
+            if result is None or isinstance(result, Declined):
+                if result is not None:
+                    statistics.declined[result.why] += 1
+                for made in reversed(builder.new):
+                    made.erase()
+            else:
+                self.replace(rule, match, node, builder, result)
+                statistics.hits += 1
+                self.result.fired += 1
+                fired = True
+        statistics.seconds += time.perf_counter() - started
+        return fired
+
+    def replace(self, rule: Rule, match: Match, node: Node, builder: Builder, result: Result) -> None:
+        replacements = [result] if isinstance(result, Value) else list(result)  # pyright: ignore[reportArgumentType]
+        replacements += [None] * (len(node.outputs) - len(replacements))
+        made = set(builder.new)
+        for old, new in zip(node.outputs, replacements, strict=True):
+            if new is None:
+                if old.users:
+                    raise VerificationError(f"rule {rule.name} gives no replacement for output {old.index}", where=node.where)
+                continue
+            assert isinstance(new, Value)
+            if new.node in made or new.const is not None:
+                new.name = new.name or old.name
+            if new.node in made and old.type != ANY:
+                new.type = old.type
+            self.requeue_users(old)
+            old.replace_by(new)
+        erased = self.erase([node])
+        for new_node in reversed(builder.new):
+            if not any(v.users for v in new_node.outputs):
+                new_node.erase()
+        locate([n for n in builder.new if n.graph is not None], match.nodes, erased, rule.name)
+        for new_node in builder.new:
+            self.push(new_node)
+            for value in new_node.inputs:
+                if value is not None and value.node is not None:
+                    self.push(value.node)
+
+    def erase(self, roots: Sequence[Node]) -> list[Node]:
+        """Erases nodes without users, and what only they used. Gives the erased nodes."""
+        dead, erased = list(roots), list[Node]()
+        while dead:
+            node = dead.pop()
+            if node.graph is None or node.op in (ENTRY, EXIT) or any(v.users for v in node.outputs):
+                continue
+            operands = [v for v in node.inputs if v is not None and v.node is not None]
+            node.erase()
+            erased.append(node)
+            for value in operands:
+                if not value.users and value.node is not None:
+                    dead.append(value.node)
+                elif len(value.users) == 1:
+                    self.requeue_users(value)
+        return erased
+
+    def requeue_users(self, value: Value) -> None:
+        level = {value}
+        for _ in range(self.rewriter.reach):
+            users = {user for v in level for user in v.users if user.op != EXIT}
+            for user in users:
+                self.push(user)
+            level = {v for user in users for v in user.outputs}
+            if not level:
+                break
+
+    def push(self, node: Node) -> None:
+        if node.op in self.rewriter.index and node not in self.queued and node.graph is not None:
+            self.queued.add(node)
+            self.work.append(node)
+
+
+def locate(made: Sequence[Node], matched: Sequence[Node], erased: Sequence[Node], rule: str) -> None:
+    """Gives new nodes the fused location of what they replace; the primary one is that of a matched node with the same operator."""
+    sources: list[Node] = list(dict.fromkeys((*matched, *erased)))
+    locs: list[Loc] = [n.loc for n in sources]
+    for node in made:
+        twin = next((n for n in sources if n.op == node.op), sources[0])
+        node.loc = fuse(twin.loc, locs, rule)

@@ -1,0 +1,98 @@
+"""A rule: a pattern (or operator names) and one function that gives the replacement, None, or `decline("why")`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+from ..builder import Builder
+from ..graph import Graph, Node, Value
+from .patterns import Match, Pattern, match_node
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A rule looked at a match and said no; the reason is counted and can be asked for."""
+
+    why: str
+
+
+def decline(why: str) -> Declined:
+    """The result of a rule that does not apply to a match, with the reason in a few words."""
+    return Declined(why)
+
+
+Result = Union[Value, Sequence[Union[Value, None]], Declined, None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rewrite. `ops` are the operators of the nodes at which it is tried; `names` the bindings that the function takes."""
+
+    name: str
+    ops: tuple[str, ...]
+    pattern: Pattern | None
+    function: Callable[..., Result]
+    names: tuple[str, ...]
+    doc: str
+
+    @property
+    def depth(self) -> int:
+        """How far above its root the rule looks."""
+        return 2 if self.pattern is None else self.pattern.depth()
+
+    def match(self, node: Node) -> tuple[Match, bool]:
+        """The bindings at `node`, and whether the pattern matches there."""
+        if self.pattern is not None:
+            return match_node(self.pattern, node)
+        found = Match()
+        found.bound["node"], found.nodes = node, [node]
+        return found, node.op in self.ops
+
+    def apply(self, op: Builder, match: Match) -> Result:
+        """Calls the rule's function on a match."""
+        return self.function(op, **{name: match.bound.get(name) for name in self.names})
+
+    def explain(self, node: Node) -> str:
+        """Why the rule does or does not fire at `node`; the graph stays as it is."""
+        match, matched = self.match(node)
+        if not matched:
+            return f"{self.name} does not match {node.where}: {match.failure or 'another operator'}"
+        assert node.graph is not None
+        builder = Builder(Graph())
+        result = self.apply(builder, match)
+        for made in reversed(builder.new):
+            made.erase()
+        if isinstance(result, Declined):
+            return f"{self.name} declines {node.where}: {result.why}"
+        return f"{self.name} {'declines' if result is None else 'fires at'} {node.where}"
+
+
+def rule(what: Pattern | str, *more: str) -> Callable[[Callable[..., Result]], Rule]:
+    """Makes a rule from a function `(op, **bindings)`, or from `(op, node)` where operator names are given instead of a pattern.
+
+    Raises TypeError when the function asks for a name that the pattern does not bind.
+    """
+
+    def decorate(function: Callable[..., Result]) -> Rule:
+        wanted = tuple(inspect.signature(function).parameters)[1:]
+        known = what.names() if isinstance(what, Pattern) else {"node"}
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise TypeError(f"rule {function.__name__} takes {unknown[0]!r}, which its pattern does not bind")
+        ops = tuple(dict.fromkeys(what.roots())) if isinstance(what, Pattern) else (what, *more)
+        pattern = what if isinstance(what, Pattern) else None
+        return Rule(function.__name__, ops, pattern, function, wanted, inspect.getdoc(function) or "")
+
+    return decorate
+
+
+def index(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
+    """Rules by the operator at which they are tried, in the given order."""
+    out: dict[str, list[Any]] = {}
+    for each in rules:
+        for op in each.ops:
+            out.setdefault(op, []).append(each)
+    return out

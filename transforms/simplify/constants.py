@@ -1,0 +1,110 @@
+"""Folding of constants and of shapes, bounded by the size of the result.
+
+Sizes come from types before anything is evaluated: a node of a hundred bytes can ask for gigabytes. A result is folded when it is
+small, or no larger than the constants that it comes from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...backends.runners import evaluate_node
+from ...ir import Array, Dense, DType, Graph, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
+from ...ir.builder import fold
+from ...ir.inference import Inference
+
+BUDGET = 1 << 16
+"""Bytes that a folded result may have even where its operands are smaller."""
+
+KEPT = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"])
+"""Folding these would undo a quantization that somebody chose."""
+
+
+def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET) -> int:
+    """Replaces values whose contents are known by constants, in the graph and its regions; gives how many nodes were folded."""
+    folded = 0
+    for node in graph:
+        for region in node.regions.values():
+            folded += fold_constants(region, inference, budget)
+        if not any(v.users for v in node.outputs):
+            continue
+        results = evaluated(node, budget) or known_shape(node, inference)
+        if results is not None:
+            for old, tensor in zip(node.outputs, results, strict=True):
+                if old.users:
+                    old.replace_by(constant(tensor, old.name))
+            folded += 1
+        else:
+            reshape_to_constant(node, inference)
+    return folded
+
+
+def evaluated(node: Node, budget: int) -> list[Tensor] | None:
+    """The outputs of a node of constants, or None where it has others, is not deterministic, is too large or cannot be evaluated."""
+    schema = lookup(node.op, node.domain)
+    if schema is None or not schema.deterministic or node.regions or node.op in KEPT:
+        return None
+    operands = [v.const for v in node.inputs if v is not None]
+    constants = [t for t in operands if t is not None]
+    if len(constants) != len(operands) or any(type(t).__name__ == "Placeholder" for t in constants):
+        return None
+    size = result_bytes(node)
+    if size is None or size > max(budget, sum(t.nbytes for t in constants)):
+        return None
+    if len(constants) == len(node.inputs) and not node.domain:
+        lazily = fold(node.op, constants, node.attrs)
+        if lazily is not None and lazily.type == node.output.type:
+            return [lazily]
+    try:
+        arrays = evaluate_node(node)
+    except TersorError:
+        return None
+    return [_tensor(a, v) for a, v in zip(arrays, node.outputs, strict=True)]
+
+
+def _tensor(array: Array | None, value: Value) -> Tensor:
+    dtype = value.type.dtype if isinstance(value.type, TensorType) else None
+    return Dense(np.zeros(0, np.float32) if array is None else array, dtype)
+
+
+def result_bytes(node: Node) -> int | None:
+    """Bytes of all outputs in use, or None where a type is not static."""
+    total = 0
+    for value in node.outputs:
+        if not value.users:
+            continue
+        count = value.type.count if isinstance(value.type, TensorType) else None
+        if count is None or not isinstance(value.type, TensorType):
+            return None
+        total += value.type.dtype.file_bytes(count)
+    return total
+
+
+def known_shape(node: Node, inference: Inference) -> list[Tensor] | None:
+    """The output as a constant where propagation of sizes knows all its integers (Shape and what is computed from it)."""
+    if len(node.outputs) != 1 or not isinstance(node.output.type, TensorType):
+        return None
+    sizes = inference.contents_of(node.output)
+    if sizes is None or not all(isinstance(s, int) for s in sizes):
+        return None
+    shape = node.output.type.static_shape
+    return None if shape is None else [_integers(sizes, node.output.type.dtype, shape)]
+
+
+def _integers(sizes: tuple[Size, ...], dtype: DType, shape: tuple[int, ...]) -> Tensor:
+    return Dense(np.array(sizes, dtype.numpy).reshape(shape), dtype)
+
+
+def reshape_to_constant(node: Node, inference: Inference) -> None:
+    """Gives a Reshape a constant target where all sizes but one are known; that one becomes -1."""
+    if node.op != "Reshape" or node.operand(1).is_const or node.int("allowzero", 0):
+        return
+    sizes = inference.contents_of(node.operand(1))
+    if sizes is None:
+        return
+    unknown = [i for i, s in enumerate(sizes) if not isinstance(s, int)]
+    known = [s for s in sizes if isinstance(s, int)]
+    if len(unknown) != 1 or any(s <= 0 for s in known):
+        return
+    target = tuple(-1 if i in unknown else s for i, s in enumerate(sizes))
+    node.set_input(1, constant(_integers(target, DType.I64, (len(target),))))

@@ -1,0 +1,67 @@
+"""The pass `simplify`: everything exact that makes a graph smaller, repeated until nothing changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ...ir import Model, UsageError
+from ...ir.inference import Inference
+from ...ir.rewrite import Rewriter, Rule, RuleStatistics
+from ..base import Context, Contract, Outcome, Pass
+from . import control, identities, linear
+from .common import merge_common
+from .constants import BUDGET, fold_constants
+from .dead import erase_dead
+
+ROUNDS = 8
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "train": (*control.RULES, *identities.RULES),
+    "deploy": (*control.RULES, *identities.RULES, *linear.RULES),
+}
+"""Rules by level: "train" keeps every parameter apart and named as in the source, "deploy" folds what inference does not need."""
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Folds constants and shapes, merges and erases nodes, applies the rules of `level`.
+
+    `budget` is the number of bytes that a folded constant may have where its operands are smaller than that.
+    """
+
+    name: ClassVar[str] = "simplify"
+    contract: ClassVar[Contract] = "exact"
+
+    level: Literal["deploy", "train"] = "deploy"
+    budget: int = BUDGET
+
+    def __post_init__(self) -> None:
+        if self.level not in RULES:
+            raise UsageError(f"simplify has no level {self.level!r}", do=f"the levels are {', '.join(RULES)}")
+        if self.budget < 0:
+            raise UsageError(f"simplify(budget={self.budget}) is negative", do="give a number of bytes")
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        graph, outcome = model.graph, Outcome()
+        rewriter = Rewriter(RULES[self.level])
+        totals: dict[str, RuleStatistics] = {r.name: RuleStatistics() for r in rewriter.rules}
+        sweeps = {name: RuleStatistics() for name in ("fold_constants", "merge_common", "erase_dead")}
+        inference = Inference(graph, context.fallback)
+        for _ in range(ROUNDS):
+            inference.run()
+            counts = [fold_constants(graph, inference, self.budget), erase_dead(graph)]
+            result = rewriter.run(graph, infer=inference.node)
+            counts += [merge_common(graph), erase_dead(graph)]
+            for name, statistics in result.statistics.items():
+                totals[name].add(statistics)
+            for name, hits in zip(("fold_constants", "erase_dead", "merge_common", "erase_dead"), counts, strict=True):
+                sweeps[name].hits += hits
+            if result.exhausted:
+                outcome.warnings.append(("TSR101", f"rewriting stopped early; the busiest rules were {result.busiest()}", ""))
+                break
+            if not result.fired and not sum(counts):
+                break
+        outcome.rules = {**sweeps, **totals}
+        outcome.changed = sum(row.hits for row in outcome.rules.values())
+        return outcome
