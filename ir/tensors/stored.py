@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,20 +44,20 @@ class MappedFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        with open(self.path, "rb") as file:
-            status = os.fstat(file.fileno())
-            self._seen = (status.st_size, status.st_mtime_ns)
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if status.st_size else b""
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        status = os.fstat(self._descriptor)
+        self._seen = (status.st_size, status.st_mtime_ns)
+        self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) if status.st_size else b""
         self.size = status.st_size
 
+    def fileno(self) -> int:
+        """The descriptor of the mapped file, for copying from it without touching the map."""
+        return self._descriptor
+
     def check(self) -> None:
-        """Raises InvalidModelError if the file is not the one that was mapped."""
-        try:
-            status = os.stat(self.path)
-        except OSError as error:
-            raise InvalidModelError(
-                f"{self.path} went away while it was in use", why=str(error), do="load the model again"
-            ) from error
+        """Raises InvalidModelError if the mapped file was written to. One that was replaced or deleted lives on in the map."""
+        status = os.fstat(self._descriptor)
         if (status.st_size, status.st_mtime_ns) != self._seen:
             raise InvalidModelError(
                 f"{self.path} changed while it was in use",

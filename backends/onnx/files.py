@@ -1,0 +1,146 @@
+"""Files that appear under their name only when all of their bytes are on the disk, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...ir import InvalidModelError, MappedFile, UsageError
+
+COPY_BYTES = 4 << 20
+NOT_IN_KERNEL = frozenset([errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+"""What `copy_file_range` answers where the file systems cannot do it; reading and writing then does."""
+
+
+class PendingFile:
+    """A new file under a temporary name beside `path`: written, then finished, then published or discarded.
+
+    Every method raises OSError as the system gives it; see `explained`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.position = path, 0
+        self._descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+        self._temporary: Path | None = Path(name)
+        self._open = True
+
+    def write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data).cast("B")
+        while view:
+            done = os.write(self._descriptor, view)
+            self.position += done
+            view = view[done:]
+
+    def align(self, boundary: int) -> int:
+        """Pads with zeros up to a multiple of `boundary` and gives that position."""
+        self.write(b"\0" * (-self.position % boundary))
+        return self.position
+
+    def copy(self, source: MappedFile, offset: int, length: int) -> None:
+        """Appends a part of another file without touching its map. Raises InvalidModelError where that file has become shorter."""
+        end = offset + length
+        in_kernel = hasattr(os, "copy_file_range")
+        while offset < end:
+            wanted = min(COPY_BYTES, end - offset)
+            done = 0
+            if in_kernel:
+                try:
+                    done = os.copy_file_range(source.fileno(), self._descriptor, wanted, offset)
+                    self.position += done
+                except OSError as error:
+                    if error.errno not in NOT_IN_KERNEL:
+                        raise
+                    in_kernel = False
+            if not done:
+                in_kernel = False
+                block = os.pread(source.fileno(), wanted, offset)
+                if not block:
+                    raise InvalidModelError(
+                        f"{source.path} became shorter while it was in use", do="load the model again"
+                    )
+                self.write(block)
+                done = len(block)
+            offset += done
+
+    def finish(self) -> None:
+        """Brings all bytes to the disk and closes the file."""
+        assert self._temporary is not None
+        os.fchmod(self._descriptor, _mode(self.path))
+        os.fsync(self._descriptor)
+        self._close()
+
+    def publish(self) -> None:
+        """Gives the finished file its name, in place of whatever had it."""
+        assert self._temporary is not None
+        assert not self._open
+        os.replace(self._temporary, self.path)
+        self._temporary = None
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def discard(self) -> None:
+        """Removes the temporary file if it was not published."""
+        self._close()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self._descriptor)
+
+
+def _mode(path: Path) -> int:
+    """The permissions of the file that is being replaced, else those that a new file gets here."""
+    try:
+        return os.stat(path).st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+@contextlib.contextmanager
+def pending(path: Path) -> Iterator[PendingFile]:
+    """A PendingFile that is discarded unless it was published inside."""
+    file = PendingFile(path)
+    try:
+        yield file
+    finally:
+        file.discard()
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what the operating system refuses into a UsageError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written",
+            why=error.strerror or str(error),
+            do="choose a place that is writable and has room; what was there before is unchanged",
+        ) from error
+
+
+def target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Where a file that is to be saved as `path` goes: behind symbolic links. Raises UsageError where it cannot go."""
+    given = Path(os.path.realpath(path))
+    why = ""
+    if given.is_dir():
+        why = "it is a folder"
+    elif not given.parent.is_dir():
+        why = f"there is no folder {given.parent}"
+    elif given.exists() and not overwrite:
+        why = "it exists already"
+    if why:
+        raise UsageError(f"{os.fspath(path)} cannot be written", why=why, do="choose another path")
+    return given

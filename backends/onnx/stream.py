@@ -1,0 +1,185 @@
+"""Weights streamed into the protobuf wire format of a model file, or into a data file beside it.
+
+A weight that is a slice of a mapped file is copied by the kernel from file to file, so its pages never count as resident here; any
+other is written block by block as it is evaluated. Nothing here ever holds more than one block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from ...ir import DType, FileSlice, Tensor, UsageError, VerificationError
+from .files import PendingFile, explained, pending
+from .protos import set_tensor
+
+GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
+INITIALIZER = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
+RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
+LENGTH_DELIMITED = 2
+
+PROTOBUF_BYTES = 2**31 - 1
+INLINE_BYTES = 1024
+"""Weights up to this size stay in the model file: shapes and axes, which readers look at, are among them."""
+
+SCANNED_BYTES = 1 << 26
+
+PAGE, PAGED_FROM, ALIGNMENT = 4096, 1 << 16, 64
+"""Offsets in a data file are multiples of PAGE for weights from PAGED_FROM bytes on, so that they can be mapped; else of ALIGNMENT."""
+
+Weight = tuple[str, Tensor]
+Initializer = tuple[onnx.TensorProto, Tensor | None]
+"""A TensorProto, and the numbers that belong into its raw data if they are not elsewhere."""
+
+
+def write_inline(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) -> None:
+    """Writes the model with every weight inside its file. Raises UsageError where it cannot be written or is too large for that."""
+    initializers = [_inline(name, tensor) for name, tensor in weights]
+    with explained(path), pending(path) as model:
+        replaced = _data_of(path)
+        _write_model(model, proto, initializers)
+        _unchanged(weights)
+        model.finish()
+        model.publish()
+    _remove(replaced)
+
+
+def write_external(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) -> None:
+    """Writes the model with its large weights in a data file beside it. Raises UsageError where that is impossible.
+
+    The data file is called `<model>.data`, with a number behind it where such a file exists: that may belong to the model that is
+    being replaced, which so stays whole until the new one takes its place. Only then the replaced model's data file is removed.
+    """
+    name = next(n for n in _data_names(path) if not path.with_name(n).exists())
+    initializers: list[Initializer] = []
+    with explained(path), pending(path) as model, pending(path.with_name(name)) as data:
+        replaced = _data_of(path)
+        for weight, tensor in weights:
+            if not is_large(tensor):
+                initializers.append(_inline(weight, tensor))
+                continue
+            offset = data.align(PAGE if tensor.nbytes >= PAGED_FROM else ALIGNMENT)
+            _write_payload(data, weight, tensor)
+            initializers.append((_external(weight, tensor, name, offset), None))
+        _write_model(model, proto, initializers)
+        _unchanged(weights)
+        data.finish()
+        model.finish()
+        data.publish()
+        try:
+            model.publish()
+        except BaseException:
+            data.path.unlink(missing_ok=True)
+            raise
+    _remove(replaced)
+
+
+def is_large(tensor: Tensor) -> bool:
+    """True for a weight that goes to the data file where there is one."""
+    return tensor.dtype is not DType.STRING and tensor.nbytes > INLINE_BYTES
+
+
+def _data_names(path: Path) -> itertools.chain[str]:
+    return itertools.chain([f"{path.name}.data"], (f"{path.name}.data.{i}" for i in itertools.count(1)))
+
+
+def _data_of(path: Path) -> list[Path]:
+    """The files named as `_data_names` does that the model at `path` mentions, if it is small enough to have its weights elsewhere."""
+    pattern = re.escape(path.name) + r"\.data(\.\d+)?"
+    beside = [p for p in path.parent.iterdir() if re.fullmatch(pattern, p.name)]
+    if not beside or not path.exists() or not 0 < path.stat().st_size < SCANNED_BYTES:
+        return []
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return [p for p in beside if re.search(re.escape(p.name.encode()) + rb"(?!\.\d)", content)]
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _inline(name: str, tensor: Tensor) -> Initializer:
+    header = onnx.TensorProto()
+    set_tensor(header, tensor, name, payload=False)
+    return header, None if tensor.dtype is DType.STRING else tensor
+
+
+def _external(name: str, tensor: Tensor, location: str, offset: int) -> onnx.TensorProto:
+    header = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
+    set_tensor(header, tensor, name, payload=False)
+    for key, value in (("location", location), ("offset", offset), ("length", tensor.nbytes)):
+        header.external_data.add(key=key, value=str(value))
+    return header
+
+
+def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequence[Initializer]) -> None:
+    """Writes the model with the graph as its last field and the initializers as the last fields of that. Takes the graph out of `proto`."""
+    graph = proto.graph.SerializeToString(deterministic=True)
+    proto.ClearField("graph")
+    rest = proto.SerializeToString(deterministic=True)
+    entries: list[tuple[bytes, str, Tensor | None]] = []
+    size = len(graph)
+    for header, tensor in initializers:
+        content = header.SerializeToString(deterministic=True)
+        payload = 0
+        if tensor is not None:
+            payload = tensor.nbytes
+            content += _tag(RAW_DATA, payload)
+        entry = _tag(INITIALIZER, len(content) + payload) + content
+        entries.append((entry, header.name, tensor))
+        size += len(entry) + payload
+    head = rest + _tag(GRAPH, size)
+    if len(head) + size > PROTOBUF_BYTES:
+        raise UsageError(
+            f"{file.path} cannot be written as one file",
+            why=f"it would have {len(head) + size} bytes, and a protobuf message has at most {PROTOBUF_BYTES}",
+            do='save with external_data="auto"',
+        )
+    file.write(head + graph)
+    for entry, name, tensor in entries:
+        file.write(entry)
+        if tensor is not None:
+            _write_payload(file, name, tensor)
+
+
+def _tag(field: int, length: int) -> bytes:
+    """The key of a length-delimited field and its length, as the protobuf encoding has them."""
+    return _varint(field << 3 | LENGTH_DELIMITED) + _varint(length)
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _write_payload(file: PendingFile, name: str, tensor: Tensor) -> None:
+    start = file.position
+    if isinstance(tensor, FileSlice):
+        tensor.file.check()
+        file.copy(tensor.file, tensor.offset, tensor.length)
+    else:
+        for block in tensor.blocks():
+            file.write(block)
+    if file.position - start != tensor.nbytes:
+        raise VerificationError(
+            "a weight has not as many bytes as its type says",
+            where=name,
+            why=f"{tensor!r} gave {file.position - start} bytes, {tensor.nbytes} were expected",
+        )
+
+
+def _unchanged(weights: Sequence[Weight]) -> None:
+    """Raises InvalidModelError when a file from which weights were copied was written to meanwhile."""
+    for file in {id(t.file): t.file for _, t in weights if isinstance(t, FileSlice)}.values():
+        file.check()
