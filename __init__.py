@@ -1,1 +1,67 @@
-"""tersor: a compiler for trained neural networks."""
+"""tersor: a compiler for trained neural networks.
+
+    import tersor as ts
+
+    model = ts.load("model.onnx")
+    result = ts.compress(model, "latency<=0.6x, size<=0.3x", data=ts.data(samples), methods="simplify,prune(ratio=0.3),int8")
+    print(result)
+    result.save("small.onnx")
+
+Names are imported when they are first used: importing tersor imports neither torch nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .backends.onnx import save
+    from .driver.api import benchmark, load, verify
+    from .driver.compress import apply, compress
+    from .driver.data import data
+    from .driver.result import Result
+    from .frontends.onnx import Limits
+    from .ir import Builder, Graph, Model, Node, TersorError, Value, parse, to_text
+    from .ir.rewrite import P, decline, rule
+    from .transforms.base import Context, Outcome, Pass
+    from .transforms.manager import Check
+    from .transforms.prune import Prune
+    from .transforms.quantize import Quantize
+    from .transforms.simplify import Simplify
+
+_HOMES = {
+    ".backends.onnx": ("save",),
+    ".driver.api": ("benchmark", "load", "verify"),
+    ".driver.compress": ("apply", "compress"),
+    ".driver.data": ("data",),
+    ".driver.result": ("Result",),
+    ".frontends.onnx": ("Limits",),
+    ".ir": ("Builder", "Graph", "Model", "Node", "TersorError", "Value", "parse", "to_text"),
+    ".ir.rewrite": ("P", "decline", "rule"),
+    ".transforms.base": ("Context", "Outcome", "Pass"),
+    ".transforms.manager": ("Check",),
+    ".transforms.prune": ("Prune",),
+    ".transforms.quantize": ("Quantize",),
+    ".transforms.simplify": ("Simplify",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Builder", "Check", "Context", "Graph", "Limits", "Model", "Node", "Outcome", "P", "Pass", "Prune", "Quantize", "Result", "Simplify",
+    "TersorError", "Value", "apply", "benchmark", "compress", "data", "decline", "load", "parse", "rule", "save", "to_text", "verify",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tersor' has no attribute {name!r}")
+    found = getattr(import_module(_HOME[name], __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -160,6 +160,7 @@ class Rule(Record):
 class Step(Record):
     """The model after one pass; the first step is the baseline. `transform` is the pass as text, "prune(ratio=0.3)".
 
+    `parity` is the check of the pass's contract, `distance` the comparison with the original model, which promises nothing.
     `bytes` is the size of the file as written, `flops` the floating-point operations of one inference, `seconds` what
     the pass took.
     """
@@ -175,6 +176,7 @@ class Step(Record):
     latency: Latency | None = None
     metrics: dict[str, Metric] = field(default_factory=dict[str, Metric])
     parity: Parity | None = None
+    distance: Parity | None = None
     rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -46,6 +46,8 @@ def _step(step: Step, metrics: list[str]) -> list[Cell]:
         spread = text.interval(found.low, found.high) if found else None
         accuracies.append(Cell(over(text.decimal(found.value if found else None), spread)))
     error = over(text.scientific(parity.max_error), passed(parity.passed)) if parity else ABSENT
+    distance = step.distance
+    far = over(text.decibels(distance.sqnr_db), text.scientific(distance.max_error)) if distance else ABSENT
     return [
         Cell(over(element("b", name(step.name)), name(step.transform) if step.transform else None)),
         Cell(pill(step.contract, _CONTRACT_KIND[step.contract])),
@@ -57,6 +59,7 @@ def _step(step: Step, metrics: list[str]) -> list[Cell]:
         Cell(over(text.ratio(latency.ratio), text.interval(latency.ratio_low, latency.ratio_high))),
         *accuracies,
         Cell(error),
+        Cell(far),
         Cell(text.seconds(step.seconds)),
     ]
 
@@ -122,7 +125,7 @@ _PARITY = (
 
 def parity(report: Report) -> Markup:
     """What each step's outputs were compared with, and how far apart they are."""
-    rows = [_parity(step, step.parity) for step in report.steps if step.parity]
+    rows = [_parity(step, found) for step in report.steps for found in (step.parity, step.distance) if found]
     return table("Parity", _PARITY, rows) if rows else element("p", "No outputs were compared.", class_="none")
 
 

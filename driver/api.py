@@ -1,0 +1,109 @@
+"""Loading, comparing and timing models: the small functions of the public face."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+from ..backends.runners import Feeds
+from ..frontends.onnx import Limits
+from ..frontends.onnx import load as load_onnx
+from ..ir import Model, ParityError, UsageError
+from . import measure, report
+from .compress import parity_feeds, single
+from .data import Data
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+Source = Union[str, os.PathLike[str], bytes, "onnx.ModelProto", "torch.export.ExportedProgram", tuple[Any, ...], Model]
+VERIFY_TOLERANCE = 1e-4
+
+
+def load(model: Source, *, limits: Limits | None = None) -> Model:
+    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or (module, args) or (module, args, kwargs).
+
+    Weights of a file stay in it, mapped. Raises UsageError for a missing file or another kind of object, InvalidModelError for a
+    file that is broken or breaks a limit, UnsupportedError for an operator that cannot be taken in.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, tuple):
+        from ..frontends.torch import from_module
+
+        module, args, *rest = model
+        return from_module(module, args, *rest)
+    if "torch" in sys.modules:
+        import torch
+
+        if isinstance(model, torch.export.ExportedProgram):
+            from ..frontends.torch import from_exported
+
+            return from_exported(model)
+        if isinstance(model, torch.nn.Module):
+            raise UsageError("a module needs example arguments", do="call load((module, (example_input,)))")
+    return load_onnx(model, limits=limits or Limits())
+
+
+def verify(
+    reference: Model, candidate: Model, data: Data | None = None, *, tolerance: float = VERIFY_TOLERANCE, seed: int = 0
+) -> report.Parity:
+    """The worst difference between the outputs of two models, on `data` or on synthesized inputs (typed, seeded).
+
+    tolerance: the largest max|a - b| / max|reference|. Raises ParityError beyond it, UsageError when the interfaces differ.
+    """
+    _same_interface(reference, candidate)
+    bound = data.bound(reference.graph) if data is not None else None
+    feeds = parity_feeds(reference, bound, seed)
+    difference = measure.distance(reference, candidate, feeds)
+    parity = measure.as_parity(
+        difference, kind="verify", against="the reference", inputs="given" if bound is not None else "synthetic", tolerance=tolerance
+    )
+    if not parity.passed:
+        raise ParityError(
+            "the models differ",
+            why=f"max|a-b|/max|ref| is {difference.max_error:.3g}, expected at most {tolerance:.3g}, "
+            f"on {len(feeds)} {parity.inputs} input(s); SQNR {difference.sqnr_db} dB",
+            do="raise --tolerance if this is what you expect (a quantized model differs)",
+        )
+    return parity
+
+
+def _same_interface(a: Model, b: Model) -> None:
+    for what, left, right in (
+        ("inputs", [v.name for v in a.graph.inputs], [v.name for v in b.graph.inputs]),
+        ("outputs", a.graph.output_names, b.graph.output_names),
+    ):
+        if left != right:
+            raise UsageError(f"the models have different {what}", why=f"{left} and {right}", do="compare models of one interface")
+
+
+def benchmark(
+    models: Model | Sequence[Model], data: Data | None = None, *, runs: int = measure.RUNS, seed: int = 0
+) -> list[report.Latency]:
+    """Latency of one model, or of several interleaved in one run (ratios are to the first), on one thread of ONNX Runtime.
+
+    The input is the first of `data`, else a synthesized one; one sample where the batch size is open.
+    """
+    several = [models] if isinstance(models, Model) else list(models)
+    feed: Feeds = parity_feeds(several[0], data.bound(several[0].graph) if data is not None else None, seed)[0]
+    return measure.latencies(several, single(feed, several[0]), runs, lambda *_: None)
+
+
+def describe(model: Model) -> Mapping[str, Any]:
+    """What `tersor inspect` shows: interface, figures, operators by count."""
+    operators: dict[str, int] = {}
+    for node in model.graph.walk():
+        name = f"{node.domain}::{node.op}" if node.domain else node.op
+        operators[name] = operators.get(name, 0) + 1
+    return {
+        "name": model.graph.name,
+        "opset": model.source_opset or None,
+        "inputs": {v.name: repr(v.type) for v in model.graph.inputs},
+        "outputs": {n: repr(v.type) for n, v in zip(model.graph.output_names, model.graph.outputs, strict=True)},
+        **measure.static_figures(model, None),
+        "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
+    }

@@ -1,0 +1,164 @@
+"""Runs passes on a model and measures every step: the engine behind `tersor.apply` and `tersor.compress`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ..backends.runners import Feeds, synthesize
+from ..frontends.onnx import fallback
+from ..ir import Model, UsageError
+from ..transforms.base import Context, Pass, Progress, silent
+from ..transforms.manager import Check, Step, run_passes
+from . import measure, report
+from .data import Data
+from .evaluate import Evaluate
+from .goals import judge, parse_goal
+from .passes import resolve, with_selection
+from .result import Result
+from .rows import layer_rows, rule_rows
+
+PARITY_FEEDS = 4
+"""Feeds of the user's data on which the distance from the original is measured."""
+
+
+def apply(
+    model: Model,
+    *passes: Pass | str,
+    data: Data | None = None,
+    check: Check | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Result:
+    """Runs passes on a copy of `model`, verified and compared after each; the figures of each step but no latency or metrics.
+
+    Raises ParityError when an exact or masked pass changed the outputs, UsageError for options that do not fit.
+    """
+    return _run(model, resolve(list(passes)), data=data, check=check, seed=seed, progress=progress, call=_call("apply", passes))
+
+
+def compress(
+    model: Model,
+    goal: str | None = None,
+    *,
+    data: Data | None = None,
+    evaluate: Mapping[str, Evaluate] | None = None,
+    methods: str | Sequence[str | Pass] = "auto",
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    check: Check | None = None,
+    target: Literal["ort-cpu"] = "ort-cpu",
+    seed: int = 0,
+    runs: int = measure.RUNS,
+    progress: Progress = silent,
+    call: str = "",
+) -> Result:
+    """Runs `methods` in order on a copy of `model`, measures every step, and judges `goal` at the end.
+
+    goal: conditions such as "latency<=0.6x, drop(top1)<=0.5%, size<=25MB". data: calibration samples. evaluate: the user's metrics
+    by name. methods: names, pipeline texts or passes; "auto" is simplify, then static int8 when there is calibration data. only and
+    skip: patterns of layers for the passes that select layers. runs: timed runs of each step for the latency; 0 measures none.
+    Raises UsageError, ParityError and whatever a pass raises; a missed goal is no error: see `Result.met`.
+    """
+    if target != "ort-cpu":
+        raise UsageError(f"there is no target {target!r}", do="the target is ort-cpu")
+    evaluate = dict(evaluate or {})
+    conditions = parse_goal(goal or "", tuple(evaluate))
+    if methods == "auto":
+        methods = ["simplify", "quantize"] if data is not None else ["simplify"]
+    passes = with_selection(resolve(methods), only, skip)
+    result = _run(
+        model, passes, data=data, check=check, seed=seed, progress=progress, call=call or _call("compress", passes),
+        evaluate=evaluate, runs=runs,
+    )  # fmt: skip
+    judged = judge(conditions, result.record.steps)
+    result.record = replace(result.record, goal=judged)
+    return result
+
+
+def _call(name: str, passes: Sequence[Pass | str]) -> str:
+    return f"tersor.{name}({', '.join(str(p) for p in passes)})"
+
+
+def _run(
+    model: Model,
+    passes: Sequence[Pass],
+    *,
+    data: Data | None,
+    check: Check | None,
+    seed: int,
+    progress: Progress,
+    call: str,
+    evaluate: Mapping[str, Evaluate] | None = None,
+    runs: int = 0,
+) -> Result:
+    original, working = model.clone(), model.clone()
+    bound = data.bound(working.graph) if data is not None else None
+    feeds = parity_feeds(original, bound, seed)
+    check = check or Check(inputs=feeds[:2] if bound is not None else None)
+    context = Context(samples=bound, seed=seed, fallback=fallback, progress=progress)
+    steps = run_passes(working, passes, context, check)
+    models = [original, *(s.model for s in steps)]
+    timed = measure.latencies(models, single(feeds[0], original), runs, progress) if runs else [None] * len(models)
+    scored = measure.metrics(models, evaluate or {}, progress)
+    source: Literal["given", "synthetic"] = "given" if bound is not None else "synthetic"
+    rows = [report.Step(name="baseline", contract="baseline", latency=timed[0], metrics=scored[0], **measure.static_figures(original, feeds[0]))]
+    for index, step in enumerate(steps, start=1):
+        against_original = measure.as_parity(
+            measure.distance(original, step.model, feeds), kind=step.done.contract, against="the original model", inputs=source
+        )
+        rows.append(_step_row(step, timed[index], scored[index], against_original, feeds[0]))
+    record = report.Report(
+        model=report.Model(name=original.graph.name or "model", **interface(original)),
+        run=run_record(call, seed),
+        steps=tuple(rows),
+        layers=tuple(layer_rows(original, steps, feeds[0])),
+        warnings=tuple(report.ReportWarning(code=c, message=m, where=w) for s in steps for c, m, w in s.outcome.warnings),
+    )
+    return Result(model=working, original=original, steps=steps, record=record, feeds=feeds)
+
+
+def parity_feeds(model: Model, data: Data | None, seed: int) -> list[Feeds]:
+    """Inputs for comparisons: the first of the user's data, else synthesized ones (typed, seeded)."""
+    if data is None:
+        return list(synthesize(model.graph, count=2, seed=seed))
+    feeds: list[Feeds] = []
+    for feed in data:
+        feeds.append(feed)
+        if len(feeds) == PARITY_FEEDS:
+            break
+    return feeds
+
+
+def single(feed: Feeds, model: Model) -> Feeds:
+    """One sample of a feed where the model's batch size is open: latency is that of one sample."""
+    open_batch = {v.name for v in model.graph.inputs if v.shape and not isinstance(v.shape[0], int)}
+    return {k: v[:1] if k in open_batch else v for k, v in feed.items()}
+
+
+def interface(model: Model) -> dict[str, tuple[report.Port, ...] | int | None]:
+    """The model's inputs and outputs as the report shows them."""
+    graph = model.graph
+    return {
+        "inputs": tuple(report.Port(name=v.name, type=repr(v.type)) for v in graph.inputs),
+        "outputs": tuple(report.Port(name=n, type=repr(v.type)) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
+        "opset": model.source_opset or None,
+    }
+
+
+def _step_row(
+    step: Step, timed: report.Latency | None, scored: dict[str, report.Metric], distance: report.Parity, feed: Feeds
+) -> report.Step:
+    return report.Step(
+        name=step.done.name, transform=str(step.done), contract=step.done.contract, seconds=step.seconds, latency=timed, metrics=scored,
+        parity=measure.of_check(step.parity, step.done.contract) if step.parity is not None else None, distance=distance,
+        rules=rule_rows(step), notes=tuple(step.outcome.notes), **measure.static_figures(step.model, feed),
+    )  # fmt: skip
+
+
+def run_record(call: str, seed: int | None) -> report.Run:
+    """Versions and the machine, for whoever wants to do it again."""
+    from .environment import platform, tool
+
+    return report.Run(tool=tool(), platform=platform(), command=call, seed=seed)

@@ -1,0 +1,38 @@
+"""Text files of the driver, written completely or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..backends.onnx.files import explained, pending, target
+from ..ir import UsageError
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file. Raises UsageError when the place cannot be written; what was there before is then unchanged."""
+    place = target(path, overwrite=True)
+    with explained(place), pending(place) as file:
+        file.write(text.encode("utf-8"))
+        file.finish()
+        file.publish()
+
+
+def refuse_existing(paths: Iterable[Path], force: bool) -> None:
+    """Raises UsageError when one of the files is there already and `force` is not set."""
+    there = [str(p) for p in paths if p.exists()]
+    if there and not force:
+        raise UsageError(f"{there[0]} exists already", do="choose another place, or pass --force to replace it")
+
+
+def folder(path: str | os.PathLike[str]) -> Path:
+    """A folder to write into, made when it is not there. Raises UsageError when that is impossible."""
+    place = Path(path)
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{place} is not a folder", do="choose a folder for the output")
+    with explained(place):
+        place.mkdir(parents=True, exist_ok=True)
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"{place} cannot be written", why="no permission", do="choose another place")
+    return place

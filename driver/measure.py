@@ -1,0 +1,86 @@
+"""What is measured of a model at each step: size, cost, latency, the user's metrics, and distance from the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..backends.benchmark import Timing, latency
+from ..backends.compare import Comparison, Difference
+from ..backends.onnx import to_proto
+from ..backends.runners import Feeds, OrtRunner
+from ..ir import Model
+from ..transforms.base import Progress
+from ..transforms.cost import bind_sizes, graph_flops, parameter_count
+from ..transforms.manager import Parity
+from . import report
+from .evaluate import Evaluate, scores
+
+RUNS = 60
+
+
+def static_figures(model: Model, feed: Feeds | None) -> dict[str, int]:
+    """Nodes, parameters, file bytes and FLOPs of one run with one sample."""
+    shapes = {k: (1, *v.shape[1:]) for k, v in (feed or {}).items() if v.ndim}
+    return {
+        "nodes": len(model.graph),
+        "parameters": parameter_count(model.graph),
+        "bytes": to_proto(model, model.source_opset or None).ByteSize(),
+        "flops": graph_flops(model.graph, bind_sizes(model.graph, shapes)),
+    }
+
+
+def latencies(models: Sequence[Model], feed: Feeds, runs: int, progress: Progress) -> list[report.Latency]:
+    """Latency of each model on one feed, interleaved in one run on one thread; ratios are to the first."""
+    runners = [OrtRunner(m) for m in models]
+    return [as_latency(t) for t in latency(runners, feed, runs=runs, progress=lambda i, n: progress("latency", i, n))]
+
+
+def as_latency(timing: Timing) -> report.Latency:
+    """A timing as the report keeps it."""
+    return report.Latency(
+        median_ms=timing.median * 1e3, low_ms=timing.low * 1e3, high_ms=timing.high * 1e3, ratio=timing.ratio,
+        ratio_low=timing.ratio_low, ratio_high=timing.ratio_high, runs=timing.runs,
+    )  # fmt: skip
+
+
+def metrics(models: Sequence[Model], evaluate: Mapping[str, Evaluate], progress: Progress) -> list[dict[str, report.Metric]]:
+    """The user's metrics of each model."""
+    out: list[dict[str, report.Metric]] = []
+    for index, model in enumerate(models):
+        progress("evaluate", index, len(models))
+        out.append(scores(evaluate, OrtRunner(model).run) if evaluate else {})
+    return out
+
+
+def distance(reference: Model, candidate: Model, feeds: Sequence[Feeds]) -> Difference:
+    """The difference of all outputs over all feeds, against `reference`, the output with the largest error."""
+    return distance_of_runs(OrtRunner(reference).run, OrtRunner(candidate).run, feeds)
+
+
+def distance_of_runs(
+    reference: Callable[[Feeds], Mapping[str, object]], candidate: Callable[[Feeds], Mapping[str, object]], feeds: Sequence[Feeds]
+) -> Difference:
+    """As `distance`, for any two ways to compute the outputs; streaming, so memory does not grow with the feeds."""
+    comparisons: dict[str, Comparison] = {}
+    for feed in feeds:
+        expected, found = reference(feed), candidate(feed)
+        for name, value in expected.items():
+            comparisons.setdefault(name, Comparison()).update(value, found[name])  # pyright: ignore[reportArgumentType]
+    return max((c.difference() for c in comparisons.values()), key=lambda d: d.max_error)
+
+
+def as_parity(difference: Difference, *, kind: str, against: str, inputs: str, tolerance: float | None = None) -> report.Parity:
+    """A difference as the report keeps it."""
+    return report.Parity(
+        kind=kind, against=against, inputs="given" if inputs == "given" else "synthetic", max_error=difference.max_error,
+        sqnr_db=difference.sqnr_db, cosine=difference.cosine, argmax_agreement=difference.argmax_agreement,
+        values_compared=difference.count, tolerance=tolerance,
+        passed=None if tolerance is None else difference.max_error <= tolerance,
+    )  # fmt: skip
+
+
+def of_check(parity: Parity, contract: str) -> report.Parity:
+    """The pass manager's comparison as the report keeps it."""
+    return as_parity(
+        parity.difference, kind=contract, against=parity.against, inputs=parity.inputs, tolerance=parity.tolerance
+    )

@@ -1,0 +1,50 @@
+"""The passes that can be asked for by name, built in and from other packages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from ..ir import UsageError
+from ..transforms.base import Pass, make, options_of, parse_pipeline
+from ..transforms.prune import Prune
+from ..transforms.quantize import Quantize
+from ..transforms.simplify import Simplify
+
+BUILT_IN: dict[str, type[Pass]] = {"simplify": Simplify, "prune": Prune, "quantize": Quantize, "int8": Quantize}
+"""Name -> pass; "int8" is what `methods` calls quantize."""
+
+
+def available() -> dict[str, type[Pass]]:
+    """The built-in passes and those that installed packages register under the entry-point group `tersor.passes`."""
+    found = dict(BUILT_IN)
+    for entry in entry_points(group="tersor.passes"):
+        loaded = entry.load()
+        if not (isinstance(loaded, type) and issubclass(loaded, Pass)):
+            raise UsageError(f"the plug-in {entry.name!r} is not a pass", why=f"{entry.value} is {loaded!r}", do="uninstall or fix it")
+        found[entry.name] = loaded
+    return found
+
+
+def resolve(methods: str | Sequence[str | Pass]) -> list[Pass]:
+    """Passes from pipeline text, or from a list of names, pipeline texts and passes."""
+    if isinstance(methods, str):
+        return parse_pipeline(methods, available())
+    return [p for item in methods for p in ([item] if isinstance(item, Pass) else parse_pipeline(item, available()))]
+
+
+def with_selection(passes: Sequence[Pass], only: Sequence[str], skip: Sequence[str]) -> list[Pass]:
+    """The passes with `only` and `skip` given to those that select layers. Raises UsageError when none of them does."""
+    if not only and not skip:
+        return list(passes)
+    out: list[Pass] = []
+    used = False
+    for each in passes:
+        options = {k: getattr(each, k) for k in options_of(type(each))}
+        if "only" in options and "skip" in options:
+            used = True
+            each = make(type(each), options | {"only": (*options["only"], *only), "skip": (*options["skip"], *skip)})
+        out.append(each)
+    if not used:
+        raise UsageError("only and skip select layers to prune or quantize", why="none of the passes does either", do="leave them out")
+    return out

@@ -1,0 +1,83 @@
+"""What a run gives back: the model, what was measured, and ways to save and use it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..backends.onnx import save
+from ..backends.runners import Feeds
+from ..ir import Model, UsageError
+from ..transforms.manager import Step
+from . import report
+from .files import write_text
+from .table import step_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..backends.torch import Emitted
+
+
+@dataclass
+class Result:
+    """A compressed model with its history.
+
+    `model` is the result, `original` what it was made from, `steps` what each pass did, `record` everything that was measured
+    (`report.json`), `feeds` the inputs on which the outputs were compared.
+    """
+
+    model: Model
+    original: Model
+    steps: list[Step]
+    record: report.Report
+    feeds: Sequence[Feeds]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal was met; None without a goal, or when something that it asks for was not measured."""
+        return self.record.goal.met if self.record.goal else None
+
+    @property
+    def why(self) -> str:
+        """The verdict in words."""
+        return self.record.goal.verdict if self.record.goal else "no goal was set"
+
+    @property
+    def parity(self) -> report.Parity | None:
+        """The distance of the result's outputs from the original's."""
+        return self.record.steps[-1].distance
+
+    def save(self, path: str | os.PathLike[str], *, opset: int | None = None) -> None:
+        """Writes the model as ONNX, atomically. Raises UsageError when the path cannot be written."""
+        save(self.model, path, opset=opset)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report: JSON or one self-contained HTML file, by the path's suffix."""
+        kind = Path(path).suffix
+        if kind not in (".json", ".html"):
+            raise UsageError(f"a report cannot be written as {kind or 'a file without a suffix'!r}", do="use .json or .html")
+        write_text(path, self.record.to_json() if kind == ".json" else report.render(self.record))
+
+    def emit_pytorch(self, folder: str | os.PathLike[str]) -> Emitted:
+        """Writes `model.py`, `model.safetensors` and a parity test into a folder, compared with the model first."""
+        from ..backends.torch import emit
+
+        return emit(self.model, folder)
+
+    def to_torch(self) -> torch.nn.Module:
+        """The result as a module that computes the same and can be trained."""
+        from ..backends.torch import to_module
+
+        return to_module(self.model)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=StringIO(), width=120, record=True)
+        console.print(step_table(self.record))
+        return console.export_text() + (self.why if self.record.goal else "")

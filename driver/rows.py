@@ -1,0 +1,105 @@
+"""The per-layer table and the rule table of a report, from what the passes decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from ..backends.runners import Feeds
+from ..ir import Loc, Model, Node
+from ..transforms.base import Decision
+from ..transforms.cost import bind_sizes, node_flops, node_parameters
+from ..transforms.manager import Step
+from ..transforms.select import label
+from . import report
+
+LAYERS = frozenset(
+    ["Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "BatchNormalization", "LayerNormalization", "Attention"]
+)
+"""Operators that are rows of the table."""
+
+SUCCESSORS = {"MatMul": ("MatMulInteger", "Gemm"), "Gemm": ("MatMulInteger", "MatMul"), "Conv": ("ConvInteger",)}
+"""What may stand in a layer's place afterwards besides its own operator."""
+
+
+def layer_rows(original: Model, steps: Sequence[Step], feed: Feeds) -> Iterator[report.Layer]:
+    """One row per layer of the original: what became of it, why, and its figures before and after."""
+    final = steps[-1].model if steps else original
+    shapes = {k: (1, *v.shape[1:]) for k, v in feed.items() if v.ndim}
+    sizes_before, sizes_after = bind_sizes(original.graph, shapes), bind_sizes(final.graph, shapes)
+    decided = decisions_by_layer(steps)
+    places = _places(final)
+    for node in original.graph.walk():
+        if node.op not in LAYERS:
+            continue
+        after = _heir(node, places)
+        decision, reason, sqnr = _summary(node, after, decided.get(label(node), []))
+        yield report.Layer(
+            name=label(node), op=node.op, decision=decision, reason=reason, scope=node.loc.scope or None,
+            source=node.loc.source or None, shape_before=_shape(node), shape_after=_shape(after) if after else None,
+            parameters_before=node_parameters(node), parameters_after=node_parameters(after) if after else None,
+            flops_before=node_flops(node, sizes_before), flops_after=node_flops(after, sizes_after) if after else None,
+            bytes_before=_weight_bytes(node), bytes_after=_weight_bytes(after) if after else None, sqnr_db=sqnr,
+        )  # fmt: skip
+
+
+def decisions_by_layer(steps: Sequence[Step]) -> dict[str, list[Decision]]:
+    """What each pass decided, by the layer's name, in order."""
+    out: dict[str, list[Decision]] = {}
+    for step in steps:
+        for decision in step.outcome.decisions:
+            out.setdefault(decision.layer, []).append(decision)
+    return out
+
+
+def _places(model: Model) -> dict[Loc, list[Node]]:
+    places: dict[Loc, list[Node]] = {}
+    for node in model.graph.walk():
+        for loc in {replace(leaf, rule="", fused=()) for leaf in (node.loc, *node.loc.fused)}:
+            places.setdefault(loc, []).append(node)
+    return places
+
+
+def _heir(node: Node, places: Mapping[Loc, list[Node]]) -> Node | None:
+    found = places.get(replace(node.loc, rule="", fused=()), [])
+    wanted = (node.op, *SUCCESSORS.get(node.op, ()))
+    return next((n for n in found if n.op in wanted), None)
+
+
+def _summary(node: Node, after: Node | None, decided: Sequence[Decision]) -> tuple[str, str, float | None]:
+    if after is None:
+        return "folded", "merged into its neighbour", None
+    changes = [d for d in decided if d.decision not in ("kept", "fp32")] or list(decided[-1:])
+    if not changes:
+        return "kept", "no pass chose it", None
+    reasons = dict.fromkeys(d.reason for d in decided if d.reason)
+    sqnr = next((d.sqnr_db for d in reversed(decided) if d.sqnr_db is not None), None)
+    return ", ".join(d.decision for d in changes), "; ".join(reasons), sqnr
+
+
+def _shape(node: Node | None) -> str | None:
+    if node is None:
+        return None
+    weight = node.input(1)
+    while weight is not None and weight.op == "DequantizeLinear" and weight.node is not None:
+        weight = weight.node.input(0)
+    return repr(weight.type) if weight is not None and weight.is_const else repr(node.output.type)
+
+
+def _weight_bytes(node: Node) -> int:
+    total = 0
+    for value in node.inputs:
+        while value is not None and value.op == "DequantizeLinear" and value.node is not None:
+            value = value.node.input(0)
+        if value is not None and value.const is not None:
+            total += value.const.nbytes
+    return total
+
+
+def rule_rows(step: Step) -> tuple[report.Rule, ...]:
+    """Rules of a step that did or declined something, busiest first."""
+    rows = [(n, s) for n, s in step.outcome.rules.items() if s.hits or s.declined]
+    rows.sort(key=lambda row: (-row[1].hits, row[0]))
+    return tuple(
+        report.Rule(name=n, tries=s.tries, hits=s.hits, declined=dict(s.declined), seconds=s.seconds) for n, s in rows
+    )
