@@ -26,6 +26,7 @@ def steps(report: Report) -> Markup:
         Column("to baseline", "num"),
         *(Column(metric, "num") for metric in metrics),
         Column("Parity", "num"),
+        Column("to original", "num"),
         Column("Took", "num"),
     )
     rows: list[Markup] = []

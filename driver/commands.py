@@ -1,0 +1,231 @@
+"""What each verb of the command line does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .. import __version__
+from ..backends.onnx import save
+from ..ir import Model, TersorError, to_text
+from ..transforms.base import Pass
+from ..transforms.manager import Check
+from . import api, files, report
+from .compress import compress as run_compress
+from .data import Data, from_path
+from .evaluate import load_function
+from .passes import resolve, with_selection
+from .progress import Bars
+from .result import Result
+from .table import latency, ratio, size, step_table
+
+OK, GOAL_MISSED = 0, 1
+
+
+class StrictError(TersorError):
+    """A warning where the user asked for none."""
+
+
+def version() -> str:
+    """The version of the package."""
+    return __version__
+
+
+def inspect(options: Namespace) -> int:
+    model = api.load(options.model)
+    if options.text:
+        print(to_text(model.graph), end="")
+        return OK
+    found = dict(api.describe(model))
+    if options.json:
+        return _json(found)
+    for key, value in found.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, what in value.items():
+                print(f"  {name:<24} {what}")
+        else:
+            print(f"{key:<12} {size(value) if key == 'bytes' else value}")
+    return OK
+
+
+def simplify(options: Namespace) -> int:
+    return _one_pass(options, f"simplify(level={options.level!r})")
+
+
+def prune(options: Namespace) -> int:
+    return _one_pass(
+        options,
+        f"prune(ratio={options.ratio}, scope={options.scope!r}, multiple_of={options.multiple_of}, importance={options.importance!r})",
+    )
+
+
+def quantize(options: Namespace) -> int:
+    return _one_pass(options, f"quantize(mode={options.mode!r}, observer={options.observer!r})")
+
+
+def _one_pass(options: Namespace, pipeline: str) -> int:
+    output = Path(options.output)
+    files.refuse_existing([output], options.force)
+    model = api.load(options.model)
+    passes = with_selection(resolve(pipeline), getattr(options, "only", ()), getattr(options, "skip", ()))
+    if options.dry_run:
+        return _plan(passes, [output])
+    result = _run(options, model, passes, runs=0)
+    save(result.model, output, opset=options.opset)
+    return _show(options, result)
+
+
+def compress(options: Namespace) -> int:
+    names = ["model.onnx", "report.html", "report.json", *(["model.py", "model.safetensors"] if options.pytorch else [])]
+    outputs = [Path(options.output) / name for name in names]
+    files.refuse_existing(outputs, options.force)
+    model = api.load(options.model)
+    metrics = dict(load_function(reference) for reference in options.eval)
+    passes = with_selection(resolve(_methods(options)), options.only, options.skip)
+    if options.dry_run:
+        return _plan(passes, outputs)
+    folder = files.folder(options.output)
+    result = _run(options, model, passes, runs=options.runs, goal=options.goal, evaluate=metrics)
+    result.save(folder / "model.onnx")
+    _reload(result, folder / "model.onnx")
+    if options.pytorch:
+        result.emit_pytorch(folder)
+    result.record = _with_files(result.record, options, [folder / n for n in names if not n.startswith("report")])
+    result.report(folder / "report.json")
+    result.report(folder / "report.html")
+    _show(options, result)
+    if not options.quiet and not options.json:
+        print(f"wrote {', '.join(str(p) for p in outputs)}")
+    return GOAL_MISSED if result.met is False else OK
+
+
+def _methods(options: Namespace) -> str:
+    if options.methods != "auto":
+        return options.methods
+    return "simplify,quantize" if options.data else "simplify"
+
+
+def _reload(result: Result, path: Path) -> None:
+    """The saved file must compute exactly what the model in memory computes; what users get is the file."""
+    api.verify(result.model, api.load(path), _feeds(result), tolerance=0.0)
+
+
+def _feeds(result: Result) -> Data:
+    return Data(lambda: iter(result.feeds), "the comparison inputs")
+
+
+def _with_files(record: report.Report, options: Namespace, written: Sequence[Path]) -> report.Report:
+    from dataclasses import replace
+
+    read = [(role, Path(path)) for role, path in (("model", options.model), ("data", options.data)) if path and Path(path).is_file()]
+    run = replace(
+        record.run,
+        inputs=tuple(_file(role, path) for role, path in read),
+        outputs=tuple(_file(path.suffix[1:], path) for path in written),
+    )
+    return replace(record, run=run)
+
+
+def _file(role: str, path: Path) -> report.File:
+    digest = sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return report.File(role=role, name=path.name, sha256=digest.hexdigest(), bytes=path.stat().st_size)
+
+
+def verify(options: Namespace) -> int:
+    reference, candidate = api.load(options.reference), api.load(options.candidate)
+    data = from_path(options.data, reference.graph) if options.data else None
+    parity = api.verify(reference, candidate, data, tolerance=options.tolerance, seed=options.seed)
+    if options.json:
+        return _json({"max_error": parity.max_error, "sqnr_db": parity.sqnr_db, "cosine": parity.cosine, "inputs": parity.inputs})
+    shown = "exact" if parity.sqnr_db is None else f"SQNR {parity.sqnr_db:.1f} dB"
+    print(f"equal within {parity.tolerance:g}: max error {parity.max_error:.3g}, {shown}, on {parity.inputs} inputs")
+    return OK
+
+
+def bench(options: Namespace) -> int:
+    models = [api.load(path) for path in options.models]
+    data = from_path(options.data, models[0].graph) if options.data else None
+    timed = api.benchmark(models, data, runs=options.runs, seed=options.seed)
+    if options.json:
+        return _json([{"model": p, **_latency_fields(t)} for p, t in zip(options.models, timed, strict=True)])
+    for path, one in zip(options.models, timed, strict=True):
+        print(f"{path:<40} {latency(one):>20} {ratio(one):>8}")
+    return OK
+
+
+def _latency_fields(timed: report.Latency) -> dict[str, float | int | None]:
+    names = ("median_ms", "low_ms", "high_ms", "ratio", "ratio_low", "ratio_high", "runs")
+    return {name: getattr(timed, name) for name in names}
+
+
+def emit(options: Namespace) -> int:
+    from ..ir import UsageError
+
+    model = api.load(options.model)
+    output = Path(options.output)
+    if options.to == "onnx":
+        files.refuse_existing([output], options.force)
+        save(model, output, opset=options.opset)
+        written = [output]
+    else:
+        from ..backends.torch import emit as emit_pytorch
+
+        if options.opset is not None:
+            raise UsageError("--opset goes with --to onnx", do="leave it out")
+        files.refuse_existing([output / "model.py", output / "model.safetensors"], options.force)
+        written = list(emit_pytorch(model, files.folder(output)).files)
+    if options.json:
+        return _json({"files": [str(p) for p in written]})
+    if not options.quiet:
+        print(f"wrote {', '.join(str(p) for p in written)}")
+    return OK
+
+
+def _run(options: Namespace, model: Model, passes: Sequence[Pass], **more: Any) -> Result:
+    data = from_path(options.data, model.graph) if options.data else None
+    check = Check(enabled=False) if options.no_check else None
+    with Bars(enabled=not options.quiet and not options.json) as bars:
+        result = run_compress(
+            model, more.pop("goal", None), data=data, methods=passes, check=check, seed=options.seed, progress=bars.update,
+            call="tersor " + " ".join(sys.argv[1:]), **more,
+        )  # fmt: skip
+    warned = result.record.warnings
+    if warned and options.strict:
+        raise StrictError(f"{warned[0].code}: {warned[0].message}", where=warned[0].where, do="fix it, or run without --strict")
+    if not options.quiet:
+        for one in warned:
+            print(f"warning {one.code}: {one.message}{f' ({one.where})' if one.where else ''}", file=sys.stderr)
+    return result
+
+
+def _plan(passes: Sequence[Pass], outputs: Sequence[Path]) -> int:
+    print("would run " + ", ".join(str(p) for p in passes))
+    print("would write " + ", ".join(str(p) for p in outputs))
+    return OK
+
+
+def _show(options: Namespace, result: Result) -> int:
+    if options.json:
+        print(result.record.to_json())
+        return OK
+    console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty(), highlight=False)
+    console.print(step_table(result.record))
+    if result.record.goal is not None:
+        console.print(result.why, markup=False)
+    return OK
+
+
+def _json(value: Any) -> int:
+    print(json.dumps(value, indent=2, sort_keys=True))
+    return OK
