@@ -84,6 +84,8 @@ class _Verifier:
     def users(self, node: Node, alive: set[Node]) -> None:
         for value in node.outputs:
             for user, times in value.users.items():
+                if user.graph is not node.graph and user.graph is not None:
+                    raise self.fail(4, user, f"{value!r} belongs to another graph")
                 if user not in alive or user.inputs.count(value) != times:
                     raise self.fail(
                         2, node, f"{value!r} counts {times} uses by {user.where}, which has {user.inputs.count(value)}"
