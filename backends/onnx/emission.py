@@ -12,27 +12,12 @@ from dataclasses import dataclass, field
 import onnx
 
 from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, Value, lookup
-from ...ir.attributes import Attribute
-from .protos import exact_name, set_attribute, set_tensor, set_value_info, text
+from .lowering import Form, form_of
+from .protos import exact_name, set_attribute, set_value_info, text
 
 SCOPE_KEY = "pkg.tersor.scope"
 SOURCE_KEY = "pkg.tersor.source"
 """Keys of node metadata_props under which the module path and the source line of a node are kept."""
-
-
-@dataclass
-class Form:
-    """How a node is spelled at the target opset: its operands (captures left out) and attributes."""
-
-    node: Node
-    operands: list[Value | None]
-    attrs: dict[str, Attribute]
-
-
-def spelled_as_is(node: Node) -> Form:
-    """The form of a node whose canonical spelling is also that of the target opset."""
-    operands = node.inputs[: len(node.inputs) - node.captures]
-    return Form(node, list(operands), node.attrs)
 
 
 class Names:
@@ -60,7 +45,7 @@ class Names:
 class Emission:
     """Turns one graph into a GraphProto. `weights` collects what belongs into its initializers, which stay empty here."""
 
-    spell: Callable[[Node], Form] = spelled_as_is
+    spell: Callable[[Node], Form] = form_of
     all_types: bool = False
     weights: list[tuple[str, Tensor]] = field(default_factory=list[tuple[str, Tensor]])
     names: dict[Value, str] = field(default_factory=dict[Value, str])

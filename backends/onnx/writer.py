@@ -7,9 +7,10 @@ from typing import Literal
 
 import onnx
 
-from ...ir import CANONICAL_OPSET, Model
+from ...ir import CANONICAL_OPSET, Model, Tensor, UsageError
 from .emission import Emission, model_proto
 from .files import target
+from .lowering import OLDEST_OPSET, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
 from .protos import set_tensor
 from .stream import is_large, write_external, write_inline
 
@@ -17,11 +18,14 @@ EXTERNAL_FROM = 1_800_000_000
 """Bytes of weights from which "auto" puts them into a data file; a protobuf message ends at 2 GiB."""
 
 
+LOWEST_FOR_TORCH = 17
+"""The oldest opset that a model which did not come from ONNX is written for unless asked."""
+
+
 def to_proto(model: Model, opset: int | None = None) -> onnx.ModelProto:
     """The model as a ModelProto with every weight inside it; see `save` for `opset` and for what is raised."""
-    emission = Emission()
-    proto = model_proto(model, opset or CANONICAL_OPSET, emission)
-    for name, tensor in emission.weights:
+    proto, weights = _emitted(model, opset)
+    for name, tensor in weights:
         set_tensor(proto.graph.initializer.add(), tensor, name)
     return proto
 
@@ -39,15 +43,37 @@ def save(
     The bytes depend on the model and the options alone. Weights are streamed: one block of one weight is in memory at a time, and
     weights that stand in a mapped file are copied from it by the kernel. `path` may be the very file that they are mapped from.
 
+    `opset` is the version of ai.onnx to write, from 13 on. Without it that is the version that the model came in, or the next one
+    that can hold it; for a model that did not come from ONNX the lowest from 17 on that has all of its operators.
     `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than 1.8 GB together).
 
-    Raises UsageError where the path cannot be written, or exists and `overwrite` is false.
+    Raises UsageError where the path cannot be written, or exists and `overwrite` is false, or the opset is not one; UnsupportedError
+    where the opset cannot hold a node, naming the lowest that can; InvalidModelError where the names of the interface do not fit ONNX.
     """
     place = target(path, overwrite)
-    emission = Emission()
-    proto = model_proto(model, opset or CANONICAL_OPSET, emission)
+    proto, weights = _emitted(model, opset)
     external = external_data
     if external == "auto":
-        external = sum(t.nbytes for _, t in emission.weights) > EXTERNAL_FROM
-    write = write_external if external and any(is_large(t) for _, t in emission.weights) else write_inline
-    write(place, proto, emission.weights)
+        external = sum(t.nbytes for _, t in weights) > EXTERNAL_FROM
+    write = write_external if external and any(is_large(t) for _, t in weights) else write_inline
+    write(place, proto, weights)
+
+
+def default_opset(model: Model) -> int:
+    """The version of ai.onnx that the model is written for unless asked otherwise; see `save`."""
+    if not model.source_opset:
+        return lowest_without_decomposition(model, LOWEST_FOR_TORCH)
+    return lowest(model, min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET))
+
+
+def _emitted(model: Model, opset: int | None) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
+    """The model without its weights, and these by name."""
+    version = default_opset(model) if opset is None else opset
+    newest = max(CANONICAL_OPSET, newest_needed(model))
+    if not OLDEST_OPSET <= version <= newest:
+        raise UsageError(
+            f"opset {version} cannot be written", why=f"opsets from {OLDEST_OPSET} to {newest} can", do="choose one of them"
+        )
+    emission = Emission(lambda node: spelled(node, version))
+    proto = model_proto(lowered(model, version), version, emission)
+    return proto, emission.weights

@@ -1,0 +1,16 @@
+"""From the canonical opset down to an older one: decompositions in the IR, then the older spelling of what remains."""
+
+from .descent import (
+    OLDEST_OPSET,
+    expressible,
+    lowered,
+    lowest,
+    lowest_without_decomposition,
+    newest_needed,
+    spelled,
+)
+from .forms import Form, form_of
+
+__all__ = [
+    "OLDEST_OPSET", "Form", "expressible", "form_of", "lowered", "lowest", "lowest_without_decomposition", "newest_needed", "spelled",
+]  # fmt: skip

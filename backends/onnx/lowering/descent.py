@@ -1,0 +1,218 @@
+"""Walks a graph down to an opset, version by version of each operator, and finds out which opsets can hold it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import onnx
+from onnx import defs
+
+from ....ir import (
+    CANONICAL_OPSET,
+    Builder,
+    DType,
+    Graph,
+    Model,
+    Node,
+    OptionalType,
+    SequenceType,
+    TensorType,
+    Type,
+    UnsupportedError,
+    lookup,
+)
+from ....ir.types import AnyType
+from .decompositions import DECOMPOSITIONS
+from .forms import FORMS, UNCHANGED, Form, Inexpressible, form_of
+
+OLDEST_OPSET = 13
+"""No graph is written for an older one: its Softmax, and what else changed its meaning there, has no row."""
+
+
+@lru_cache(maxsize=1)
+def _history() -> dict[str, tuple[int, ...]]:
+    versions: dict[str, set[int]] = {}
+    for schema in defs.get_all_schemas_with_history():
+        if schema.domain == "":
+            versions.setdefault(schema.name, set()).add(schema.since_version)
+    return {name: tuple(sorted(found, reverse=True)) for name, found in versions.items()}
+
+
+@lru_cache(maxsize=4096)
+def _steps(op: str, opset: int) -> tuple[int, ...]:
+    """The versions of an ai.onnx operator between the canonical one and `opset`, newest first: those to go down from."""
+    schema = lookup(op)
+    newest = 0 if schema is None else schema.version
+    return tuple(v for v in _history().get(op, ()) if opset < v <= newest)
+
+
+def steps(node: Node, opset: int) -> tuple[int, ...]:
+    return () if node.domain else _steps(node.op, opset)
+
+
+def lowered(model: Model, opset: int) -> Model:
+    """The model with every node decomposed that `opset` does not have; the model itself where there is none.
+
+    Raises UnsupportedError for a node that has no decomposition that fits it.
+    """
+    if not any(_decomposition(node, opset) for node in model.graph.walk()):
+        return model
+    copy = model.clone()
+    for graph in list(copy.graph.graphs()):
+        for node in list(graph):
+            _decompose(graph, node, opset)
+    return copy
+
+
+def _decomposition(node: Node, opset: int) -> int:
+    """The version from which on `node` is what it is, where it must be decomposed for `opset`; else 0."""
+    for version in steps(node, opset):
+        row = DECOMPOSITIONS.get((node.op, version))
+        if row is not None and row.needed(node):
+            return version
+    return 0
+
+
+def _decompose(graph: Graph, node: Node, opset: int) -> None:
+    version = _decomposition(node, opset)
+    if not version:
+        return
+    builder = Builder(graph, node, loc=node.loc)
+    try:
+        results = DECOMPOSITIONS[node.op, version].build(node, builder)
+    except Inexpressible as error:
+        raise refused(node, opset, version, str(error)) from error
+    for old, new in zip(node.outputs, results, strict=True):
+        if new is None or not old.users:
+            continue
+        if new.const is None and isinstance(new.type, AnyType):
+            new.type = old.type
+        new.name = new.name or old.name
+        old.replace_by(new)
+    node.erase()
+    for made in builder.new:
+        if made.graph is graph:
+            _decompose(graph, made, opset)
+
+
+def spelled(node: Node, opset: int) -> Form:
+    """The form of a node at `opset`. Raises UnsupportedError where there is none."""
+    form = form_of(node)
+    down = steps(node, opset)
+    if not down:
+        if opset > CANONICAL_OPSET and not node.domain:
+            _check_unchanged_since(node, opset)
+        return form
+    form.attrs = dict(form.attrs)
+    for version in down:
+        rule = FORMS.get((node.op, version))
+        try:
+            if rule is not None:
+                rule(form)
+            elif node.op not in UNCHANGED.get(version, ()):
+                raise Inexpressible(f"the operator is new in opset {version}")
+        except Inexpressible as error:
+            raise refused(node, opset, version, str(error)) from error
+    for index, value in enumerate(form.operands):
+        if value is not None:
+            _check_type(node, opset, down, "inputs", index, value.type)
+    for index, value in enumerate(node.outputs):
+        _check_type(node, opset, down, "outputs", index, value.type)
+    return form
+
+
+def _check_unchanged_since(node: Node, opset: int) -> None:
+    schema = lookup(node.op)
+    newer = [v for v in _history().get(node.op, ()) if schema is not None and schema.version < v <= opset]
+    if newer:
+        raise UnsupportedError(
+            f"the model cannot be written for opset {opset}",
+            where=node.where,
+            why=f"the operator changed at opset {newer[-1]}, and operators are known up to opset {CANONICAL_OPSET}",
+            do=f"use opset {CANONICAL_OPSET} or lower",
+        )
+
+
+@lru_cache(maxsize=4096)
+def _allowed(op: str, opset: int, side: str) -> tuple[tuple[frozenset[str], ...], bool]:
+    schema = defs.get_schema(op, opset, "")
+    formal = schema.inputs if side == "inputs" else schema.outputs
+    variadic = bool(formal) and formal[-1].option is defs.OpSchema.FormalParameterOption.Variadic
+    return tuple(frozenset(p.types) for p in formal), variadic
+
+
+def _check_type(node: Node, opset: int, down: tuple[int, ...], side: str, index: int, type_: Type) -> None:
+    """Raises UnsupportedError where the operator at `opset` does not take an element type."""
+    name = _type_name(type_)
+    allowed, variadic = _allowed(node.op, opset, side)
+    position = min(index, len(allowed) - 1) if variadic else index
+    if name and (position >= len(allowed) or name not in allowed[position]):
+        works = next(
+            (v for v in reversed(down) if name in _allowed(node.op, v, side)[0][position : position + 1][0]), down[0]
+        )
+        raise refused(node, opset, works, f"its {side[:-1]} {index} is {type_!r}, which the operator does not take there")
+
+
+def _type_name(type_: Type) -> str:
+    """The type as schemas spell it; '' where that is not known."""
+    match type_:
+        case TensorType():
+            return f"tensor({onnx.TensorProto.DataType.Name(type_.dtype.code).lower()})"
+        case SequenceType() if inner := _type_name(type_.element):
+            return f"seq({inner})"
+        case OptionalType() if inner := _type_name(type_.element):
+            return f"optional({inner})"
+        case _:
+            return ""
+
+
+def refused(node: Node, opset: int, works: int, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"the model cannot be written for opset {opset}",
+        where=node.where,
+        why=why,
+        do=f"use opset {works} or higher, the lowest that has this",
+    )
+
+
+def expressible(model: Model, opset: int) -> bool:
+    """True where the whole model has a form at `opset`."""
+    try:
+        for node in lowered(model, opset).graph.walk():
+            spelled(node, opset)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def lowest(model: Model, start: int) -> int:
+    """The lowest opset from `start` on at which the model can be written."""
+    newest = newest_needed(model)
+    return next((v for v in range(start, newest) if expressible(model, v)), newest)
+
+
+def lowest_without_decomposition(model: Model, start: int) -> int:
+    """The lowest opset from `start` on that has every operator of the model."""
+    needed, newest = start, newest_needed(model)
+    if newest > CANONICAL_OPSET:
+        return newest
+    for node in model.graph.walk():
+        for opset in range(needed, CANONICAL_OPSET + 1):
+            if not _decomposition(node, opset) and _has_form(node, opset):
+                needed = opset
+                break
+    return needed
+
+
+def _has_form(node: Node, opset: int) -> bool:
+    try:
+        spelled(node, opset)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def newest_needed(model: Model) -> int:
+    """The canonical opset, or that of the newest operator in the model where that is newer."""
+    versions = (s.version for n in model.graph.walk() if not n.domain and (s := lookup(n.op)) is not None)
+    return max(CANONICAL_OPSET, max(versions, default=0))
