@@ -1,1 +1,6 @@
-"""ONNX in."""
+"""The ONNX frontend: files to IR."""
+
+from .limits import Limits
+from .load import load
+
+__all__ = ["Limits", "load"]

@@ -1,0 +1,83 @@
+"""ONNX's AttributeProto as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from onnx import AttributeProto
+
+from ...ir import Attribute, EmptyList, InvalidModelError, UnsupportedError
+from .tensors import TensorReader
+from .types import Sizes, type_of
+
+_Read = Callable[[AttributeProto, TensorReader, str], Attribute]
+
+
+@lru_cache(maxsize=1 << 14)
+def shortest(number: float) -> float:
+    """The float32 `number` as the decimal with the fewest digits that rounds to it: 0.1, not 0.10000000149011612."""
+    return float(str(np.float32(number)))
+
+
+def text(data: bytes) -> str | bytes:
+    """A string attribute: str where it is UTF-8, else its bytes."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data
+
+
+_READ: dict[int, _Read] = {
+    AttributeProto.INT: lambda a, _, __: a.i,
+    AttributeProto.FLOAT: lambda a, _, __: shortest(a.f),
+    AttributeProto.STRING: lambda a, _, __: text(a.s),
+    AttributeProto.TENSOR: lambda a, tensors, where: tensors.read(a.t, where),
+    AttributeProto.TYPE_PROTO: lambda a, _, where: type_of(a.tp, Sizes(), where),  # pyright: ignore[reportReturnType]
+    AttributeProto.INTS: lambda a, _, __: tuple(a.ints) or EmptyList("INTS"),
+    AttributeProto.FLOATS: lambda a, _, __: tuple([shortest(f) for f in a.floats]) or EmptyList("FLOATS"),
+    AttributeProto.STRINGS: lambda a, _, __: _strings(a),
+    AttributeProto.TENSORS: lambda a, tensors, where: tuple([tensors.read(t, where) for t in a.tensors]) or EmptyList("TENSORS"),
+    AttributeProto.TYPE_PROTOS: lambda a, _, where: tuple([type_of(t, Sizes(), where) for t in a.type_protos]) or EmptyList("TYPE_PROTOS"),  # pyright: ignore[reportReturnType]
+}  # fmt: skip
+
+_FIELDS = (
+    ("f", AttributeProto.FLOAT), ("i", AttributeProto.INT), ("s", AttributeProto.STRING), ("t", AttributeProto.TENSOR),
+    ("g", AttributeProto.GRAPH), ("tp", AttributeProto.TYPE_PROTO),
+)  # fmt: skip
+_LISTS = (
+    ("floats", AttributeProto.FLOATS), ("ints", AttributeProto.INTS), ("strings", AttributeProto.STRINGS),
+    ("tensors", AttributeProto.TENSORS), ("graphs", AttributeProto.GRAPHS), ("type_protos", AttributeProto.TYPE_PROTOS),
+)  # fmt: skip
+
+
+def kind_of(proto: AttributeProto, where: str) -> int:
+    """The attribute's type code; files of the first ONNX versions have none, and there the field that is set tells."""
+    if proto.type:
+        return proto.type
+    for name, kind in _FIELDS:
+        if proto.HasField(name):
+            return kind
+    for name, kind in _LISTS:
+        if len(getattr(proto, name)):
+            return kind
+    raise InvalidModelError(f"attribute {proto.name!r} has no value", where=where)
+
+
+def read(proto: AttributeProto, tensors: TensorReader, where: str) -> Attribute:
+    """The value of any attribute but a subgraph. Raises UnsupportedError for kinds that the IR does not hold (sparse tensors)."""
+    kind = kind_of(proto, where)
+    if kind not in _READ:
+        known = kind in AttributeProto.AttributeType.values()
+        label = AttributeProto.AttributeType.Name(kind) if known else str(kind)  # pyright: ignore[reportArgumentType]
+        raise UnsupportedError(f"attribute {proto.name!r} is of the kind {label}", where=where)
+    return _READ[kind](proto, tensors, where)
+
+
+def _strings(proto: AttributeProto) -> Attribute:
+    if not proto.strings:
+        return EmptyList("STRINGS")
+    decoded = [text(s) for s in proto.strings]
+    every = [s for s in decoded if isinstance(s, str)]
+    return tuple(every) if len(every) == len(decoded) else tuple(proto.strings)

@@ -1,0 +1,94 @@
+"""Whether a node fits its operator as the file's own opset defines it: a fault here is in the file, not in tersor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...ir import Attribute, InvalidModelError, Schema, UnsupportedError, lookup
+from ...ir.attributes import kind_of
+
+_FIRST_EXPERIMENTS = frozenset(
+    ["Affine", "ConstantFill", "Crop", "DynamicSlice", "GivenTensorFill", "GRUUnit", "ImageScaler", "ParametricSoftplus", "Scale",
+     "ScaledTanh", "ATen"]
+)  # fmt: skip
+"""Operators that ONNX tried out and took back before 1.5."""
+
+
+def schema_of(op: str, domain: str, imports: Mapping[str, int], where: str) -> Schema | None:
+    """The operator's schema at the version that the file asks for; None for an operator of a domain that onnx does not define.
+
+    Raises InvalidModelError for an ai.onnx operator that does not exist there, or a domain that the file does not import.
+    """
+    version = imports.get(domain)
+    if version is None:
+        raise InvalidModelError(
+            f"the model uses {domain or 'ai.onnx'} operators and does not say which version",
+            where=where,
+            why=f"{op} is of the domain {domain or 'ai.onnx'}, for which there is no opset_import",
+            do="add the import with onnx.helper.make_opsetid and save the model again",
+        )
+    schema = lookup(op, domain, version)
+    if schema is not None or domain:
+        return schema
+    known = lookup(op)
+    if known is not None:
+        raise InvalidModelError(
+            f"{op} is not an operator of opset {version}",
+            where=where,
+            why=f"it exists since opset {known.version}",
+            do=f"export the model again with opset {known.version} or later",
+        )
+    if op in _FIRST_EXPERIMENTS:
+        raise UnsupportedError(
+            f"the operator {op} was taken out of ONNX", where=where, do="export the model again with a recent exporter"
+        )
+    raise InvalidModelError(
+        f"the operator {op} is not known",
+        where=where,
+        why="ONNX has no operator of this name",
+        do="give it the domain of its custom operator library, or replace it",
+    )
+
+
+def check_node(
+    schema: Schema,
+    operands: Sequence[object | None],
+    outputs: int,
+    attrs: Mapping[str, Attribute],
+    regions: Sequence[str],
+    where: str,
+) -> None:
+    """Raises InvalidModelError when operands, outputs or attributes are not those of the operator."""
+    least, most = schema.inputs
+    if not least <= len(operands) <= most:
+        raise _misfit(schema, where, f"it has {len(operands)} operands, expected {_range(least, most)}")
+    for index, operand in enumerate(operands[: len(schema.optional_inputs)]):
+        if operand is None and not schema.optional_inputs[index]:
+            raise _misfit(schema, where, f"operand {index} is missing and not optional")
+    least, most = schema.outputs
+    if not least <= outputs <= most:
+        raise _misfit(schema, where, f"it has {outputs} outputs, expected {_range(least, most)}")
+    for name, value in attrs.items():
+        wanted = schema.attributes.get(name)
+        if wanted is None:
+            known = ", ".join(sorted(schema.attributes)) or "none"
+            raise _misfit(schema, where, f"there is no attribute {name!r}; there are {known}")
+        found = kind_of(value)
+        if found != wanted and not (value == () and wanted.endswith("S")):
+            raise _misfit(schema, where, f"attribute {name!r} is {found}, expected {wanted}")
+    for name in sorted(schema.required):
+        if name not in attrs and name not in regions:
+            raise _misfit(schema, where, f"attribute {name!r} is missing")
+
+
+def _misfit(schema: Schema, where: str, why: str) -> InvalidModelError:
+    name = f"{schema.domain + '::' if schema.domain else ''}{schema.name}-{schema.version}"
+    return InvalidModelError(
+        f"a node does not fit its operator {name}", where=where, why=why, do="export the model again"
+    )
+
+
+def _range(least: int, most: int) -> str:
+    if least == most:
+        return str(least)
+    return f"{least} or more" if most >= 2**31 - 1 else f"{least} to {most}"

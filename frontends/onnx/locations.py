@@ -1,0 +1,75 @@
+"""Where a node comes from in the user's program, read from what exporters leave in names and metadata.
+
+torch's exporter over torch.export writes `pkg.torch.onnx.*` metadata on each node; its older, tracing exporter names a node
+"/layer1/layer1.0/conv1/Conv" after the modules around it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+from pathlib import PurePath
+
+from onnx import NodeProto
+
+from ...ir import Loc
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_TRACE = "pkg.torch.onnx.stack_trace"
+_FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
+
+
+def location(node: NodeProto, call: Loc | None) -> Loc:
+    """The node's place; `call` is that of the function call around a node from a function body."""
+    metadata = tuple([(p.key, p.value) for p in node.metadata_props]) if len(node.metadata_props) else ()
+    scope = source = ""
+    if metadata:
+        known = dict(metadata)
+        scope, source = _dynamo_scope(known.get(_SCOPES, "")), _source(known.get(_TRACE, ""))
+    scope = scope or module_path(node.name, node.op_type)
+    made = Loc(scope=scope, source=source, origin=node.name, metadata=metadata)
+    if call is None:
+        return made
+    around = call.scope or call.origin
+    return replace(
+        made,
+        scope=scope or around,
+        source=source or call.source,
+        origin="/".join(n for n in (call.origin, node.name) if n),
+    )
+
+
+def module_path(name: str, op: str) -> str:
+    """The module path in a node name of torch's tracing exporter, or ''.
+
+    "/layer1/layer1.0/conv1/Conv" is "layer1.0.conv1": a part that starts with the part before it and a dot replaces it.
+    """
+    parts = name.split("/")
+    if parts[0] or len(parts) < 3 or re.sub(r"_\d+$", "", parts[-1]) != op:
+        return ""
+    path: list[str] = []
+    for part in parts[1:-1]:
+        if path and part.startswith(path[-1] + "."):
+            path[-1] = part
+        else:
+            path.append(part)
+    return ".".join(path)
+
+
+def _dynamo_scope(text: str) -> str:
+    """The innermost module of "['', 'layer1', 'layer1.0', 'conv2d']": the last entry is the operation itself."""
+    try:
+        scopes = ast.literal_eval(text) if text else []
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ""
+    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
+        return ""
+    return scopes[-2]
+
+
+def _source(trace: str) -> str:
+    """ "file.py:line" of the innermost frame of a stack trace that is not inside torch itself."""
+    frames = _FRAME.findall(trace)
+    users = [f for f in frames if "-packages/torch/" not in f[0].replace("\\", "/")] or frames
+    return f"{PurePath(users[-1][0]).name}:{users[-1][1]}" if users else ""

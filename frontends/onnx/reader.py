@@ -1,0 +1,281 @@
+"""A ModelProto as a graph of the IR: inputs, constants, nodes, subgraphs and function calls.
+
+Nodes are read in dataflow order and raised to the canonical opset one by one, so that a rule sees operands that are canonical and
+typed already. Constant nodes and initializers become constants; subgraphs become isolated regions whose captures are operands.
+Training information and quantization annotations of a file are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, ValueInfoProto
+
+from ...ir import (
+    ANY,
+    CANONICAL_OPSET,
+    Attribute,
+    Graph,
+    InvalidModelError,
+    Loc,
+    Model,
+    Node,
+    Type,
+    UnsupportedError,
+    Value,
+    constant,
+)
+from . import attributes
+from .checks import check_node, schema_of
+from .constants import constant_of
+from .files import Opened
+from .functions import Functions, bound_attributes, check_call, dereference, domain_of, imports_of
+from .limits import Account
+from .locations import location
+from .raising import raise_node
+from .scopes import Entry, Scope, entries, free_names, in_order, undefined
+from .tensors import TensorReader
+from .types import Sizes, type_of
+
+Regions = dict[str, tuple[GraphProto, Scope]]
+
+
+class Reader:
+    """Reads one model; `infer` is called for each node when it is in its graph."""
+
+    def __init__(self, opened: Opened, account: Account) -> None:
+        self.proto, self.name, self.account = opened.proto, opened.name, account
+        self.tensors = TensorReader(opened.payloads, opened.folder, account)
+        self.functions = Functions(opened.proto.functions)
+        self.opset: dict[str, int] = {"": CANONICAL_OPSET}
+        self.infer: Callable[[Node], None] | None = None
+
+    def model(self, start: Callable[[Graph], Callable[[Node], None]] | None = None) -> Model:
+        """The whole model; `start` gives the type inference for a graph that has its inputs and no nodes yet."""
+        proto = self.proto
+        imports = imports_of(proto)
+        self.opset |= {d: v for d, v in imports.items() if d}
+        graph = Graph(proto.graph.name)
+        graph.doc = proto.graph.doc_string
+        scope = Scope(graph, imports)
+        self.interface(proto.graph, scope)
+        if start is not None:
+            self.infer = start(graph)
+        self.nodes(proto.graph, scope)
+        self.outputs(proto.graph, scope)
+        return Model(
+            graph,
+            self.opset,
+            source_opset=imports.get("", 0),
+            metadata={p.key: p.value for p in proto.metadata_props},
+            doc=proto.doc_string,
+            producer=proto.producer_name,
+            producer_version=proto.producer_version,
+            domain=proto.domain,
+            version=proto.model_version,
+        )
+
+    # Graphs
+
+    def interface(self, proto: GraphProto, scope: Scope) -> None:
+        """Inputs and initializers. An initializer that is an input as well is that input's default, and no constant."""
+        tensors = {t.name: t for t in proto.initializer}
+        for info in proto.input:
+            if info.name in scope.names:
+                raise InvalidModelError(f"two inputs are called {info.name!r}", where=self.name)
+            value = scope.graph.add_input(info.name, self.type(info, scope))
+            scope.names[info.name] = value
+            default = tensors.pop(info.name, None)
+            if default is not None:
+                tensor = self.tensors.read(default, f"{self.name}, initializer {info.name!r}")
+                scope.graph.defaults[value] = tensor
+                if value.type is ANY:
+                    value.type = tensor.type
+        for name, tensor in tensors.items():
+            where = f"{self.name}, initializer {name!r}"
+            if not name:
+                raise InvalidModelError("an initializer has no name", where=where)
+            scope.names[name] = constant(self.tensors.read(tensor, where), name)
+        for sparse in proto.sparse_initializer:
+            name = sparse.values.name
+            scope.names[name] = constant(self.tensors.sparse(sparse, f"{self.name}, sparse initializer {name!r}"), name)
+
+    def type(self, info: ValueInfoProto, scope: Scope) -> Type:
+        return type_of(info.type, scope.sizes, f"{self.name}, value {info.name!r}")
+
+    def nodes(self, proto: GraphProto, scope: Scope) -> None:
+        scope.declared = {v.name: v.type for v in (*proto.value_info, *proto.output)}
+        self.run(in_order(entries(proto.node), scope.names, self.name), scope, [v.name for v in proto.output])
+
+    def run(self, nodes: Sequence[Entry], scope: Scope, results: Sequence[str]) -> None:
+        used = set(results)
+        for entry in nodes:
+            used.update(entry.inputs, entry.free)
+        for entry in nodes:
+            self.node(entry, scope, used)
+
+    def outputs(self, proto: GraphProto, scope: Scope) -> None:
+        names = [v.name for v in proto.output]
+        twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None and scope.graph.parent is None:
+            raise InvalidModelError(f"two outputs are called {twice!r}", where=self.name)
+        values = [self.value(name, scope, f"{self.name}, output {name!r}") for name in names]
+        if any(v is None for v in values):
+            raise InvalidModelError("an output has no value", where=self.name)
+        scope.graph.set_outputs([v for v in values if v is not None], names)
+
+    def value(self, name: str, scope: Scope, where: str) -> Value | None:
+        """What a name means; None for the empty name and for function inputs that the call left out."""
+        if not name:
+            return None
+        if name not in scope.names:
+            raise undefined(name, where)
+        return scope.names[name]
+
+    # Nodes
+
+    def node(self, entry: Entry, scope: Scope, used: set[str]) -> None:
+        where = f"{self.name}, node {entry.label()}"
+        self.account.node(where)
+        function = self.functions.find(entry.proto)
+        if function is not None:
+            self.call(function, entry, scope, where)
+        elif entry.proto.op_type == "Constant" and not domain_of(entry.proto.domain):
+            self.constant(entry, scope, where)
+        else:
+            self.operation(entry, scope, used, where)
+
+    def constant(self, entry: Entry, scope: Scope, where: str) -> None:
+        attrs = [b[0] for a in entry.proto.attribute if (b := dereference(a, scope)) is not None]
+        names = [a.name for a in entry.proto.attribute if dereference(a, scope) is not None]
+        if len(attrs) != 1 or len(entry.outputs) != 1 or entry.inputs:
+            raise InvalidModelError("a Constant needs exactly one value attribute and one output", where=where)
+        name = entry.outputs[0]
+        scope.names[name] = constant(constant_of(names[0], attrs[0], self.tensors, where), scope.prefix + name)
+
+    def operation(self, entry: Entry, scope: Scope, used: set[str], where: str) -> None:
+        proto, domain = entry.proto, domain_of(entry.proto.domain)
+        schema = schema_of(proto.op_type, domain, scope.imports, where)
+        operands = [self.value(name, scope, where) for name in entry.inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        outputs = list(entry.outputs)
+        while outputs and not outputs[-1] and not (schema is not None and schema.variadic_outputs):
+            outputs.pop()
+        attrs, graphs = self.attributes(proto, scope, where)
+        if schema is not None:
+            check_node(schema, operands, len(outputs), attrs, list(graphs), where)
+        regions, captures = self.regions(graphs, where)
+        results = [Value(scope.prefix + name if name else "", self.declared(name, scope, where)) for name in outputs]
+        node = Node(
+            proto.op_type,
+            (*operands, *captures),
+            attrs,
+            results,
+            domain=domain,
+            regions=regions,
+            captures=len(captures),
+            loc=location(proto, scope.call),
+        )
+        scope.graph.insert(node)
+        if domain:
+            self.opset.setdefault(domain, scope.imports[domain])
+            final: Sequence[Value] = node.outputs
+            if self.infer is not None:
+                self.infer(node)
+        else:
+            final = raise_node(node, scope.imports[""], [name in used for name in outputs], self.infer)
+        for name, value in zip(outputs, final, strict=False):
+            if name:
+                scope.names[name] = value
+
+    def declared(self, name: str, scope: Scope, where: str) -> Type:
+        found = scope.declared.get(name)
+        return ANY if found is None else type_of(found, scope.sizes, where)
+
+    def attributes(self, proto: NodeProto, scope: Scope, where: str) -> tuple[dict[str, Attribute], Regions]:
+        """Plain attributes, and subgraphs with the scope whose names they see."""
+        attrs: dict[str, Attribute] = {}
+        graphs: Regions = {}
+        for attribute in proto.attribute:
+            bound = dereference(attribute, scope)
+            if bound is None:
+                continue
+            given, seen = bound
+            kind = attributes.kind_of(given, where)
+            if kind == AttributeProto.GRAPH:
+                graphs[attribute.name] = (given.g, seen)
+            elif kind == AttributeProto.GRAPHS:
+                raise UnsupportedError(f"attribute {attribute.name!r} is a list of graphs", where=where)
+            else:
+                attrs[attribute.name] = attributes.read(given, self.tensors, where)
+        return attrs, graphs
+
+    # Subgraphs
+
+    def regions(self, graphs: Regions, where: str) -> tuple[dict[str, Graph], list[Value]]:
+        """Isolated regions, and the outer values that any of them uses: the last operands of the node and last inputs of each."""
+        outer: dict[str, dict[str, Value | None]] = {}
+        captured: dict[Value, None] = {}
+        for attribute, (proto, scope) in graphs.items():
+            outer[attribute] = {name: self.value(name, scope, where) for name in free_names(proto)}
+            captured.update(dict.fromkeys(v for v in outer[attribute].values() if v is not None and not v.is_const))
+        regions: dict[str, Graph] = {}
+        for attribute, (proto, scope) in graphs.items():
+            self.account.enter(where)
+            regions[attribute] = self.region(proto, scope, outer[attribute], list(captured))
+            self.account.leave()
+        return regions, list(captured)
+
+    def region(
+        self, proto: GraphProto, around: Scope, outer: dict[str, Value | None], captured: Sequence[Value]
+    ) -> Graph:
+        scope = replace(around, graph=Graph(proto.name), names={}, sizes=Sizes(local=True))
+        self.interface(proto, scope)
+        inside = {value: scope.graph.add_input(value.name, value.type) for value in captured}
+        for name, value in outer.items():
+            scope.names[name] = value if value is None or value.is_const else inside[value]
+        self.nodes(proto, scope)
+        scope.graph.defaults.clear()
+        self.region_outputs(proto, scope)
+        return scope.graph
+
+    def region_outputs(self, proto: GraphProto, scope: Scope) -> None:
+        """What a region yields; names matter only in being different."""
+        values = [self.value(v.name, scope, f"{self.name}, subgraph {proto.name!r}") for v in proto.output]
+        names = [v.name for v in proto.output]
+        unique = [n if names.index(n) == i else f"{n}/{i}" for i, n in enumerate(names)]
+        if any(v is None for v in values):
+            raise InvalidModelError(
+                "an output of a subgraph has no value", where=f"{self.name}, subgraph {proto.name!r}"
+            )
+        scope.graph.set_outputs([v for v in values if v is not None], unique)
+
+    # Functions
+
+    def call(self, function: FunctionProto, entry: Entry, scope: Scope, where: str) -> None:
+        """Reads the function's body in place of the call."""
+        imports = imports_of(function) or scope.imports
+        check_call(function, entry, imports, where)
+        self.account.enter(where)
+        title = entry.proto.name or next((o for o in entry.outputs if o), function.name)
+        place = location(entry.proto, scope.call)
+        inner = Scope(
+            scope.graph,
+            imports,
+            names=dict.fromkeys(function.input),
+            call=place if place.origin or place.scope else Loc(origin=title),
+            prefix=f"{scope.prefix}{title}/",
+        )
+        inner.names |= {
+            formal: self.value(name, scope, where) for formal, name in zip(function.input, entry.inputs, strict=False)
+        }
+        inner.bindings = bound_attributes(function, entry.proto, scope, inner)
+        self.run(self.functions.body(function, self.name), inner, list(function.output))
+        for name, formal in zip(entry.outputs, function.output, strict=False):
+            if name:
+                scope.names[name] = value = self.value(formal, inner, where)
+                if value is not None and value.node is not None and not value.is_input:
+                    value.name = scope.prefix + name
+        self.account.leave()

@@ -1,0 +1,154 @@
+"""Names: what a list of nodes defines and uses, in which order it can be read, and what a subgraph takes from outside.
+
+ONNX connects nodes by names that are assigned once. Order in a file should follow the dataflow but not every exporter sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from onnx import AttributeProto, GraphProto, NodeProto, TypeProto
+
+from ...ir import Graph, InvalidModelError, Loc, Value
+from .types import Sizes
+
+Binding = tuple[AttributeProto, "Scope"]
+"""An attribute that a function call gives, and the scope of the call: a subgraph among them sees the caller's names."""
+
+
+@dataclass
+class Scope:
+    """Where nodes are read into, and what names, attribute references and operator versions mean there.
+
+    A function body has a scope of its own in the caller's graph; a subgraph has a scope of its own in a region. `names` maps an
+    optional function input that the caller left out to None.
+    """
+
+    graph: Graph
+    imports: dict[str, int]
+    names: dict[str, Value | None] = field(default_factory=dict[str, "Value | None"])
+    declared: dict[str, TypeProto] = field(default_factory=dict[str, TypeProto])
+    sizes: Sizes = field(default_factory=Sizes)
+    bindings: dict[str, Binding] = field(default_factory=dict[str, Binding])
+    call: Loc | None = None
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A node with its names taken out of the proto once; `free` are the outer names that its subgraphs use."""
+
+    proto: NodeProto
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    free: Sequence[str]
+
+    def label(self) -> str:
+        """The node for messages: operator and name, or the name of its first output."""
+        name = self.proto.name or next((o for o in self.outputs if o), "")
+        return f"{self.proto.op_type} {name!r}" if name else self.proto.op_type
+
+
+def entries(nodes: Iterable[NodeProto]) -> list[Entry]:
+    return [Entry(n, tuple(n.input), tuple(n.output), tuple(_free_of_node(n))) for n in nodes]
+
+
+def free_names(graph: GraphProto) -> list[str]:
+    """The names that a subgraph uses and does not define, in order of first use."""
+    defined = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    defined |= {t.values.name for t in graph.sparse_initializer}
+    used: dict[str, None] = {}
+    for node in graph.node:
+        used.update(dict.fromkeys(node.input))
+        used.update(dict.fromkeys(_free_of_node(node)))
+        defined.update(node.output)
+    used.update(dict.fromkeys(v.name for v in graph.output))
+    return [name for name in used if name and name not in defined]
+
+
+def subgraphs(node: NodeProto) -> list[GraphProto]:
+    """The subgraphs that stand in the node's own attributes."""
+    found: list[GraphProto] = []
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
+def _free_of_node(node: NodeProto) -> list[str]:
+    names: dict[str, None] = {}
+    for graph in subgraphs(node):
+        names.update(dict.fromkeys(free_names(graph)))
+    return list(names)
+
+
+def in_order(nodes: list[Entry], known: Iterable[str], where: str) -> list[Entry]:
+    """The nodes with definitions before uses, unchanged when they are so already.
+
+    Raises InvalidModelError for a name that is defined twice or never, and for a cycle.
+    """
+    defined = set(known)
+    is_sorted, seen = True, set(defined)
+    for entry in nodes:
+        if is_sorted and not all(not n or n in seen for n in (*entry.inputs, *entry.free)):
+            is_sorted = False
+        for name in entry.outputs:
+            if not name:
+                continue
+            if name in defined:
+                raise InvalidModelError(
+                    f"the name {name!r} is defined twice",
+                    where=f"{where}, node {entry.label()}",
+                    why="every value of an ONNX graph has one definition",
+                    do="export the model again",
+                )
+            defined.add(name)
+        seen.update(entry.outputs)
+    if is_sorted:
+        return nodes
+    return _sorted(nodes, set(known), defined, where)
+
+
+def _sorted(nodes: list[Entry], known: set[str], defined: set[str], where: str) -> list[Entry]:
+    """Depth-first over the names that a node needs, without recursion; keeps the file's order where it can."""
+    maker = {name: entry for entry in nodes for name in entry.outputs if name}
+    order: list[Entry] = []
+    state: dict[int, int] = {}
+    for root in nodes:
+        stack = [root]
+        while stack:
+            entry = stack[-1]
+            if id(entry) in state:
+                stack.pop()
+                if state[id(entry)] == 1:
+                    state[id(entry)] = 2
+                    order.append(entry)
+                continue
+            state[id(entry)] = 1
+            for name in (*entry.inputs, *entry.free):
+                if not name or name in known:
+                    continue
+                if name not in defined:
+                    raise undefined(name, f"{where}, node {entry.label()}")
+                before = maker[name]
+                if state.get(id(before)) == 1:
+                    raise InvalidModelError(
+                        "the graph has a cycle",
+                        where=f"{where}, node {entry.label()}",
+                        why=f"it needs {name!r} from node {before.label()}, which depends on it",
+                        do="export the model again",
+                    )
+                if id(before) not in state:
+                    stack.append(before)
+    return order
+
+
+def undefined(name: str, where: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"the value {name!r} is used and never defined",
+        where=where,
+        why="no input, initializer or node of the graph has this name",
+        do="export the model again",
+    )
