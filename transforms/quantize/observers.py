@@ -1,0 +1,219 @@
+"""Streaming observers of a tensor's values: memory is constant in the number of samples, and shapes are free to vary.
+
+What an observer has seen is kept in integer counts on a grid that depends on the values alone, so the result depends neither on the
+order of the samples, nor on how they are batched, nor on how observers are merged.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...ir import Array, TersorError
+
+BINS = 8192
+"""Bins of a histogram, half of them below zero: at least 2048 on the side of the largest magnitude, for 255 levels."""
+
+SMALLEST_EXPONENT = -120
+"""Bins are never narrower than 2**-120, so that dividing by their width is exact in float32."""
+
+LEVELS = 255
+"""Steps between the smallest and the largest number of an 8-bit type."""
+
+CANDIDATES = 64
+"""Clip points per side that the search for the least mean squared error looks at."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The interval [low, high] that quantization must cover."""
+
+    low: float
+    high: float
+
+
+class NotFinite(TersorError):
+    """A tensor held NaN or an infinity while it was observed (exit code 3)."""
+
+
+class Observer(ABC):
+    """Sees arrays of one tensor and gives the range of its values."""
+
+    @abstractmethod
+    def update(self, array: Array) -> None:
+        """Takes in an array of any shape; an empty one says nothing. Raises NotFinite for NaN and infinities."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Takes in everything that another observer of the same kind has seen."""
+
+    @abstractmethod
+    def range(self) -> Range:
+        """The range of what was seen; [0, 0] where nothing was."""
+
+
+class MinMax(Observer):
+    """The smallest and the largest value."""
+
+    def __init__(self) -> None:
+        self.low, self.high = math.inf, -math.inf
+
+    def update(self, array: Array) -> None:
+        if array.size:
+            low, high = float(array.min()), float(array.max())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise _not_finite(array)
+            self.low, self.high = min(self.low, low), max(self.high, high)
+
+    def merge(self, other: Self) -> None:
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+    def range(self) -> Range:
+        return Range(self.low, self.high) if self.low <= self.high else Range(0.0, 0.0)
+
+
+class Histogram(Observer):
+    """Counts on BINS bins of width 2**exponent, the middle edge at zero.
+
+    Where a value does not fit, the exponent grows by one and the bins are merged pairwise towards zero's edge. Since
+    floor(floor(x / w) / 2) = floor(x / 2w), the counts are those that the wide grid would have given at once.
+    """
+
+    def __init__(self) -> None:
+        self.exponent = SMALLEST_EXPONENT
+        self.counts: NDArray[np.int64] = np.zeros(BINS, np.int64)
+        self.extremes = MinMax()
+        self.zeros = 0
+
+    def update(self, array: Array) -> None:
+        if not array.size:
+            return
+        self.extremes.update(array)
+        self.widen(exponent_for(self.extremes.low, self.extremes.high))
+        # A power of two scales exactly, so the bin is the same in float32 as in real numbers.
+        index = np.floor(array.reshape(-1) * array.dtype.type(2.0**-self.exponent)).astype(np.int32)
+        self.counts += np.bincount(index + BINS // 2, minlength=BINS)
+        self.zeros += array.size - int(np.count_nonzero(array))
+
+    def merge(self, other: Self) -> None:
+        self.extremes.merge(other.extremes)
+        self.widen(other.exponent)
+        self.counts += _rebinned(other.counts, self.exponent - other.exponent)
+        self.zeros += other.zeros
+
+    def widen(self, exponent: int) -> None:
+        """Goes to bins of width 2**exponent, unless they are that wide already."""
+        if exponent > self.exponent:
+            self.counts = _rebinned(self.counts, exponent - self.exponent)
+            self.exponent = exponent
+
+    def edges(self) -> NDArray[np.float64]:
+        """The BINS + 1 edges between bins."""
+        return np.ldexp(np.arange(-(BINS // 2), BINS // 2 + 1, dtype=np.float64), self.exponent)
+
+    def range(self) -> Range:
+        return self.extremes.range()
+
+
+class Percentile(Histogram):
+    """The range that holds `percentile` percent of the values, as much cut off at each end; linear inside a bin."""
+
+    def __init__(self, percentile: float) -> None:
+        super().__init__()
+        self.percentile = percentile
+
+    def range(self) -> Range:
+        seen = self.extremes.range()
+        total = int(self.counts.sum())
+        if not total:
+            return seen
+        below = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.float64)
+        cut = total * (100.0 - self.percentile) / 200.0
+        edges = self.edges()
+        low, high = (float(_inverse(below, edges, rank)) for rank in (cut, total - cut))
+        return Range(min(max(low, seen.low), seen.high), max(min(high, seen.high), seen.low))
+
+
+class LeastSquares(Histogram):
+    """The range whose 255 steps give the least mean squared error: clipping outside, step**2 / 12 inside (uniform rounding error).
+
+    The error of every bin is taken at its centre; exact zeros have none, since zero is always representable. Both ends are searched
+    in turn over equally spaced clip points.
+    """
+
+    def range(self) -> Range:
+        seen = self.extremes.range()
+        low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+        if low == high:
+            return seen
+        edges = self.edges()
+        centres, counts = (edges[:-1] + edges[1:]) / 2, self.counts.astype(np.float64)
+        counts[BINS // 2] -= self.zeros
+        used = counts > 0
+        error = _clipping_error(np.clip(centres[used], low, high), counts[used])
+        steps = [i / CANDIDATES for i in range(1, CANDIDATES + 1)]
+        best = Range(low, high)
+        for _ in range(2):
+            best = min((Range(best.low, high * s) for s in steps), key=error) if high > 0 else best
+            best = min((Range(low * s, best.high) for s in steps), key=error) if low < 0 else best
+        return best
+
+
+def exponent_for(low: float, high: float) -> int:
+    """The smallest bin exponent whose grid holds every value of [low, high]."""
+    bound = max(-low, np.nextafter(high, math.inf), 0.0)
+    if not bound:
+        return SMALLEST_EXPONENT
+    mantissa, exponent = math.frexp(bound)
+    return max(SMALLEST_EXPONENT, exponent - (mantissa == 0.5) - (BINS // 2).bit_length() + 1)
+
+
+def _rebinned(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:
+    """The counts on a grid that is 2**doublings times as wide."""
+    for _ in range(min(doublings, BINS.bit_length())):
+        merged = counts.reshape(-1, 2).sum(1)
+        counts = np.zeros(BINS, np.int64)
+        counts[BINS // 4 : 3 * BINS // 4] = merged
+    return counts
+
+
+def _inverse(below: NDArray[np.float64], edges: NDArray[np.float64], rank: float) -> float:
+    """The value below which `rank` values lie, from the cumulative counts at the edges."""
+    right = int(np.searchsorted(below, rank, "left"))
+    if right == 0:
+        right = int(np.searchsorted(below, 0.0, "right"))
+    inside = below[right] - below[right - 1]
+    return float(edges[right - 1] + (edges[right] - edges[right - 1]) * (rank - below[right - 1]) / inside)
+
+
+def _clipping_error(centres: NDArray[np.float64], counts: NDArray[np.float64]) -> Callable[[Range], float]:
+    def error(chosen: Range) -> float:
+        outside = np.maximum(centres - chosen.high, 0.0) + np.maximum(chosen.low - centres, 0.0)
+        step = (chosen.high - chosen.low) / LEVELS
+        return float((counts * np.where(outside > 0, outside**2, step**2 / 12)).sum())
+
+    return error
+
+
+def _not_finite(array: Array) -> NotFinite:
+    bad = int(array.size - np.isfinite(array).sum())
+    return NotFinite(
+        "a tensor is not finite during calibration",
+        why=f"{bad} of {array.size} values are NaN or infinite",
+        do="look for an overflow in the model or for broken calibration data; or leave the layer out with skip=",
+    )
+
+
+OBSERVERS: dict[str, Callable[[float], Observer]] = {
+    "minmax": lambda _: MinMax(),
+    "percentile": Percentile,
+    "mse": lambda _: LeastSquares(),
+}
+"""Observers by name; each is made from the percentile, which only the one of that name uses."""
+
