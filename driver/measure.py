@@ -32,7 +32,7 @@ def static_figures(model: Model, feed: Feeds | None) -> dict[str, int]:
 def latencies(models: Sequence[Model], feed: Feeds, runs: int, progress: Progress) -> list[report.Latency]:
     """Latency of each model on one feed, interleaved in one run on one thread; ratios are to the first."""
     runners = [OrtRunner(m) for m in models]
-    return [as_latency(t) for t in latency(runners, feed, runs=runs, progress=lambda i, n: progress("latency", i, n))]
+    return [as_latency(t) for t in latency(runners, feed, runs, progress=progress)]
 
 
 def as_latency(timing: Timing) -> report.Latency:
