@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import keyword
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Union
 
@@ -20,17 +22,15 @@ Size = Union[int, "Dim"]
 class Symbol:
     """A named size with an inclusive range; `upper` None means unbounded. Fresh symbols have names that start with '?'."""
 
-    __slots__ = ("lower", "name", "upper")
+    __slots__ = ("lower", "name", "sort_key", "upper")
 
     def __init__(self, name: str, lower: int, upper: int | None) -> None:
         self.name, self.lower, self.upper = name, lower, upper
+        self.sort_key = f"0{self.name}|{self.lower}|{self.upper}"
 
     @property
     def is_fresh(self) -> bool:
         return self.name.startswith("?")
-
-    def sort_key(self) -> str:
-        return f"0{self.name}|{self.lower}|{self.upper}"
 
     def bounds(self) -> tuple[int, int | None]:
         return self.lower, self.upper
@@ -39,22 +39,23 @@ class Symbol:
 class Call:
     """An opaque integer function of sizes: floordiv, mod, max or min."""
 
-    __slots__ = ("args", "function")
+    __slots__ = ("args", "function", "sort_key")
 
     def __init__(self, function: str, args: tuple[Size, ...]) -> None:
         self.function, self.args = function, args
-
-    def sort_key(self) -> str:
-        return f"1{self.function}({','.join(str(a) for a in self.args)})"
+        self.sort_key = f"1{self.function}({','.join(str(a) for a in self.args)})"
 
     def bounds(self) -> tuple[int | None, int | None]:
+        """The range over all arguments for which the call has a value: a divisor of a call that is at least 0 is at least 1."""
         (lo_a, hi_a), (lo_b, hi_b) = bounds(self.args[0]), bounds(self.args[1])
-        if self.function == "mod":
-            return 0, None if hi_b is None else hi_b - 1
-        if self.function == "floordiv":
-            if lo_b is None or lo_b < 1 or lo_a is None or lo_a < 0:
+        if self.function in ("mod", "floordiv"):
+            if lo_b is None or lo_b < 0 or hi_b == 0:
                 return None, None
-            return (0 if hi_b is None else lo_a // hi_b), (None if hi_a is None else hi_a // lo_b)
+            if self.function == "mod":
+                return 0, None if hi_b is None else hi_b - 1
+            if lo_a is None or lo_a < 0:
+                return None, None
+            return (0 if hi_b is None else lo_a // hi_b), (None if hi_a is None else hi_a // max(lo_b, 1))
         lows, highs = [x for x in (lo_a, lo_b) if x is not None], [x for x in (hi_a, hi_b) if x is not None]
         if self.function == "max":
             return (max(lows) if lows else None), (max(highs) if len(highs) == 2 else None)
@@ -94,7 +95,7 @@ def _make(terms: Mapping[Monomial, int]) -> Size:
         return 0
     if len(kept) == 1 and () in kept:
         return kept[()]
-    key = tuple(sorted(kept.items(), key=lambda t: (-len(t[0]), [a.sort_key() for a in t[0]])))
+    key = tuple(sorted(kept.items(), key=lambda t: (-len(t[0]), [a.sort_key for a in t[0]])))
     found = _dims.get(key)
     if found is None:
         found = _dims[key] = Dim(key)
@@ -109,7 +110,7 @@ def _times(a: Size, b: Size) -> Size:
     out: dict[Monomial, int] = {}
     for m, c in _terms(a).items():
         for n, d in _terms(b).items():
-            key = tuple(sorted(m + n, key=lambda atom: atom.sort_key()))
+            key = tuple(sorted(m + n, key=lambda atom: atom.sort_key))
             out[key] = out.get(key, 0) + c * d
     return _make(out)
 
@@ -122,6 +123,8 @@ def _plus(a: Size, b: Size, sign: int = 1) -> Size:
 
 
 def _call(function: str, a: Size, b: Size) -> Size:
+    if function in ("max", "min") and str(b) < str(a):
+        a, b = b, a
     key = (function, (a, b))
     if key not in _calls:
         _calls[key] = Call(*key)
@@ -131,10 +134,12 @@ def _call(function: str, a: Size, b: Size) -> Size:
 class Dim:
     """An interned integer polynomial; build it with `symbol`, `fresh` and arithmetic, never directly."""
 
-    __slots__ = ("_text", "terms")
+    __slots__ = ("_text", "has_fresh", "terms")
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms
+        self.has_fresh = any(_mentions_fresh(atom) for mono, _ in terms for atom in mono)
+        """True where a fresh symbol is part of it."""
         self._text: str | None = None
 
     def __add__(self, other: Size) -> Size:
@@ -175,11 +180,23 @@ class Dim:
 
     __repr__ = __str__
 
+    def __deepcopy__(self, memo: object) -> Dim:
+        return self
+
+    def __copy__(self) -> Dim:
+        return self
+
     def __reduce__(
         self,
     ) -> tuple[Callable[[str, dict[str, tuple[int, int | None]]], Size], tuple[str, dict[str, tuple[int, int | None]]]]:
         ranges = {s.name: (s.lower, s.upper) for s in free_symbols(self)}
         return _rebuild, (str(self), ranges)
+
+
+def _mentions_fresh(atom: Atom) -> bool:
+    if isinstance(atom, Symbol):
+        return atom.is_fresh
+    return any(isinstance(arg, Dim) and arg.has_fresh for arg in atom.args)
 
 
 def _rebuild(text: str, ranges: dict[str, tuple[int, int | None]]) -> Size:
@@ -193,6 +210,8 @@ def exact_div(a: Size, b: Size) -> Size | None:
     divisor = list(_terms(b).items())
     if a is b:
         return 1
+    if a == 0:
+        return 0
     if len(divisor) != 1 or divisor[0][1] == 0:
         return None
     (mono, coefficient) = divisor[0]
@@ -352,17 +371,22 @@ def to_text(size: Size, name: Callable[[Symbol], str] | None = None) -> str:
 def _atom_text(atom: Atom, name: Callable[[Symbol], str] | None) -> str:
     if isinstance(atom, Symbol):
         label = name(atom) if name else atom.name
-        plain = (
-            label.isascii()
-            and (label.isidentifier() or (label[0] == "?" and label[1:].isdigit()))
-            and label not in FUNCTIONS
-        )
-        return label if plain else json.dumps(label)
+        return label if _is_plain(label) else json.dumps(label)
     a, b = (to_text(x, name) for x in atom.args)
     if atom.function in ("max", "min"):
         return f"{atom.function}({a},{b})"
     return f"(({a})//({b}))" if atom.function == "floordiv" else f"(({a})%({b}))"
 
+
+def _is_plain(label: str) -> bool:
+    """True for names that stand in text without quotes: identifiers that mean nothing else, and fresh symbols."""
+    if not label.isascii() or label in FUNCTIONS or keyword.iskeyword(label) or label.startswith(_FRESH):
+        return False
+    return label.isidentifier() or re.fullmatch(r"\?\d+", label) is not None
+
+
+_FRESH = "__fresh"
+_FRESH_OR_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\?')
 
 _OPERATORS: dict[type[ast.operator], Callable[[Size, Size], Size]] = {
     ast.Add: lambda a, b: a + b,
@@ -375,26 +399,21 @@ _OPERATORS: dict[type[ast.operator], Callable[[Size, Size], Size]] = {
 
 def parse(text: str, resolve: Callable[[str], Size]) -> Size:
     """Reads what `to_text` wrote; `resolve` gives the size for a symbol's name. Raises ValueError on anything else."""
-    source = "".join("__fresh" if ch == "?" and not _inside_quotes(text, i) else ch for i, ch in enumerate(text))
+    source = _FRESH_OR_QUOTED.sub(lambda found: _FRESH if found[0] == "?" else found[0], text)
     try:
-        tree = ast.parse(source, mode="eval").body
-    except SyntaxError as error:
+        return _evaluate(ast.parse(source, mode="eval").body, resolve, text)
+    except (SyntaxError, ZeroDivisionError, RecursionError) as error:
         raise ValueError(f"not a size: {text!r}") from error
-    return _evaluate(tree, resolve, text)
-
-
-def _inside_quotes(text: str, position: int) -> bool:
-    return text[:position].replace('\\"', "").count('"') % 2 == 1
 
 
 def _evaluate(tree: ast.expr, resolve: Callable[[str], Size], text: str) -> Size:
     match tree:
-        case ast.Constant(value=int(number)):
+        case ast.Constant(value=int(number)) if not isinstance(number, bool):
             return number
-        case ast.Constant(value=str(name)):
-            return resolve(name)
+        case ast.Constant(value=str(name)):  # JSON writes characters beyond 16 bits as two escapes, Python reads them apart
+            return resolve(name.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
         case ast.Name(id=name):
-            return resolve("?" + name[7:] if name.startswith("__fresh") else name)
+            return resolve("?" + name.removeprefix(_FRESH) if name.startswith(_FRESH) else name)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_evaluate(operand, resolve, text)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
