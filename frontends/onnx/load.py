@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from onnx import defs
 
 from ...ir import InvalidModelError, LimitError, Model, UnsupportedError, verify
+from ...ir.inference import Inference
+from .fallback import fallback
 from .files import Opened, Source, open_model
 from .functions import imports_of
 from .limits import Account, Limits
@@ -28,7 +30,7 @@ def load(source: Source, *, limits: Limits = Limits(), mmap: bool = True) -> Mod
         opened = open_model(source, mmap=mmap)
         _check_opset(opened)
         try:
-            model = Reader(opened, Account(limits)).model()
+            model = Reader(opened, Account(limits)).model(lambda graph: Inference(graph, fallback).node)
         except RecursionError as error:
             raise LimitError(f"{opened.name} nests subgraphs or functions too deep") from error
         verify(model.graph, after="reading ONNX")

@@ -49,7 +49,8 @@ class Reader:
         self.tensors = TensorReader(opened.payloads, opened.folder, account)
         self.functions = Functions(opened.proto.functions)
         self.opset: dict[str, int] = {"": CANONICAL_OPSET}
-        self.infer: Callable[[Node], None] | None = None
+        self.rule: Callable[[Node], None] | None = None
+        self.inside = 0
 
     def model(self, start: Callable[[Graph], Callable[[Node], None]] | None = None) -> Model:
         """The whole model; `start` gives the type inference for a graph that has its inputs and no nodes yet."""
@@ -61,7 +62,7 @@ class Reader:
         scope = Scope(graph, imports)
         self.interface(proto.graph, scope)
         if start is not None:
-            self.infer = start(graph)
+            self.rule = start(graph)
         self.nodes(proto.graph, scope)
         self.outputs(proto.graph, scope)
         return Model(
@@ -75,6 +76,16 @@ class Reader:
             domain=proto.domain,
             version=proto.model_version,
         )
+
+    def infer(self, node: Node) -> None:
+        """Types of a new node's outputs. In a region they are provisional: its node's own inference follows, and it may never run."""
+        if self.rule is None:
+            return
+        try:
+            self.rule(node)
+        except InvalidModelError:
+            if not self.inside:
+                raise
 
     # Graphs
 
@@ -182,8 +193,7 @@ class Reader:
         if domain:
             self.opset.setdefault(domain, scope.imports[domain])
             final: Sequence[Value] = node.outputs
-            if self.infer is not None:
-                self.infer(node)
+            self.infer(node)
         else:
             final = raise_node(node, scope.imports[""], [name in used for name in outputs], self.infer)
         for name, value in zip(outputs, final, strict=False):
@@ -224,7 +234,9 @@ class Reader:
         regions: dict[str, Graph] = {}
         for attribute, (proto, scope) in graphs.items():
             self.account.enter(where)
+            self.inside += 1
             regions[attribute] = self.region(proto, scope, outer[attribute], list(captured))
+            self.inside -= 1
             self.account.leave()
         return regions, list(captured)
 

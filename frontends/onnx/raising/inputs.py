@@ -72,7 +72,7 @@ def dropout_ratio(step: Step) -> None:
 
 
 def dropout_mask(step: Step) -> None:
-    """Dropout-10: the mask is boolean; it had the type of the data before."""
+    """Dropout-10: the mask is boolean; it had the type of the data before. In inference nothing is dropped, and it is all true."""
     if len(step.node.outputs) > 1 and step.used[1]:
         step.replace(1, step.after.CastLike(step.node.outputs[1], step.node.operand(0)))
 
