@@ -85,7 +85,7 @@ def set_attribute(proto: onnx.AttributeProto, name: str, value: Attribute, kind:
         kind if isinstance(value, tuple) and not value and not isinstance(value, EmptyList) and kind else kind_of(value)
     )
     proto.name = text(name)
-    proto.type = onnx.AttributeProto.AttributeType.Value(found)
+    proto.type = onnx.AttributeProto.AttributeType.Value(found)  # pyright: ignore[reportAttributeAccessIssue]
     field = FIELDS[found]
     for item in value if isinstance(value, tuple) else (value,):
         _set_scalar(proto, field, item)

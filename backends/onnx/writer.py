@@ -72,7 +72,9 @@ def _emitted(model: Model, opset: int | None) -> tuple[onnx.ModelProto, list[tup
     newest = max(CANONICAL_OPSET, newest_needed(model))
     if not OLDEST_OPSET <= version <= newest:
         raise UsageError(
-            f"opset {version} cannot be written", why=f"opsets from {OLDEST_OPSET} to {newest} can", do="choose one of them"
+            f"opset {version} cannot be written",
+            why=f"opsets from {OLDEST_OPSET} to {newest} can",
+            do="choose one of them",
         )
     emission = Emission(lambda node: spelled(node, version))
     proto = model_proto(lowered(model, version), version, emission)

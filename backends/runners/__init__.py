@@ -1,6 +1,13 @@
-"""Running graphs: ONNX Runtime, the ONNX reference evaluator and PyTorch behind one small protocol."""
+"""Running graphs: ONNX Runtime, the ONNX reference evaluator and PyTorch behind one small protocol, and inputs to feed them."""
 
-from .base import Feeds, Runner, Samples
+from .base import Feeds, Input, Runner, Samples, check_feeds, inputs_of
+from .evaluate import evaluate_node
 from .ort import OrtRunner
+from .reference import ReferenceRunner
+from .synthesize import Filling, plan, synthesize
+from .torch import TorchRunner
 
-__all__ = ["Feeds", "OrtRunner", "Runner", "Samples"]
+__all__ = [
+    "Feeds", "Filling", "Input", "OrtRunner", "ReferenceRunner", "Runner", "Samples", "TorchRunner", "check_feeds", "evaluate_node", "inputs_of", "plan",
+    "synthesize",
+]  # fmt: skip

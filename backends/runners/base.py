@@ -24,7 +24,7 @@ class Runner(ABC):
 
     @abstractmethod
     def run_taps(self, feeds: Feeds) -> list[Array]:
-        """The values that were tapped at construction, in that order. Raises as `run`."""
+        """The values that were tapped at construction, in that order; none where the runner takes no taps. Raises as `run`."""
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,4 @@ def _dtype(array: Array) -> DType | str:
 
 
 def _describe(array: Array) -> str:
-    return f"{_dtype(array)}{list(array.shape)}"
+    return f"{_dtype(array)!r}{list(array.shape)}"

@@ -2,96 +2,120 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
-from ...ir import Array, Model, TersorError, Value
-from ..onnx import to_proto
-from .base import Feeds, Runner, check_feeds, inputs_of
+from ...ir import Array, DType, Model, TensorType, TersorError, Type, UsageError, Value, fresh, symbol
+from ...ir.types import ANY
+from ..onnx import save, to_proto
+from .base import Feeds, Input, Runner, check_feeds, inputs_of
+from .taps import CARRIERS, tapped
 
 SEVERITY_ERROR = 3
+IN_MEMORY_BYTES = 64 << 20
+"""Models with more weights than this reach the runtime through a temporary file, which needs no copy of them in this process."""
+
 NODE_NAME = re.compile(r"Name:'([^']+)'|[Nn]ode ?\(([^)]+)\)|[Nn]ode:'?([^'\s]+)")
 
 
 class OrtRunner(Runner):
     """Runs a model in ONNX Runtime; `taps` are values of the outermost graph that `run_taps` gives.
 
-    With `optimize` the session uses every graph optimization, else none.
+    The model is a Model, or the path of an ONNX file, which has no taps. With `optimize` the session uses every graph optimization, else
+    none. A Model is written for `opset`, by default the one that `save` would choose.
+
+    Raises UsageError for a path without a file, TersorError where ONNX Runtime refuses the model.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: Model | str | os.PathLike[str],
         *,
         taps: Sequence[Value] = (),
         optimize: bool = True,
         threads: int = 1,
         opset: int | None = None,
     ) -> None:
-        self.inputs = inputs_of(model.graph)
-        self.names = list(model.graph.output_names)
-        tapped, self._taps = with_taps(model, taps)
-        self.session = session(to_proto(tapped, opset).SerializeToString(), optimize, threads)
+        options = _options(optimize, threads)
+        self._carried: dict[str, DType] = {}
+        self._taps: list[str | Array] = []
+        if not isinstance(model, Model):
+            if not Path(model).is_file():
+                raise UsageError(f"there is no file {os.fspath(model)}", do="give the path of an ONNX file")
+            self.session = _session(os.fspath(model), options)
+            self.inputs = [_input(i) for i in self.session.get_inputs()]
+            self.names = [o.name for o in self.session.get_outputs()]
+            return
+        self.inputs, self.names = inputs_of(model.graph), list(model.graph.output_names)
+        copy = tapped(model, taps, carry=True)
+        self._taps, self._carried = copy.taps, copy.carried
+        self.session = _session_of(copy.model, opset, options)
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         return dict(zip(self.names, self._run(self.names, feeds), strict=True))
 
     def run_taps(self, feeds: Feeds) -> list[Array]:
-        wanted = [t for t in self._taps if isinstance(t, str)]
-        found = iter(self._run(wanted, feeds) if wanted else [])
-        return [next(found) if isinstance(t, str) else t for t in self._taps]
+        wanted = list(dict.fromkeys(t for t in self._taps if isinstance(t, str)))
+        found = dict(zip(wanted, self._run(wanted, feeds), strict=True)) if wanted else {}
+        return [found[t] if isinstance(t, str) else t for t in self._taps]
 
     def _run(self, names: list[str], feeds: Feeds) -> list[Array]:
-        arrays = {name: np.asarray(array) for name, array in feeds.items()}
+        arrays = {name: np.asarray(array) if not isinstance(array, list) else array for name, array in feeds.items()}
         check_feeds(self.inputs, arrays)
+        arrays.update({n: arrays[n].astype(CARRIERS[d].numpy) for n, d in self._carried.items() if n in arrays})
         try:
-            return self.session.run(names, arrays)
+            results: list[Any] = self.session.run(names, arrays)
         except Exception as error:
             raise _failed("ONNX Runtime cannot run the model", error) from error
+        return [
+            r.astype(self._carried[n].numpy) if n in self._carried else r for n, r in zip(names, results, strict=True)
+        ]
 
 
-def session(model: bytes, optimize: bool, threads: int) -> ort.InferenceSession:
+def _options(optimize: bool, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = SEVERITY_ERROR
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return options
+
+
+def _session_of(model: Model, opset: int | None, options: ort.SessionOptions) -> ort.InferenceSession:
+    if sum(v.tensor.nbytes for v in model.graph.constants()) <= IN_MEMORY_BYTES:
+        return _session(to_proto(model, opset).SerializeToString(), options)
+    with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
+        path = os.path.join(folder, "model.onnx")
+        save(model, path, opset=opset)
+        return _session(path, options)
+
+
+def _session(model: bytes | str, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _failed("ONNX Runtime cannot load the model", error) from error
 
 
-def with_taps(model: Model, taps: Sequence[Value]) -> tuple[Model, list[str | Array]]:
-    """A copy of the model with the tapped values as further outputs; for each tap the name of its output, or a constant's numbers."""
-    copy = model.clone()
-    twin = {
-        old: new
-        for a, b in zip((model.graph.entry, *model.graph), (copy.graph.entry, *copy.graph), strict=True)
-        for old, new in zip(a.outputs, b.outputs, strict=True)
-    }
-    interface = {v.name for v in model.graph.inputs} | set(model.graph.output_names)
-    found: list[str | Array] = []
-    extra: dict[Value, str] = {}
-    for tap in taps:
-        if tap.const is not None:
-            found.append(tap.const.numpy())
-            continue
-        if tap not in twin:
-            raise ValueError(f"{tap!r} is no value of the outermost graph")
-        if tap not in extra:
-            name = f"tap_{len(extra)}"
-            while name in interface:
-                name += "_"
-            extra[tap] = name
-        found.append(extra[tap])
-    copy.graph.set_outputs(
-        [*copy.graph.outputs, *(twin[t] for t in extra)], [*copy.graph.output_names, *extra.values()]
-    )
-    return copy, found
+DTYPES = {f"tensor({onnx.TensorProto.DataType.Name(d.code).lower()})": d for d in DType}
+
+
+def _input(argument: ort.NodeArg) -> Input:
+    """An input of a session as a typed one; what is no tensor has the type ANY."""
+    dtype = DTYPES.get(argument.type)
+    type_: Type = ANY
+    if dtype is not None:
+        shape = (symbol(d) if isinstance(d, str) else fresh() if d is None else d for d in argument.shape)
+        type_ = TensorType(dtype, tuple(shape))
+    return Input(argument.name, type_)
 
 
 def _failed(what: str, error: Exception) -> TersorError:

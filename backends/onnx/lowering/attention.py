@@ -97,9 +97,10 @@ def _bias(node: Node, op: Builder, query: Value, key: Value, dtype: DType) -> Va
 def _check_length(node: Node, mask: Value) -> None:
     """A mask may be shorter than the keys from version 24 on; that needs a padding that depends on sizes."""
     shape, keys = shape_of(mask), node.operand(K).shape
-    if node.input(PAST_KEY) is None and keys is not None and isinstance(shape[-1], int) and isinstance(keys[-2], int):
-        if 1 < shape[-1] < keys[-2]:
-            raise Inexpressible("its mask is shorter than its keys")
+    if node.input(PAST_KEY) is not None or keys is None:
+        return
+    if isinstance(shape[-1], int) and isinstance(keys[-2], int) and 1 < shape[-1] < keys[-2]:
+        raise Inexpressible("its mask is shorter than its keys")
 
 
 def _causal(node: Node, op: Builder, query: Value, key: Value) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import onnx
@@ -10,7 +11,6 @@ from onnx import defs
 from ....ir import (
     CANONICAL_OPSET,
     Builder,
-    DType,
     Graph,
     Model,
     Node,
@@ -19,6 +19,7 @@ from ....ir import (
     TensorType,
     Type,
     UnsupportedError,
+    Value,
     lookup,
 )
 from ....ir.types import AnyType
@@ -113,11 +114,8 @@ def spelled(node: Node, opset: int) -> Form:
                 raise Inexpressible(f"the operator is new in opset {version}")
         except Inexpressible as error:
             raise refused(node, opset, version, str(error)) from error
-    for index, value in enumerate(form.operands):
-        if value is not None:
-            _check_type(node, opset, down, "inputs", index, value.type)
-    for index, value in enumerate(node.outputs):
-        _check_type(node, opset, down, "outputs", index, value.type)
+    _check_types(node, opset, "inputs", form.operands)
+    _check_types(node, opset, "outputs", node.outputs)
     return form
 
 
@@ -141,16 +139,24 @@ def _allowed(op: str, opset: int, side: str) -> tuple[tuple[frozenset[str], ...]
     return tuple(frozenset(p.types) for p in formal), variadic
 
 
-def _check_type(node: Node, opset: int, down: tuple[int, ...], side: str, index: int, type_: Type) -> None:
+def _check_types(node: Node, opset: int, side: str, values: Sequence[Value | None]) -> None:
     """Raises UnsupportedError where the operator at `opset` does not take an element type."""
-    name = _type_name(type_)
-    allowed, variadic = _allowed(node.op, opset, side)
-    position = min(index, len(allowed) - 1) if variadic else index
-    if name and (position >= len(allowed) or name not in allowed[position]):
+    for index, value in enumerate(values):
+        name = "" if value is None else _type_name(value.type)
+        if value is None or not name or _takes(node.op, opset, side, index, name):
+            continue
         works = next(
-            (v for v in reversed(down) if name in _allowed(node.op, v, side)[0][position : position + 1][0]), down[0]
+            (v for v in reversed(steps(node, opset)) if _takes(node.op, v, side, index, name)), CANONICAL_OPSET
         )
-        raise refused(node, opset, works, f"its {side[:-1]} {index} is {type_!r}, which the operator does not take there")
+        raise refused(
+            node, opset, works, f"its {side[:-1]} {index} is {value.type!r}, which the operator does not take there"
+        )
+
+
+def _takes(op: str, opset: int, side: str, index: int, type_name: str) -> bool:
+    allowed, variadic = _allowed(op, opset, side)
+    position = min(index, len(allowed) - 1) if variadic else index
+    return position < len(allowed) and type_name in allowed[position]
 
 
 def _type_name(type_: Type) -> str:
