@@ -105,17 +105,19 @@ class _Parser:
 
     def bracketed(self) -> list[str]:
         self.need("[")
-        parts, depth, quoted, start = list[str](), 0, False, self.position
+        parts, depth, start = list[str](), 0, self.position
         while self.position < len(self.text):
             ch = self.text[self.position]
-            quoted ^= ch == '"' and self.text[self.position - 1] != "\\"
-            if not quoted and ch in ",]" and depth == 0:
+            if ch == '"':
+                self.match(NAME, "a name in quotes")
+                continue
+            if ch in ",]" and depth == 0:
                 parts.append(self.text[start : self.position].strip())
                 start = self.position + 1
                 if ch == "]":
                     self.position += 1
                     return [p for p in parts if p]
-            depth += 0 if quoted else {"(": 1, ")": -1}.get(ch, 0)
+            depth += {"(": 1, ")": -1}.get(ch, 0)
             self.position += 1
         raise self.fail("']'")
 
