@@ -1,1 +1,7 @@
-"""Int8 quantization."""
+"""Int8: observers and calibration, scales, placement of quantized values, and the pass that uses them."""
+
+from .calibrate import calibrate
+from .observers import OBSERVERS, Observer, Range
+from .quantize import Quantize
+
+__all__ = ["OBSERVERS", "Observer", "Quantize", "Range", "calibrate"]

@@ -1,0 +1,196 @@
+"""Where quantization goes in a graph of float layers, as an annotation: which values get a QuantizeLinear/DequantizeLinear pair.
+
+The rules are those under which ONNX Runtime's x64 kernels fuse (found by dumping its optimised graphs):
+
+* an int8 Conv takes u8 and gives u8, so its input and its result are quantized; a Gemm takes u8 and gives f32;
+* a Relu or Clip behind a kernel that gives u8 vanishes into the range of the QuantizeLinear behind it, so nothing stands between;
+* operators that only move or choose elements, additions, concatenations and pools stay in u8 where they connect int8 layers
+  (`CONNECTORS`); elsewhere they stay float, and so does every operator without a row;
+* a value has one pair, whoever uses it. A value that an int8 kernel gives exists in u8 only, so all its users take the pair; one that
+  a float operator gives is taken as it is by float operators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from ...ir import Graph, Node, Value
+from .layers import Layer, is_f32
+from .observers import Range
+
+
+@dataclass(frozen=True)
+class Connector:
+    """An operator with a u8 kernel that may connect int8 layers.
+
+    `every` operand is data, or the first alone. `keeps` the values: what comes out is among what went in, so scale and zero point are
+    shared. `shrinks`: it pays even when only float operators follow. `accepts` says which nodes the kernel covers.
+    """
+
+    every: bool = False
+    keeps: bool = False
+    shrinks: bool = False
+    accepts: Callable[[Node], bool] = lambda _: True
+
+
+def _is_image(node: Node) -> bool:
+    return node.operand(0).rank == 4 and not any(v.users for v in node.outputs[1:])
+
+
+MOVES = Connector(keeps=True)
+ADDS = Connector(every=True)
+MAPS = Connector()
+
+CONNECTORS: dict[str, Connector] = {
+    "Add": ADDS,
+    "Mul": ADDS,
+    "Concat": ADDS,
+    "MaxPool": Connector(keeps=True, shrinks=True, accepts=_is_image),
+    "AveragePool": Connector(shrinks=True, accepts=_is_image),
+    "GlobalAveragePool": Connector(shrinks=True, accepts=_is_image),
+    "LeakyRelu": MAPS,
+    "Sigmoid": MAPS,
+    "Reshape": MOVES,
+    "Flatten": MOVES,
+    "Squeeze": MOVES,
+    "Unsqueeze": MOVES,
+    "Transpose": MOVES,
+    "Slice": MOVES,
+    "Split": MOVES,
+    "Gather": MOVES,
+    "Expand": MOVES,
+    "Tile": MOVES,
+    "DepthToSpace": MOVES,
+    "Identity": MOVES,
+    "Resize": Connector(keeps=True, accepts=lambda node: node.str("mode") == "nearest"),
+}
+
+
+@dataclass
+class Placement:
+    """The annotation of a graph.
+
+    `quantized` holds the values with a pair, in graph order; True where an int8 kernel gives the value. `shared` maps a value to the
+    one whose scale and zero point it takes. `takers` are the int8 nodes, each with the operands that it takes in u8.
+    """
+
+    quantized: dict[Value, bool] = field(default_factory=dict[Value, bool])
+    shared: dict[Value, Value] = field(default_factory=dict[Value, Value])
+    takers: dict[Node, list[Value]] = field(default_factory=dict[Node, list[Value]])
+
+    def source(self, value: Value) -> Value:
+        """The value whose range decides the parameters of `value`."""
+        while value in self.shared:
+            value = self.shared[value]
+        return value
+
+    def sources(self) -> list[Value]:
+        """The values to calibrate, in graph order."""
+        return list(dict.fromkeys(self.source(v) for v in self.quantized))
+
+
+def place(graph: Graph, chosen: Mapping[Node, Layer]) -> Placement:
+    """The annotation for the chosen layers."""
+    connecting = _connectors(graph, chosen)
+    found: dict[Value, bool] = {}
+    placement = Placement(takers={node: [layer.input] for node, layer in chosen.items()})
+    for node in connecting:
+        placement.takers[node] = data(node)
+        if CONNECTORS[node.op].keeps:
+            placement.shared.update((v, node.operand(0)) for v in node.outputs if v.users)
+    for operands in placement.takers.values():
+        found.update((v, False) for v in operands)
+    for node in placement.takers:
+        found.update((v, True) for v in results(node) if node.op != "Gemm")
+    order = (v for node in (graph.entry, *graph) for v in node.outputs)
+    placement.quantized = {v: found[v] for v in order if v in found}
+    return placement
+
+
+def _connectors(graph: Graph, chosen: Mapping[Node, Layer]) -> list[Node]:
+    """The nodes of `CONNECTORS` that stay in u8: the largest set of which each member is justified by the others and the layers."""
+    kept = {node: CONNECTORS[node.op] for node in graph if node not in chosen and _may_connect(node)}
+    streams = {v for node in (*chosen, *kept) for v in results(node) if node.op != "Gemm"}
+    changed = True
+    while changed:
+        changed = False
+        for node in (*kept, *reversed(kept)):
+            if node in kept and not _justified(node, streams, chosen, kept):
+                del kept[node]
+                streams.difference_update(results(node))
+                changed = True
+    return list(kept)
+
+
+def _may_connect(node: Node) -> bool:
+    row = None if node.domain else CONNECTORS.get(node.op)
+    if row is None or not node.inputs or node.inputs[0] is None:
+        return False
+    operands = data(node)
+    return (
+        all(v.const is None and is_f32(v) and v.op != "DequantizeLinear" for v in operands)
+        and len(operands) == len(node.inputs if row.every else operands)
+        and row.accepts(node)
+    )
+
+
+def _justified(
+    node: Node, streams: Collection[Value], chosen: Mapping[Node, Layer], kept: Mapping[Node, Connector]
+) -> bool:
+    """True where it pays to keep a node in u8: what comes in is u8 already and what goes out is wanted so.
+
+    With operands of both kinds the float ones must be quantized for it, which pays only when all users want u8; so does taking a float
+    value that is quantized for others anyway.
+    """
+
+    def takes(user: Node, value: Value) -> bool:
+        return (user in chosen and chosen[user].input is value) or (user in kept and value in data(user))
+
+    operands, outputs = data(node), [v for v in results(node) if v.users]
+    incoming = [v in streams for v in operands]
+    if all(incoming):
+        return kept[node].shrinks or any(takes(user, v) for v in outputs for user in v.users)
+    wanted = all(takes(user, v) for v in outputs for user in v.users)
+    if any(incoming):
+        return wanted
+    return wanted and all(any(takes(user, v) for user in v.users if user is not node) for v in operands)
+
+
+def data(node: Node) -> list[Value]:
+    """The operands of a connector that hold data (not indices, shapes or axes)."""
+    operands = node.inputs if CONNECTORS[node.op].every else node.inputs[:1]
+    return [v for v in operands if v is not None]
+
+
+def results(node: Node) -> list[Value]:
+    """What a node gives, past a Relu or Clip that vanishes into the range of the result."""
+    if len(node.outputs) == 1:
+        user = node.output.only_user
+        keeps = node.op in CONNECTORS and CONNECTORS[node.op].keeps
+        if user is not None and not keeps and clip_range(user) is not None:
+            return [user.output]
+    return [v for v in node.outputs if v.users or v is node.output]
+
+
+def clip_range(node: Node) -> Range | None:
+    """The interval that a Relu or Clip leaves, where it holds zero and is known; None for other nodes."""
+    if node.domain:
+        return None
+    if node.op == "Relu":
+        return Range(0.0, math.inf)
+    if node.op != "Clip":
+        return None
+    ends = [-math.inf, math.inf]
+    for index, value in enumerate(node.inputs[1:3]):
+        if value is not None:
+            if value.const is None:
+                return None
+            ends[index] = float(value.tensor.item())
+    return Range(*ends) if ends[0] <= 0.0 <= ends[1] and ends[0] < ends[1] else None
+
+
+def limit(value: Value) -> Range | None:
+    """The interval outside which a value never lies because a Relu or Clip computes it."""
+    return None if value.node is None else clip_range(value.node)

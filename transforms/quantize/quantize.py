@@ -1,0 +1,163 @@
+"""The pass: decides per layer, calibrates, places and inserts int8, and says what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...backends.runners import OrtRunner, Samples
+from ...ir import Model, Node, UsageError, Value
+from ...ir.inference import infer
+from ..base import Context, Contract, Decision, Outcome, Pass
+from ..select import Selection
+from . import dynamic, insertion, scheme
+from .calibrate import calibrate, require
+from .layers import Layer, layers
+from .observers import OBSERVERS, Observer
+from .placement import place, results
+from .prepare import matmuls_to_gemms, means_to_pools, row
+from .report import float_layers, lacks_vnni, signal_to_noise
+from .scheme import Affine
+
+MODES = ("static", "dynamic")
+STATIC_ONLY = ("observer", "percentile", "samples")
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Int8 for ONNX Runtime on x64: u8 activations, i8 weights.
+
+    `mode` "static" takes ranges of activations from calibration data (convolutions and matrix products, as QuantizeLinear and
+    DequantizeLinear); "dynamic" finds them at run time and needs no data (matrix products only: transformers).
+
+    `observer` is how ranges are found: "minmax", "percentile" (of which `percentile` percent are kept), or "mse". `samples` is how many
+    calibration samples are used (0: all). `per_channel` gives each output channel of a weight its scale. `only` and `skip` select
+    layers by node name, module scope or operator. `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
+    """
+
+    name: ClassVar[str] = "quantize"
+    contract: ClassVar[Contract] = "approximate"
+
+    mode: str = "static"
+    observer: str = "minmax"
+    percentile: float = 99.99
+    per_channel: bool = True
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    samples: int = 0
+    reduce_range: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for values that do not exist and for options that would have no effect."""
+        if self.mode not in MODES:
+            raise UsageError(f"there is no mode {self.mode!r}", do=f"the modes are {', '.join(MODES)}")
+        if self.observer not in OBSERVERS:
+            raise UsageError(f"there is no observer {self.observer!r}", do=f"the observers are {', '.join(OBSERVERS)}")
+        if not 50.0 < self.percentile <= 100.0:
+            raise UsageError(f"percentile={self.percentile} is not in (50, 100]")
+        if self.samples < 0:
+            raise UsageError(f"samples={self.samples} is negative", do="give 0 to use all samples")
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        idle = [n for n in STATIC_ONLY if self.mode == "dynamic" and getattr(self, n) != defaults[n]]
+        if idle:
+            raise UsageError(f"{idle[0]} has no effect with mode='dynamic'", why="nothing is calibrated", do="leave it out")
+        if self.percentile != defaults["percentile"] and self.observer != "percentile":
+            raise UsageError(
+                f"percentile has no effect with observer={self.observer!r}", do="give observer='percentile' or leave it out"
+            )
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        """Quantizes in place.
+
+        Raises UsageError for patterns that match nothing and for missing, empty or unfit calibration data, and NotFinite where a
+        value is NaN or infinite on it.
+        """
+        samples = require(context.samples) if self.mode == "static" else context.samples
+        infer(model.graph, context.fallback)
+        decisions = self.decide(model)
+        chosen = {d.node: d.layer for d in decisions if d.layer is not None}
+        outcome = Outcome(changed=len(chosen))
+        if chosen and samples is not None and self.mode == "static":
+            noise = self.static(model, chosen, samples, context)
+        else:
+            noise = self.dynamic(model, chosen, samples)
+        outcome.decisions = [d.row(noise.get(d.node)) for d in decisions]
+        if chosen:
+            outcome.warnings = self.warnings(model)
+        outcome.notes.append(f"{len(chosen)} of {len(decisions)} layers in int8")
+        return outcome
+
+    def decide(self, model: Model) -> list[Candidate]:
+        """Every layer with weights, and the layer or the reason against it."""
+        selection = Selection(model.graph, self.only, self.skip)
+        found: list[Candidate] = []
+        for node, layer in layers(model.graph):
+            why = selection.reason(node)
+            if not why and self.mode == "dynamic" and node.op == "Conv":
+                why = "dynamic int8 is for matrix products"
+            if not why and isinstance(layer, str):
+                why = layer
+            found.append(Candidate(Decision.of(node, "fp32", why), node, None if isinstance(layer, str) or why else layer))
+        return found
+
+    def static(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context) -> dict[Node, float]:
+        """Calibrates and inserts; gives the SQNR of each layer under its node of before."""
+        graph = model.graph
+        if any(node.op == "Conv" for node in chosen):
+            means_to_pools(graph)
+        prepared = matmuls_to_gemms(graph, chosen)
+        placement = place(graph, prepared)
+        ranges = calibrate(model, placement.sources(), samples, self.make_observer(), context.progress, self.samples)
+        parameters = insertion.activation_parameters(placement, ranges)
+        outputs = {before: results(now)[0] for before, now in zip(chosen, prepared, strict=True)}
+        reference = OrtRunner(model, taps=list(outputs.values()))
+        weights = {node: self.weight(layer, parameters[layer.input]) for node, layer in prepared.items()}
+        dequantized = insertion.insert(graph, placement, prepared, parameters, weights)
+        return signal_to_noise(reference, model, {n: dequantized.get(v, v) for n, v in outputs.items()}, samples)
+
+    def dynamic(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples | None) -> dict[Node, float]:
+        """Inserts; gives the SQNR of each layer where there are samples to measure it on."""
+        outputs: list[Value] = [node.output for node in chosen]
+        reference = OrtRunner(model, taps=outputs) if samples is not None and chosen else None
+        found = dynamic.insert(model.graph, chosen, {node: self.weight(layer, None) for node, layer in chosen.items()})
+        return signal_to_noise(reference, model, found, samples) if reference is not None and samples is not None else {}
+
+    def make_observer(self) -> Callable[[], Observer]:
+        return lambda: OBSERVERS[self.observer](self.percentile)
+
+    def weight(self, layer: Layer, input: Affine | None) -> Affine:
+        """Scale of a layer's weight; a static layer's bias has to fit int32 with it."""
+        largest = scheme.REDUCED_WEIGHT_MAX if self.reduce_range else scheme.WEIGHT_MAX
+        amplitude = layer.amplitude if self.per_channel else np.asarray(layer.amplitude.max())
+        if input is None or layer.bias is None:
+            return scheme.weight(amplitude, layer.axis, 1.0 if input is None else float(input.scale), None, largest)
+        bias = row(layer.bias.tensor, layer.channels).numpy().astype(np.float64)
+        return scheme.weight(amplitude, layer.axis, float(input.scale), bias, largest)
+
+    def warnings(self, model: Model) -> list[tuple[str, str, str]]:
+        """Layers that are int8 in name only, and arithmetic that saturates on this CPU."""
+        found = [
+            ("TSR201", "ONNX Runtime computes this layer in float, from dequantized integers: skip it", name)
+            for name in float_layers(model)
+        ]
+        if lacks_vnni() and not self.reduce_range:
+            found.append(("TSR202", "sums of int8 products may saturate on this CPU (no VNNI): try reduce_range=True", ""))
+        return found
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer with weights as it was before the pass: `layer` is None where it stays float, and `kept` says why."""
+
+    kept: Decision
+    node: Node
+    layer: Layer | None
+
+    def row(self, sqnr_db: float | None) -> Decision:
+        if self.layer is None:
+            return self.kept
+        return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=sqnr_db)
