@@ -1,4 +1,4 @@
-"""Latency of several runners against each other, measured in turns so that what else the machine does hits all of them alike."""
+"""Latency of several runners against each other, taken in turns so that what disturbs the machine hits all alike."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LEAST_ROUNDS = 3
 class Timing:
     """Seconds for one call: the median of `runs` calls and the 95 % interval [low, high] of the median.
 
-    `ratio` is the median over the rounds of this runner's time divided by the first runner's in the same round, with its interval;
-    1 for the first runner itself. Below 1 is faster.
+    `ratio` is the median over the rounds of this runner's time divided by the first runner's in the same round, with
+    its interval; 1 for the first runner itself. Below 1 is faster.
     """
 
     median: float
@@ -41,10 +41,10 @@ def latency(
     seconds: float = 60.0,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> list[Timing]:
-    """Times every runner on the same feeds in `runs` rounds after `warmup` untimed ones; each round calls every runner once.
+    """Times every runner on the same feeds, once in each of `runs` rounds, after `warmup` untimed rounds.
 
-    The order rotates from round to round. After `seconds` no further round starts, but three are always timed. `progress` is called with
-    a label, the rounds done and their number. Raises ValueError for no runners or no runs.
+    The order rotates from round to round. After `seconds` no further round starts, but three are always timed.
+    `progress` is called with a label, the rounds done and their number. Raises ValueError for no runners or no runs.
     """
     if not runners or runs < 1:
         raise ValueError("latency needs a runner and a run")
@@ -82,8 +82,8 @@ def _timing(own: Sequence[float], first: Sequence[float]) -> Timing:
 def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
     """The median and its distribution-free 95 % confidence interval, which ends at two order statistics.
 
-    The interval [x_(k), x_(n+1-k)] covers the median with probability 1 - 2 P(Binomial(n, 1/2) < k); k is the largest rank for which
-    that is at least 95 %. Below six samples there is none, and the extremes stand for it.
+    The interval [x_(k), x_(n+1-k)] covers the median with probability 1 - 2 P(Binomial(n, 1/2) < k); k is the largest
+    rank for which that is at least 95 %. Below six samples there is none, and the extremes stand for it.
     """
     ordered = sorted(samples)
     rank = _rank(len(ordered))

@@ -18,14 +18,15 @@ CHUNK = 1 << 20
 class Difference:
     """What `compare` found.
 
-    `max_error` is max|reference - candidate| / max|reference|, `max_abs` the numerator alone. `sqnr_db` is the signal to quantization
-    noise ratio 10 log10(sum reference^2 / sum (reference - candidate)^2), infinite where nothing differs. `cosine` is the cosine of
-    the angle between the two as vectors. `argmax_agreement` is the share of rows (vectors along the last axis) whose largest entry is
-    at the same place, None where rows have one entry. `mismatch` is the share of elements that are not equal: what counts for
-    integers, booleans and strings. `count` is the number of elements.
+    `max_error` is max|reference - candidate| / max|reference|, `max_abs` the numerator alone. `sqnr_db` is the signal
+    to quantization noise ratio 10 log10(sum reference^2 / sum (reference - candidate)^2), infinite where nothing
+    differs. `cosine` is the cosine of the angle between the two as vectors. `argmax_agreement` is the share of rows
+    (vectors along the last axis) whose largest entry is at the same place, None where rows have one entry. `mismatch`
+    is the share of elements that are not equal: what counts for integers, booleans and strings. `count` is the number
+    of elements.
 
-    NaN equals NaN, and an infinity itself; where only one side has one, errors are infinite. So they are where shapes differ, and
-    `reason` says it.
+    NaN equals NaN, and an infinity itself; where only one side has one, errors are infinite. So they are where shapes
+    differ, and `reason` says it.
     """
 
     max_error: float
@@ -48,7 +49,7 @@ class Comparison:
         self.reason = ""
 
     def update(self, reference: Any, candidate: Any) -> None:
-        """Adds a pair of arrays, or of equally nested lists and dictionaries of arrays (what ONNX sequences and maps become)."""
+        """Adds a pair of arrays, or of equally nested lists and dictionaries of them (ONNX sequences and maps)."""
         if isinstance(reference, (list, tuple, dict)) or isinstance(candidate, (list, tuple, dict)):
             self._update_nested(reference, candidate)
             return
@@ -109,7 +110,7 @@ class Comparison:
 
 
 def compare(reference: Any, candidate: Any) -> Difference:
-    """The difference of two arrays of one shape and any element types, or of equally nested lists and dictionaries of them."""
+    """The difference of two arrays of any element types, or of equally nested lists and dictionaries of them."""
     comparison = Comparison()
     comparison.update(reference, candidate)
     return comparison.difference()

@@ -1,7 +1,8 @@
-"""A graph of the IR as an ONNX GraphProto: names made unique, regions given back their outer names, constants collected.
+"""A graph of the IR as an ONNX GraphProto: unique names, outer names in regions, constants collected.
 
-The interface is exact: an input or output keeps its name whatever else is called so. Everything else gets its hint as name where that
-is free, else the hint with a number. All names are unique in the whole model, regions included, as the ONNX specification asks.
+The interface is exact: an input or output keeps its name whatever else is called so. Everything else gets its hint as
+name where that is free, else the hint with a number. All names are unique in the whole model, regions included, as the
+ONNX specification asks.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Names:
 
 @dataclass
 class Emission:
-    """Turns one graph into a GraphProto. `weights` collects what belongs into its initializers, which stay empty here."""
+    """Turns one graph into a GraphProto without initializers; `weights` collects what belongs into them."""
 
     spell: Callable[[Node], Form] = form_of
     all_types: bool = False
@@ -54,7 +55,7 @@ class Emission:
     forms: dict[Node, Form] = field(default_factory=dict[Node, Form])
 
     def top(self, graph: Graph, proto: onnx.GraphProto) -> None:
-        """Fills `proto` with the outermost graph. Raises InvalidModelError where the interface's names contradict each other."""
+        """Fills `proto` with the outermost graph. Raises InvalidModelError where names of the interface clash."""
         self.interface(graph)
         for inner in graph.graphs():
             self.forms.update((node, self.spell(node)) for node in inner)
@@ -89,7 +90,7 @@ class Emission:
                 self.names[value] = name
 
     def constants(self, graph: Graph) -> None:
-        """Names every constant that the forms still use, in order of first use: weights keep their names before other values do."""
+        """Names every constant that the forms still use, in order of first use, before other values take the names."""
         for inner in graph.graphs():
             used: list[Value | None] = []
             for node in inner:
@@ -217,7 +218,7 @@ def model_proto(model: Model, opset: int, emission: Emission) -> onnx.ModelProto
 
 
 def opset_imports(model: Model, opset: int) -> dict[str, int]:
-    """The domains that the model declares, and those that a pass added nodes of, at the newest version that one of its nodes needs."""
+    """The domains that the model declares, and those of further nodes at the newest version that one of them needs."""
     imports = {"": opset, **{d: v for d, v in model.opset.items() if d}}
     for node in model.graph.walk():
         if node.domain and node.domain not in model.opset:

@@ -41,7 +41,7 @@ class PendingFile:
         return self.position
 
     def copy(self, source: MappedFile, offset: int, length: int) -> None:
-        """Appends a part of another file without touching its map. Raises InvalidModelError where that file has become shorter."""
+        """Appends a part of another file without touching its map. Raises InvalidModelError if that became shorter."""
         end = offset + length
         in_kernel = hasattr(os, "copy_file_range")
         while offset < end:

@@ -36,7 +36,7 @@ def text(value: str) -> str:
 
 
 def set_type(proto: onnx.TypeProto, type_: Type) -> None:
-    """Fills a TypeProto. A size that is a fresh symbol, or depends on one, stays unset; other sizes that are no integers are written as text."""
+    """Fills a TypeProto. A size that depends on a fresh symbol stays unset, any other symbolic one is written as text."""
     match type_:
         case TensorType():
             _set_tensor_type(proto.tensor_type, type_)
@@ -139,7 +139,7 @@ def set_value_info(proto: onnx.ValueInfoProto, name: str, type_: Type) -> None:
 
 
 def exact_name(name: str, what: str) -> str:
-    """A name of the model's interface, which must be written as it is. Raises InvalidModelError where ONNX cannot hold it."""
+    """A name of the interface, which must stay as it is. Raises InvalidModelError where ONNX cannot hold it."""
     if not name or text(name) != name:
         raise InvalidModelError(
             f"ONNX cannot hold the name of an {what}",

@@ -1,7 +1,7 @@
 """Weights streamed into the protobuf wire format of a model file, or into a data file beside it.
 
-A weight that is a slice of a mapped file is copied by the kernel from file to file, so its pages never count as resident here; any
-other is written block by block as it is evaluated. Nothing here ever holds more than one block.
+A weight that is a slice of a mapped file is copied by the kernel from file to file, so its pages never count as
+resident here; any other is written block by block as it is evaluated. Nothing here ever holds more than one block.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INLINE_BYTES = 1024
 SCANNED_BYTES = 1 << 26
 
 PAGE, PAGED_FROM, ALIGNMENT = 4096, 1 << 16, 64
-"""Offsets in a data file are multiples of PAGE for weights from PAGED_FROM bytes on, so that they can be mapped; else of ALIGNMENT."""
+"""Offsets in a data file are multiples of PAGE, so that they can be mapped, from PAGED_FROM bytes on; else of ALIGNMENT."""
 
 Weight = tuple[str, Tensor]
 Initializer = tuple[onnx.TensorProto, Tensor | None]
@@ -39,7 +39,7 @@ Initializer = tuple[onnx.TensorProto, Tensor | None]
 
 
 def write_inline(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) -> None:
-    """Writes the model with every weight inside its file. Raises UsageError where it cannot be written or is too large for that."""
+    """Writes the model with every weight inside its file. Raises UsageError where that cannot be written."""
     initializers = [_inline(name, tensor) for name, tensor in weights]
     with explained(path), pending(path) as model:
         replaced = _data_of(path)
@@ -53,8 +53,9 @@ def write_inline(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) 
 def write_external(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) -> None:
     """Writes the model with its large weights in a data file beside it. Raises UsageError where that is impossible.
 
-    The data file is called `<model>.data`, with a number behind it where such a file exists: that may belong to the model that is
-    being replaced, which so stays whole until the new one takes its place. Only then the replaced model's data file is removed.
+    The data file is called `<model>.data`, with a number behind it where such a file exists: that may belong to the
+    model that is being replaced, which so stays whole until the new one takes its place. Only then the replaced model's
+    data file is removed.
     """
     name = next(n for n in _data_names(path) if not path.with_name(n).exists())
     initializers: list[Initializer] = []
@@ -90,7 +91,7 @@ def _data_names(path: Path) -> itertools.chain[str]:
 
 
 def _data_of(path: Path) -> list[Path]:
-    """The files named as `_data_names` does that the model at `path` mentions, if it is small enough to have its weights elsewhere."""
+    """The data files that the model at `path` mentions, if it is small enough to have its weights elsewhere."""
     pattern = re.escape(path.name) + r"\.data(\.\d+)?"
     beside = [p for p in path.parent.iterdir() if re.fullmatch(pattern, p.name)]
     if not beside or not path.exists() or not 0 < path.stat().st_size < SCANNED_BYTES:
@@ -120,7 +121,7 @@ def _external(name: str, tensor: Tensor, location: str, offset: int) -> onnx.Ten
 
 
 def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequence[Initializer]) -> None:
-    """Writes the model with the graph as its last field and the initializers as the last fields of that. Takes the graph out of `proto`."""
+    """Writes the model, its graph last and in that the initializers last; takes the graph out of `proto`."""
     graph = proto.graph.SerializeToString(deterministic=True)
     proto.ClearField("graph")
     rest = proto.SerializeToString(deterministic=True)

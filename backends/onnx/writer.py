@@ -40,15 +40,18 @@ def save(
 ) -> None:
     """Writes the model to `path`: completely, or not at all and with an error that names the path.
 
-    The bytes depend on the model and the options alone. Weights are streamed: one block of one weight is in memory at a time, and
-    weights that stand in a mapped file are copied from it by the kernel. `path` may be the very file that they are mapped from.
+    The bytes depend on the model and the options alone. Weights are streamed: one block of one weight is in memory at a
+    time, and weights that stand in a mapped file are copied from it by the kernel. `path` may be the very file that
+    they are mapped from.
 
-    `opset` is the version of ai.onnx to write, from 13 on. Without it that is the version that the model came in, or the next one
-    that can hold it; for a model that did not come from ONNX the lowest from 17 on that has all of its operators.
-    `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than 1.8 GB together).
+    `opset` is the version of ai.onnx to write, from 13 on. Without it that is the version that the model came in, or
+    the next one that can hold it; for a model that did not come from ONNX the lowest from 17 on that has all of its
+    operators. `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than 1.8
+    GB together).
 
-    Raises UsageError where the path cannot be written, or exists and `overwrite` is false, or the opset is not one; UnsupportedError
-    where the opset cannot hold a node, naming the lowest that can; InvalidModelError where the names of the interface do not fit ONNX.
+    Raises UsageError where the path cannot be written, or exists and `overwrite` is false, or the opset is not one;
+    UnsupportedError where the opset cannot hold a node, naming the lowest that can; InvalidModelError where the names
+    of the interface do not fit ONNX.
     """
     place = target(path, overwrite)
     proto, weights = _emitted(model, opset)

@@ -1,4 +1,4 @@
-"""Running graphs: ONNX Runtime, the ONNX reference evaluator and PyTorch behind one small protocol, and inputs to feed them."""
+"""Running graphs: ONNX Runtime, the ONNX reference evaluator and PyTorch behind one protocol, and inputs for them."""
 
 from .base import Feeds, Input, Runner, Samples, check_feeds, inputs_of
 from .evaluate import evaluate_node
@@ -8,6 +8,6 @@ from .synthesize import Filling, plan, synthesize
 from .torch import TorchRunner
 
 __all__ = [
-    "Feeds", "Filling", "Input", "OrtRunner", "ReferenceRunner", "Runner", "Samples", "TorchRunner", "check_feeds", "evaluate_node", "inputs_of", "plan",
-    "synthesize",
+    "Feeds", "Filling", "Input", "OrtRunner", "ReferenceRunner", "Runner", "Samples", "TorchRunner", "check_feeds",
+    "evaluate_node", "inputs_of", "plan", "synthesize",
 ]  # fmt: skip

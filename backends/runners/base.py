@@ -20,11 +20,11 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """The outputs by name. Raises UsageError when the feeds do not fit the inputs, TersorError when the runtime fails."""
+        """The outputs by name. Raises UsageError when feeds do not fit the inputs, TersorError when the runtime fails."""
 
     @abstractmethod
     def run_taps(self, feeds: Feeds) -> list[Array]:
-        """The values that were tapped at construction, in that order; none where the runner takes no taps. Raises as `run`."""
+        """The values tapped at construction, in that order; none where the runner takes no taps. Raises as `run`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def inputs_of(graph: Graph) -> list[Input]:
 
 
 def check_feeds(inputs: Sequence[Input], feeds: Feeds) -> None:
-    """Raises UsageError that lists the expected inputs and those found, when a name, element type or shape does not fit."""
+    """Raises UsageError, with what was expected and found, where a name, element type or shape does not fit."""
     wrong = [f"there is no input {n!r}" for n in feeds if n not in {i.name for i in inputs}]
     for expected in inputs:
         if expected.name not in feeds:

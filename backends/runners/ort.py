@@ -21,7 +21,7 @@ from .taps import CARRIERS, tapped
 
 SEVERITY_ERROR = 3
 IN_MEMORY_BYTES = 64 << 20
-"""Models with more weights than this reach the runtime through a temporary file, which needs no copy of them in this process."""
+"""Models with more weights than this reach the runtime through a temporary file, without a copy in this process."""
 
 NODE_NAME = re.compile(r"Name:'([^']+)'|[Nn]ode ?\(([^)]+)\)|[Nn]ode:'?([^'\s]+)")
 
@@ -29,8 +29,8 @@ NODE_NAME = re.compile(r"Name:'([^']+)'|[Nn]ode ?\(([^)]+)\)|[Nn]ode:'?([^'\s]+)
 class OrtRunner(Runner):
     """Runs a model in ONNX Runtime; `taps` are values of the outermost graph that `run_taps` gives.
 
-    The model is a Model, or the path of an ONNX file, which has no taps. With `optimize` the session uses every graph optimization, else
-    none. A Model is written for `opset`, by default the one that `save` would choose.
+    The model is a Model, or the path of an ONNX file, which has no taps. With `optimize` the session uses every graph
+    optimization, else none. A Model is written for `opset`, by default the one that `save` would choose.
 
     Raises UsageError for a path without a file, TersorError where ONNX Runtime refuses the model.
     """

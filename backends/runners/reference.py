@@ -1,4 +1,4 @@
-"""The ONNX reference evaluator: slow, in numpy, close to the operators' specification; optionally in double precision."""
+"""The ONNX reference evaluator: slow, in numpy, close to the specification; optionally in double precision."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .taps import tapped
 
 NARROW = frozenset([DType.F32, DType.F16, DType.BF16])
 TYPE_ATTRIBUTES = {
-    "Cast": "to", "EyeLike": "dtype", "RandomNormalLike": "dtype", "RandomUniformLike": "dtype", "QuantizeLinear": "precision",
-    "DequantizeLinear": "output_dtype", "BlackmanWindow": "output_datatype", "HannWindow": "output_datatype",
+    "Cast": "to", "EyeLike": "dtype", "RandomNormalLike": "dtype", "RandomUniformLike": "dtype",
+    "QuantizeLinear": "precision", "DequantizeLinear": "output_dtype", "BlackmanWindow": "output_datatype", "HannWindow": "output_datatype",
     "HammingWindow": "output_datatype", "MelWeightMatrix": "output_datatype",
 }  # fmt: skip
 """The attributes by which operators name the element type that they make."""
@@ -27,9 +27,9 @@ TYPE_ATTRIBUTES = {
 class ReferenceRunner(Runner):
     """Runs a model at the canonical opset in `onnx.reference`; `taps` are values of the outermost graph.
 
-    With `double` every float of 32 bits or fewer, be it a weight, an input or what a Cast makes, is a double instead: rounding in the
-    original precision is then visible as the difference to it. Operators whose evaluator insists on another type fail as they do
-    without it. Raises TersorError where the evaluator cannot load or run the model.
+    With `double` every float of 32 bits or fewer, be it a weight, an input or what a Cast makes, is a double instead:
+    rounding in the original precision is then visible as the difference to it. Operators whose evaluator insists on
+    another type fail as they do without it. Raises TersorError where the evaluator cannot load or run the model.
     """
 
     def __init__(self, model: Model, taps: Sequence[Value] = (), *, double: bool = False) -> None:

@@ -21,12 +21,12 @@ COUNTING = 4
 PASSED_ON = frozenset(
     ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Expand", "Slice", "Concat"]
 )
-"""Operators whose output holds the numbers of their first operand, so that a bound on the one is a bound on the other."""
+"""Operators whose output holds the numbers of their first operand: a bound on the one is a bound on the other."""
 
 
 @dataclass(frozen=True)
 class Filling:
-    """How one input is filled: `shape`, and for numbers the range [low, high), or None for a standard normal distribution."""
+    """How one input is filled: `span` is the range [low, high) of integers, or None for a standard normal distribution."""
 
     name: str
     dtype: DType
@@ -52,7 +52,8 @@ class Filling:
 def synthesize(graph: Graph, count: int = 1, seed: int = 0, sizes: Mapping[str, int] | None = None) -> list[Feeds]:
     """`count` seeded feeds for a graph; `plan` says how they are filled.
 
-    Raises UsageError for an input that is no tensor or has an unknown rank, and for sizes that do not exist or do not fit.
+    Raises UsageError for an input that is no tensor or has an unknown rank, and for sizes that do not exist or do not
+    fit.
     """
     fillings = plan(graph, sizes)
     generator = np.random.default_rng(seed)
@@ -60,11 +61,11 @@ def synthesize(graph: Graph, count: int = 1, seed: int = 0, sizes: Mapping[str, 
 
 
 def plan(graph: Graph, sizes: Mapping[str, int] | None = None) -> list[Filling]:
-    """How each input is filled; inputs that have a default keep it and are left out. Print the rows to say what was made up.
+    """How each input is filled; inputs with a default keep it and are left out. Print the rows to say what was made up.
 
-    `sizes` gives sizes by symbol. The others are small and equal wherever the symbol is. Floats are standard normal, booleans random,
-    masks ones; integers are below the size of the tables that they index, as far as this can be seen, else small. Raises as
-    `synthesize`.
+    `sizes` gives sizes by symbol. The others are small and equal wherever the symbol is. Floats are standard normal,
+    booleans random, masks ones; integers are below the size of the tables that they index, as far as this can be seen,
+    else small. Raises as `synthesize`.
     """
     wanted = [v for v in graph.inputs if v not in graph.defaults]
     shapes = _Sizes(wanted, sizes or {})
@@ -143,7 +144,7 @@ class _Sizes:
             named = [n for n in self.symbols if not n.startswith("?")]
             raise UsageError(
                 f"no input has a size called {', '.join(unknown)}",
-                why=f"the sizes of the inputs are called {', '.join(named) or 'nothing: all are numbers or have no name'}",
+                why=f"the sizes of the inputs are called {', '.join(named) or 'nothing: none has a name'}",
             )
         for dim in dims:
             for symbol in free_symbols(dim):
@@ -168,7 +169,7 @@ class _Sizes:
         return max(0, number)
 
     def derived(self, symbol: Symbol, default: int) -> int:
-        """A symbol whose name is arithmetic over others ("past + new") has their value; any other the default within its range."""
+        """The value of a name that is arithmetic over others ("past + new"), else the default within the symbol's range."""
         other = self.arithmetic(symbol.name)
         if other is not None:
             return other

@@ -23,8 +23,8 @@ CARRIERS = {
 class Tapped:
     """A copy of a model with the tapped values as further outputs.
 
-    `taps` has for each tap the name of its output, or a constant's numbers. `carried` says which inputs and outputs of the copy have
-    a wider element type than they should have, and which one that is.
+    `taps` has for each tap the name of its output, or a constant's numbers. `carried` says which inputs and outputs of
+    the copy have a wider element type than they should have, and which one that is.
     """
 
     model: Model
@@ -33,7 +33,7 @@ class Tapped:
 
 
 def tapped(model: Model, taps: Sequence[Value] = (), *, carry: bool = False) -> Tapped:
-    """Copies a model so that `taps`, values of its outermost graph, are outputs too; with `carry` no input or output has an element
+    """Copies a model so that `taps` are outputs too; with `carry` no input or output has an element
     type that numpy lacks. Raises ValueError for a tap that is not in the outermost graph."""
     copy = model.clone()
     names, found = _add_outputs(model, copy, taps)

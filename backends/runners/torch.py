@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class TorchRunner(Runner):
     """Runs a module on feeds by name, without gradients and in the mode (training or evaluation) that it is in.
 
-    `inputs` names the arguments of `forward` in order; without it every feed is a keyword argument. `outputs` names what comes back,
-    nested lists and dictionaries flattened; without it a dictionary's keys do, else `output_0`, `output_1`, ... For a Model both are
-    those of its graph. Raises TersorError where the module fails.
+    `inputs` names the arguments of `forward` in order; without it every feed is a keyword argument. `outputs` names
+    what comes back, nested lists and dictionaries flattened; without it a dictionary's keys do, else `output_0`,
+    `output_1`, ... For a Model both are those of its graph. Raises TersorError where the module fails.
     """
 
     def __init__(

@@ -12,5 +12,6 @@ from .descent import (
 from .forms import Form, form_of
 
 __all__ = [
-    "OLDEST_OPSET", "Form", "expressible", "form_of", "lowered", "lowest", "lowest_without_decomposition", "newest_needed", "spelled",
+    "OLDEST_OPSET", "Form", "expressible", "form_of", "lowered", "lowest", "lowest_without_decomposition",
+    "newest_needed", "spelled",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """What stands for an operator at opsets that do not have it, in terms of older ones: a row per operator.
 
-A row builds canonical nodes in front of the one that it stands for and gives a value for each of its outputs (None for one that
-nobody uses). The bodies follow the operators' function definitions in the ONNX specification, in the shape that runtimes know how to
-fuse again where there is one.
+A row builds canonical nodes in front of the one that it stands for and gives a value for each of its outputs (None for
+one that nobody uses). The bodies follow the operators' function definitions in the ONNX specification, in the shape
+that runtimes know how to fuse again where there is one.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def reduces_nothing(node: Node) -> bool:
 
 
 def batch_first(states: int) -> Callable[[Node, Builder], Results]:
-    """A recurrent layer whose batch is its first axis (layout=1), between transposes; `states` is 2 for LSTM, else 1."""
+    """A recurrent layer with the batch first (layout=1) between transposes; `states` is 2 for LSTM, else 1."""
 
     def build(node: Node, op: Builder) -> Results:
         operands = list(node.inputs)

@@ -41,7 +41,7 @@ def _history() -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=4096)
 def _steps(op: str, opset: int) -> tuple[int, ...]:
-    """The versions of an ai.onnx operator between the canonical one and `opset`, newest first: those to go down from."""
+    """The versions of an ai.onnx operator that are newer than `opset` and not newer than canonical, newest first."""
     schema = lookup(op)
     newest = 0 if schema is None else schema.version
     return tuple(v for v in _history().get(op, ()) if opset < v <= newest)

@@ -1,7 +1,7 @@
-"""How the spelling of operators changed: a row for each version of an operator says how it is written one version earlier.
+"""How the spelling of operators changed: a row for a version of an operator says how it is written one version earlier.
 
-A form is what will be written of a node: operands and attributes. A row edits a form of its version into one of the version before, or
-raises Inexpressible. What a row cannot do by respelling one node is a matter of `decompositions`.
+A form is what will be written of a node: operands and attributes. A row edits a form of its version into one of the
+version before, or raises Inexpressible. What a row cannot do by respelling one node is a matter of `decompositions`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def form_of(node: Node) -> Form:
 
 
 def without(*names: str, unless: Callable[[Attribute], bool] = lambda _: True) -> FormRule:
-    """The attributes did not exist; they go where `unless` says that their value means nothing, else the node is inexpressible."""
+    """The attributes did not exist; a node can be written only where `unless` says that their value means nothing."""
 
     def rule(form: Form) -> None:
         for name in names:
@@ -295,10 +295,10 @@ _UNCHANGED = {
     19: "Constant DequantizeLinear Equal Identity If Loop Reshape Scan Shape Size",
     20: "ConstantOfShape IsInf IsNaN ReduceMax ReduceMin",
     21: f"{_LAYOUT} Cast CastLike QLinearMatMul",
-    22: "Acos Acosh Asin Asinh Atan Atanh AveragePool Bernoulli Conv ConvTranspose Cos Cosh DeformConv Det Dropout Elu EyeLike GRU "
-        "GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample HardSigmoid HardSwish InstanceNormalization LSTM LpNormalization "
-        "LpPool MaxPool MaxRoiPool MaxUnpool Mish Multinomial NegativeLogLikelihoodLoss RNN RandomNormal RandomNormalLike "
-        "RandomUniform RandomUniformLike RoiAlign Round Selu Sin Sinh Softplus Softsign Tan ThresholdedRelu",
+    22: "Acos Acosh Asin Asinh Atan Atanh AveragePool Bernoulli Conv ConvTranspose Cos Cosh DeformConv Det Dropout Elu "
+        "EyeLike GRU GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample HardSigmoid HardSwish InstanceNormalization "
+        "LSTM LpNormalization LpPool MaxPool MaxRoiPool MaxUnpool Mish Multinomial NegativeLogLikelihoodLoss RNN "
+        "RandomNormal RandomNormalLike RandomUniform RandomUniformLike RoiAlign Round Selu Sin Sinh Softplus Softsign Tan ThresholdedRelu",
     23: f"{_LAYOUT} Cast CastLike",
     24: f"{_LAYOUT} DequantizeLinear QuantizeLinear SplitToSequence TopK",
     25: f"{_LAYOUT} Cast CastLike DequantizeLinear QuantizeLinear",

@@ -9,7 +9,7 @@ from .operands import cast, dtype_of, known, number, shape_of
 
 
 def layer_normalization(node: Node, op: Builder) -> list[Value | None]:
-    """(x - mean) / sqrt(var + epsilon) in the precision `stash_type`, then scale and bias in that of `x` (LayerNormalization-17)."""
+    """(x - mean) / sqrt(var + epsilon) in `stash_type`, then scale and bias in the type of `x` (LayerNormalization-17)."""
     x, scale, bias = node.operand(0), node.operand(1), node.input(2)
     own, stash, axes = dtype_of(x), DType.of_code(node.int("stash_type")), _axes(node)
     wide = cast(op, x, own, stash)
@@ -35,7 +35,7 @@ def rms_normalization(node: Node, op: Builder) -> list[Value | None]:
 
 
 def group_normalization(node: Node, op: Builder) -> list[Value | None]:
-    """Groups as the channels of an InstanceNormalization, then scale and bias for each channel (GroupNormalization-21)."""
+    """Groups as channels of an InstanceNormalization, then scale and bias for each channel (GroupNormalization-21)."""
     x, groups = node.operand(0), node.int("num_groups")
     own, stash, rank = dtype_of(x), DType.of_code(node.int("stash_type")), len(shape_of(x))
     known(shape_of(x)[1], "the number of channels")
