@@ -1,0 +1,373 @@
+"""From an exported program's graph to a Graph: one walk over the nodes, a row of the table for each."""
+
+from __future__ import annotations
+
+import gc
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx import GraphModule, Node
+
+from ...ir import (
+    ANY,
+    Array,
+    Dense,
+    Graph,
+    Model,
+    TensorType,
+    TersorError,
+    UnsupportedError,
+    Value,
+    constant,
+    verify,
+)
+from .interface import output_names, unique
+from .locations import Locations
+from .lowering import DTYPES, Declined, Lowering
+from .mutation import mutated_inputs
+from .sizes import Sizes
+from .table import ROWS
+
+MEANINGLESS = frozenset(
+    ["device", "layout", "pin_memory", "non_blocking", "memory_format", "dtype", "copy", "cudnn_enabled", "cudnn_enable"]
+)
+"""Arguments without influence on numbers, or (dtype) that the type of the result says again."""
+
+CHECKS = frozenset(
+    [
+        "aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg", "aten._assert_async.default",
+        "aten.sym_constrain_range.default", "aten.sym_constrain_range_for_size.default",
+    ]
+)  # fmt: skip
+"""Operators that only check; their results are not used."""
+
+WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Higher-order operators that run a submodule as it is, and where it stands among their arguments."""
+
+BIT_VIEWS = {
+    torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),
+    torch.float8_e4m3fn: (torch.int8, ml_dtypes.float8_e4m3fn),
+    torch.float8_e4m3fnuz: (torch.int8, ml_dtypes.float8_e4m3fnuz),
+    torch.float8_e5m2: (torch.int8, ml_dtypes.float8_e5m2),
+    torch.float8_e5m2fnuz: (torch.int8, ml_dtypes.float8_e5m2fnuz),
+}
+
+
+class Undecomposed(TersorError):
+    """An operator of the program has no row, or its row declined; `targets` are the overloads in question."""
+
+    def __init__(self, error: UnsupportedError, targets: Sequence[Any]) -> None:
+        super().__init__(error.what, where=error.where, why=error.why, do=error.do)
+        self.error, self.targets = error, targets
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Building makes many objects and no cycles to collect: the collector would only look through them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def import_program(program: ExportedProgram, names: Mapping[str, str]) -> Model:
+    """Lowers a program whose in-place operators are pure in effect. Raises Undecomposed where an operator has no lowering."""
+    with no_garbage_collection():
+        return Importer(program, names).model()
+
+
+class Importer:
+    """The state of one import: what each fx node stands for (`env`), and the graph under construction."""
+
+    def __init__(self, program: ExportedProgram, names: Mapping[str, str]) -> None:
+        self.program = program
+        self.graph = Graph(_name_of(program))
+        self.op = Lowering(self.graph, Sizes(program.range_constraints, names))
+        self.locations = Locations()
+        self.env: dict[Node, Any] = {}
+        self._weights: dict[Any, Value] = {}
+
+    def model(self) -> Model:
+        self.check_operators()
+        self.check_mutations()
+        self.inputs()
+        results = self.run(self.program.graph_module, {})
+        self.outputs(results)
+        verify(self.graph, after="the import of a torch program")
+        return Model(self.graph, producer="pytorch", producer_version=torch.__version__)
+
+    def fail(self, node: Node, why: str, what: str = "") -> UnsupportedError:
+        """The error for a node; says where it is in the user's code."""
+        loc = self.locations.of(node)
+        place = loc.scope or "the outermost module"
+        return UnsupportedError(
+            what or f"{node.target} cannot be lowered",
+            where=f"{place}{f' ({loc.source})' if loc.source else ''}, node {node.name}",
+            why=why,
+            do="add a row to a table of frontends/torch (docs/adding-an-operator.md), or change the module",
+        )
+
+    def check_operators(self) -> None:
+        """Raises Undecomposed that names every operator without a row, so that all are decomposed at once."""
+        missing: dict[Any, Node] = {}
+        for node in _operators(self.program.graph_module):
+            if name_of(node) not in ROWS and name_of(node) not in CHECKS:
+                missing.setdefault(node.target, node)
+        if missing:
+            others = ", ".join(str(t) for t in list(missing)[1:])
+            why = f"it has no row and no decomposition{f'; the same goes for {others}' if others else ''}"
+            raise Undecomposed(self.fail(next(iter(missing.values())), why), list(missing))
+
+    def check_mutations(self) -> None:
+        """Raises UnsupportedError where the program changes its own buffers: a graph has no state."""
+        state = {
+            **self.program.graph_signature.inputs_to_parameters,
+            **self.program.graph_signature.inputs_to_buffers,
+        }
+        for node, target in mutated_inputs(self.program.graph_module):
+            if target.name in state:
+                raise self.fail(node, f"it writes to {state[target.name]}, and a graph keeps no state between calls", "a module changes its own state")
+        for spec in self.program.graph_signature.output_specs:
+            if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION):
+                node = next(n for n in self.program.graph.nodes if n.name == spec.arg.name)
+                raise self.fail(node, f"it writes to {spec.target}, and a graph keeps no state between calls", "a module changes its own state")
+
+    def inputs(self) -> None:
+        """Graph inputs for what the caller gives, constants for parameters, buffers and lifted tensors."""
+        specs = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
+        for node in self.program.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            spec = specs[node.name]
+            if spec.kind is InputKind.USER_INPUT:
+                self.user_input(node)
+            elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+                if node.users:
+                    self.env[node] = self.weight(spec.target)
+            else:
+                raise self.fail(node, "it is no tensor", f"an input of kind {spec.kind.name.lower()} cannot be lowered")
+
+    def user_input(self, node: Node) -> None:
+        fake = node.meta.get("val")
+        if isinstance(fake, torch.Tensor):
+            try:
+                kind = self.op.type_of(fake)
+            except Declined as declined:
+                raise self.fail(node, declined.why, f"input {node.name!r} cannot be lowered") from None
+            value = self.env[node] = self.graph.add_input(node.name, kind)
+            for axis, size in enumerate(kind.shape or ()):
+                self.op.sizes.define(size, (value, axis))
+        elif isinstance(fake, torch.SymInt):
+            size = self.op.sizes.of(fake)
+            value = self.graph.add_input(node.name, TensorType(DTYPES[torch.int64], ()))
+            self.env[node] = size
+            if size is not None:
+                self.op.sizes.define(size, value)
+        else:
+            self.env[node] = fake
+
+    def weight(self, name: str) -> Value:
+        """The constant for a parameter, buffer or lifted tensor; names of one tensor give one constant."""
+        state, constants = self.program.state_dict, self.program.constants
+        tensor = state[name] if name in state else constants[name]
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype) if tensor.numel() else name
+        if key not in self._weights:
+            self._weights[key] = constant(Dense(to_array(tensor), DTYPES[tensor.dtype]), name)
+        return self._weights[key]
+
+    def run(self, module: GraphModule, bound: Mapping[Node, Any]) -> Sequence[Any]:
+        """Lowers a graph; gives what its output node holds. `bound` are the placeholders' meanings inside a wrapped submodule."""
+        self.env.update(bound)
+        for node in module.graph.nodes:
+            if node.op == "call_function":
+                self.env[node] = self.call(module, node)
+            elif node.op == "get_attr":
+                found = operator.attrgetter(node.target)(module)
+                self.env[node] = constant(to_array(found), node.target) if isinstance(found, torch.Tensor) else found
+            elif node.op == "output":
+                return self.resolve(node.args[0])
+        return ()
+
+    def resolve(self, argument: Any) -> Any:
+        """An fx argument with nodes replaced by what they stand for, and symbolic integers by sizes."""
+        if isinstance(argument, Node):
+            return self.env[argument]
+        if isinstance(argument, (list, tuple)):
+            return [self.resolve(a) for a in argument]
+        return argument
+
+    def call(self, module: GraphModule, node: Node) -> Any:
+        if node.target is operator.getitem:
+            return self.item(node)
+        name = name_of(node)
+        if name in CHECKS:
+            return None
+        fake = node.meta.get("val")
+        if isinstance(fake, (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)):
+            return self.number(node, fake)
+        wrapped = WRAPPERS.get(getattr(node.target, "__name__", ""))
+        if wrapped is not None:
+            return self.inline(module, node, wrapped)
+        return self.lower(node, name, fake)
+
+    def item(self, node: Node) -> Any:
+        whole, index = self.resolve(node.args[0]), node.args[1]
+        if whole is None or index >= len(whole) or (whole[index] is None and node.users):  # pyright: ignore
+            raise self.fail(node.args[0], f"its result {index} is used, which ONNX's operator does not give")  # pyright: ignore
+        return whole[index]  # pyright: ignore[reportArgumentType]
+
+    def inline(self, module: GraphModule, node: Node, place: int) -> Any:
+        """The results of a wrapped submodule, lowered where it is called."""
+        submodule = self.env[node.args[place]]  # pyright: ignore[reportArgumentType]
+        arguments = [self.resolve(a) for a in node.args[place + 1 :]]
+        holders = [n for n in submodule.graph.nodes if n.op == "placeholder"]
+        return self.run(submodule, dict(zip(holders, arguments, strict=True)))
+
+    def number(self, node: Node, fake: Any) -> Any:
+        """What a node that computes with sizes stands for: a size, or a value read from a tensor. Truth values only guard."""
+        if isinstance(fake, torch.SymInt):
+            size = self.op.sizes.of(fake)
+            if size is None:
+                raise self.fail(node, f"the size {fake} has a form that sizes lack", "a symbolic size cannot be lowered")
+            if not self.op.sizes.is_defined(size):
+                self.op.sizes.define(size, self.lower(node, name_of(node), None))
+            return size
+        if isinstance(fake, torch.SymFloat):
+            return self.lower(node, name_of(node), None)
+        return None if isinstance(fake, torch.SymBool) else fake
+
+    def lower(self, node: Node, name: str, fake: Any) -> Any:
+        """Runs the node's row, then names and types its results."""
+        op = self.op
+        op.loc = self.locations.of(node)
+        before = self.graph.exit.prev
+        try:
+            fakes = [fake] if isinstance(fake, torch.Tensor) else [f for f in fake or () if isinstance(f, torch.Tensor)]
+            op.outs = [op.type_of(f) for f in fakes]
+            arguments = [self.resolve(a) for a in node.args]
+            options = {k: self.resolve(v) for k, v in node.kwargs.items() if k not in MEANINGLESS}
+            made = ROWS[name](op, *arguments, **options)
+        except Declined as declined:
+            raise Undecomposed(self.fail(node, declined.why), [node.target]) from None
+        results = [made] if isinstance(made, Value) else list(made or ())
+        for place, (value, kind) in enumerate(zip(results, op.outs, strict=False)):
+            if value is not None and is_new(value, before):
+                self.finish(value, kind, node.name if len(results) == 1 else f"{node.name}_{place}")
+        if not isinstance(made, Value):
+            self.define_unbacked(node, results)
+            return results
+        made = self.written(node, made)
+        self.define_unbacked(node, [made])
+        return made
+
+    def finish(self, value: Value, kind: TensorType, name: str) -> None:
+        value.name = name
+        value.type = kind
+
+    def written(self, node: Node, made: Value) -> Value:
+        """For an in-place operator: the result in the operand's element type, which the operand stands for from now on."""
+        target = node.target
+        if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable and isinstance(node.args[0], Node):
+            made = self.op.expand(self.op.cast(made, self.op.out.dtype), self.op.out_shape)
+            self.env[node.args[0]] = made
+        return made
+
+    def define_unbacked(self, node: Node, results: Sequence[Value | None]) -> None:
+        """Sizes that depend on data are read off the first result that has them."""
+        if "unbacked_bindings" in node.meta:
+            for value in results:
+                for axis, size in enumerate(value.shape or () if value is not None else ()):
+                    if value is not None and not isinstance(size, int):
+                        self.op.sizes.define(size, (value, axis))
+
+    def outputs(self, results: Sequence[Any]) -> None:
+        """The graph's outputs: what the module returns, flattened; entries that are None are left out."""
+        names = output_names(self.program.call_spec.out_spec)
+        specs = self.program.graph_signature.output_specs
+        wanted = [r for r, s in zip(results, specs, strict=True) if s.kind is OutputKind.USER_OUTPUT]
+        self.op.loc = self.locations.of(self.program.graph.output_node())
+        kept = [(name, self.result(r)) for name, r in zip(names, wanted, strict=True) if r is not None]
+        taken = {v.name for v in self.graph.inputs}
+        self.graph.set_outputs([v for _, v in kept], unique([name for name, _ in kept], taken))
+
+    def result(self, found: Any) -> Value:
+        if isinstance(found, Value):
+            return found
+        if isinstance(found, (bool, int, float)):
+            return constant(np.asarray(found, np.float32 if isinstance(found, float) else None))
+        return self.op.size(found)
+
+
+def is_new(value: Value, before: Any) -> bool:
+    """Whether a value is the result of a node that came after `before`."""
+    node = value.node
+    if value.const is not None or node is None:
+        return False
+    return value.type is ANY or _comes_after(node, before)
+
+
+def _comes_after(node: Any, before: Any) -> bool:
+    current = before.next
+    while current is not None:
+        if current is node:
+            return True
+        current = current.next
+    return False
+
+
+def name_of(node: Node) -> str:
+    """The key of a node's row: that of the pure operator for an in-place one."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        space, name, overload = str(target).split(".")
+        if target._schema.is_mutable and name.endswith("_") and not name.endswith("__"):
+            name = name[:-1]
+        return f"{space}.{name}.{overload}"
+    return getattr(target, "__name__", str(target))
+
+
+def _operators(module: GraphModule) -> Iterator[Node]:
+    """The nodes that need a row: those that compute tensors, also in wrapped submodules."""
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            found = operator.attrgetter(node.target)(module)
+            if isinstance(found, GraphModule):
+                yield from _operators(found)
+        elif node.op == "call_function" and node.target is not operator.getitem:
+            fake = node.meta.get("val")
+            if getattr(node.target, "__name__", "") in WRAPPERS:
+                continue
+            if not isinstance(fake, (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)):
+                yield node
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """The tensor's memory as a numpy array, without copying where it is on the CPU."""
+    held = tensor.detach().cpu()
+    if held.dtype in BIT_VIEWS:
+        bits, ours = BIT_VIEWS[held.dtype]
+        return held.view(bits).numpy().view(ours)
+    return held.resolve_conj().resolve_neg().numpy()
+
+
+def _name_of(program: ExportedProgram) -> str:
+    """The class of the outermost module, for the graph's name."""
+    for node in program.graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        if stack:
+            kind = next(iter(stack.values()))[1]
+            name = kind if isinstance(kind, str) else kind.__name__
+            return name.rsplit(".", 1)[-1]
+    return "graph"
+
+

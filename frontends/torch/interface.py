@@ -1,0 +1,106 @@
+"""Names of a program's outputs and of its symbolic sizes, as the user wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+
+def output_names(spec: Any) -> list[str]:
+    """A name for each leaf of what the module returns: keys of dictionaries and dataclasses, else "output" or "output_<place>"."""
+    names = list(_paths(spec, ""))
+    return [n or "output" for n in names]
+
+
+def _paths(spec: Any, prefix: str) -> Iterator[str]:
+    children = _children(spec)
+    if not children:
+        if spec.is_leaf() if hasattr(spec, "is_leaf") else spec.num_leaves:
+            yield prefix
+        return
+    keys = _keys(spec, len(children))
+    for place, child in enumerate(children):
+        if keys is not None:
+            here = str(keys[place])
+        elif len(children) == 1 and not prefix:
+            here = ""
+        else:
+            here = str(place)
+        start = prefix if prefix or keys is not None else "output" if here else ""
+        yield from _paths(child, "_".join(part for part in (start, here) if part))
+
+
+def _children(spec: Any) -> Sequence[Any]:
+    found = getattr(spec, "children_specs", None)
+    return found() if callable(found) else found if found is not None else spec.children()
+
+
+def _keys(spec: Any, count: int) -> list[Any] | None:
+    """The keys of a dictionary, named tuple or dataclass; None for lists and tuples."""
+    context = getattr(spec, "context", None)
+    if isinstance(context, type) and hasattr(context, "_fields"):
+        return list(context._fields)
+    while isinstance(context, (list, tuple)) and context:
+        if len(context) == count and all(isinstance(key, (str, int)) for key in context):
+            return list(context)
+        context = next((part for part in context if isinstance(part, (list, tuple))), None)
+    return None
+
+
+def unique(names: Sequence[str], taken: set[str]) -> list[str]:
+    """The names, with a suffix where one is taken already."""
+    out: list[str] = []
+    for name in names:
+        free, count = name, 0
+        while free in taken:
+            count += 1
+            free = f"{name}_out" if count == 1 else f"{name}_out{count}"
+        taken.add(free)
+        out.append(free)
+    return out
+
+
+def size_names(program: ExportedProgram, dynamic_shapes: Any, order: Sequence[str]) -> dict[str, str]:
+    """Names that `dynamic_shapes` gives to the program's symbols, by symbol.
+
+    `order` are the parameters' names in the order of the arguments. Entries that name nothing (Dim.AUTO, Dim.DYNAMIC, None) are passed over.
+    """
+    tops = dynamic_shapes
+    if isinstance(tops, Mapping):
+        tops = [tops.get(name) for name in order]
+    if not isinstance(tops, (list, tuple)):
+        return {}
+    kinds = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"}
+    fakes = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in kinds]
+    in_args, in_kwargs = pytree.tree_unflatten(list(range(len(fakes))), program.call_spec.in_spec)
+    out: dict[str, str] = {}
+    for tree, wanted in zip([*in_args, *in_kwargs.values()], tops, strict=False):
+        for leaf, axes in _leaves(tree, wanted):
+            if isinstance(fakes[leaf], torch.Tensor):
+                out.update(_named(fakes[leaf], axes))
+    return out
+
+
+def _leaves(tree: Any, wanted: Any) -> Iterator[tuple[int, Any]]:
+    """Pairs of a leaf of the arguments and what `dynamic_shapes` says of it."""
+    if isinstance(tree, int):
+        yield tree, wanted
+    elif isinstance(tree, Mapping) and isinstance(wanted, Mapping):
+        for key, child in tree.items():
+            yield from _leaves(child, wanted.get(key))
+    elif isinstance(tree, (list, tuple)) and isinstance(wanted, (list, tuple)):
+        for child, below in zip(tree, wanted, strict=False):
+            yield from _leaves(child, below)
+
+
+def _named(fake: torch.Tensor, axes: Any) -> Iterator[tuple[str, str]]:
+    pairs = axes.items() if isinstance(axes, Mapping) else enumerate(axes) if isinstance(axes, (list, tuple)) else ()
+    for axis, wanted in pairs:
+        name = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
+        size = fake.shape[axis]
+        if name and name.isidentifier() and isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
+            yield str(size.node.expr), name

@@ -1,0 +1,111 @@
+"""Matrix products and convolutions. Weights stay the module's own tensors; what ONNX wants transposed is a lazy view of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...ir import Size, Value
+from .elementwise import scaled, typed_like_out
+from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, short, typed
+
+
+def linear(op: Lowering, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    """x @ weight.T + bias for weight [out, in]: Gemm for a matrix x, else MatMul with the transposed weight and Add."""
+    if rank_of(x) == rank_of(weight) == 2:
+        return op.Gemm(x, weight, *([] if bias is None else [bias]), transB=1)
+    product = op.MatMul(x, op.transposed(weight) if rank_of(weight) == 2 else weight)
+    return product if bias is None else op.Add(product, bias)
+
+
+def matmul(op: Lowering, a: Value, b: Value) -> Value:
+    return op.MatMul(a, b)
+
+
+def addmm(op: Lowering, x: Value, a: Value, b: Value, beta: Any = 1, alpha: Any = 1) -> Value:
+    """beta * x + alpha * (a @ b) for matrices."""
+    if rank_of(a) == 2 and dtype_of(a).is_float:
+        return op.Gemm(a, b, x, **gemm_factors(beta=beta, alpha=alpha))
+    product = scaled(op, typed_like_out(op, op.MatMul(a, b)), alpha)
+    return op.Add(scaled(op, x, beta), product)
+
+
+def gemm_factors(**factors: Any) -> dict[str, float]:
+    return {name: short(f) for name, f in factors.items() if f != 1}
+
+
+def outer(op: Lowering, a: Value, b: Value) -> Value:
+    return op.Mul(op.unsqueeze(a, [1]), op.unsqueeze(b, [0]))
+
+
+def einsum(op: Lowering, equation: str, tensors: Sequence[Value], path: object = None) -> Value:
+    return op.Einsum(*[op.cast(x, op.out.dtype) for x in tensors], equation=equation)
+
+
+def convolution(
+    op: Lowering, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Value:  # fmt: skip
+    """The cross-correlation of [N, C, ...] (or [C, ...]) with weight [out, C / groups, ...]."""
+    kernel = op.ints(shape_of(weight)[2:])
+    rank = len(kernel)
+    dilations = op.ints(dilation, rank)
+    attrs = {
+        "kernel_shape": kernel, "strides": op.ints(stride, rank), "pads": pads_of(op, padding, kernel, dilations),
+        "dilations": dilations, "group": groups,
+    }  # fmt: skip
+    batched = rank_of(x) == rank + 2
+    made = op.Conv(x if batched else op.unsqueeze(x, [0]), weight, *([] if bias is None else [bias]), **attrs)
+    return made if batched else op.squeeze(typed(made, op.out.dtype, [1, *op.out_shape]), [0])
+
+
+def pads_of(op: Lowering, padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> list[int]:
+    """ONNX pads: all begins, then all ends. "same" puts the odd one at the end, "valid" pads nothing."""
+    if padding == "valid":
+        return [0] * (2 * len(kernel))
+    if padding == "same":
+        totals = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+        return [*(t // 2 for t in totals), *(t - t // 2 for t in totals)]
+    return op.ints(padding, len(kernel)) * 2
+
+
+def transposed_convolution(
+    op: Lowering, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> Value:  # fmt: skip
+    """The gradient of a convolution with weight [C, out / groups, ...]."""
+    kernel = op.ints(shape_of(weight)[2:])
+    rank = len(kernel)
+    attrs = {
+        "kernel_shape": kernel, "strides": op.ints(stride, rank), "pads": op.ints(padding, rank) * 2,
+        "output_padding": op.ints(output_padding, rank), "dilations": op.ints(dilation, rank), "group": groups,
+    }  # fmt: skip
+    batched = rank_of(x) == rank + 2
+    made = op.ConvTranspose(x if batched else op.unsqueeze(x, [0]), weight, *([] if bias is None else [bias]), **attrs)
+    return made if batched else op.squeeze(typed(made, op.out.dtype, [1, *op.out_shape]), [0])
+
+
+def any_convolution(
+    op: Lowering, x: Value, weight: Value, bias: Value | None, stride: Sequence[Size], padding: Sequence[Size],
+    dilation: Sequence[Size], transposed: bool, output_padding: Sequence[Size], groups: int,
+) -> Value:  # fmt: skip
+    if transposed:
+        return transposed_convolution(op, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return convolution(op, x, weight, bias, stride, padding, dilation, groups)
+
+
+def of_ranks(row: Row, pattern: str) -> Rows:
+    """One row for the overloads of 1, 2 and 3 spatial axes."""
+    return {pattern.format(rank): row for rank in (1, 2, 3)}
+
+
+ROWS: Rows = {
+    "aten.linear.default": linear,
+    "aten.matmul.default": matmul, "aten.mm.default": matmul, "aten.bmm.default": matmul, "aten.mv.default": matmul,
+    "aten.dot.default": matmul, "aten.vdot.default": matmul,
+    "aten.addmm.default": addmm, "aten.baddbmm.default": addmm, "aten.addmv.default": addmm,
+    "aten.outer.default": outer, "aten.einsum.default": einsum,
+    **of_ranks(convolution, "aten.conv{}d.default"), **of_ranks(convolution, "aten.conv{}d.padding"),
+    "aten.conv_transpose1d.default": transposed_convolution, **of_ranks(transposed_convolution, "aten.conv_transpose{}d.input"),
+    "aten.convolution.default": any_convolution,
+}  # fmt: skip

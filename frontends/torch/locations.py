@@ -1,0 +1,53 @@
+"""Where an exported node comes from: its module's path and the line of the user's code."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...ir import Loc
+
+FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+REPEATED = re.compile(r"@\d+$")
+ROOT = re.compile(r"^(L\['self'\]|L__self__|self)\.?")
+TORCH = os.path.dirname(torch.__file__) + os.sep
+
+
+class Locations:
+    """Makes locations and remembers what stack traces said, since many nodes share one."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, str] = {}
+
+    def of(self, node: Any) -> Loc:
+        """The location of an fx node."""
+        meta = node.meta
+        trace = meta.get("stack_trace") or ""
+        source = self._sources.get(trace)
+        if source is None:
+            source = self._sources[trace] = source_line(trace)
+        return Loc(scope_of(meta.get("nn_module_stack")), source, node.name)
+
+
+def scope_of(stack: Mapping[str, tuple[str, Any]] | None) -> str:
+    """The path of the innermost module, "" for the outermost one.
+
+    A second call of one module carries a number behind "@", which is no part of the path.
+    """
+    if not stack:
+        return ""
+    path = REPEATED.sub("", next(reversed(stack.values()))[0])
+    return "" if path.startswith("_empty_nn_module_stack") else ROOT.sub("", path)
+
+
+def source_line(trace: str) -> str:
+    """File name and line of the innermost frame outside torch: "resnet.py:155"; "" when there is none."""
+    for found in reversed(list(FRAME.finditer(trace))):
+        file = found["file"]
+        if not file.startswith((TORCH, "torch/", "<")):
+            return f"{os.path.basename(file)}:{found['line']}"
+    return ""

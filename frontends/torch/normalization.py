@@ -1,0 +1,100 @@
+"""Normalizations, all as inference computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ...ir import DType, Size, Value
+from .lowering import TORCH_DTYPES, Lowering, Rows, dtype_of, rank_of, shape_of, short, typed
+
+
+def vector(op: Lowering, given: Value | None, shape: Sequence[Size], number: float, dtype: DType) -> Value:
+    """The parameter, or the number that it stands for when it is missing."""
+    return op.full(shape, number, dtype) if given is None else given
+
+
+def batch_norm(
+    op: Lowering, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, variance: Value | None, training: bool,
+    momentum: float, eps: float, cudnn_enabled: bool = True,
+) -> Value:  # fmt: skip
+    """(x - mean) / sqrt(variance + eps) * weight + bias per channel, with the running statistics."""
+    if training or mean is None or variance is None:
+        op.decline("it normalizes with the statistics of the batch; export the module after module.eval()")
+    size = shape_of(mean)
+    scale = vector(op, weight, size, 1.0, dtype_of(mean))
+    shift = vector(op, bias, size, 0.0, dtype_of(mean))
+    return op.BatchNormalization(x, scale, shift, mean, variance, epsilon=short(eps))
+
+
+def native_batch_norm(
+    op: Lowering, x: Value, weight: Value | None, bias: Value | None, mean: Value, variance: Value, momentum: float, eps: float
+) -> tuple[Value, None, None]:
+    return batch_norm(op, x, weight, bias, mean, variance, False, momentum, eps), None, None
+
+
+def layer_norm(
+    op: Lowering, x: Value, normalized_shape: Sequence[int], weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Value:  # fmt: skip
+    """Normalizes over the last axes, then scales and shifts each entry."""
+    scale = vector(op, weight, op.ints(normalized_shape), 1.0, dtype_of(x))
+    operands = [x, scale] if bias is None else [x, scale, bias]
+    return op.LayerNormalization(*operands, axis=-len(normalized_shape), epsilon=short(eps))
+
+
+def native_layer_norm(
+    op: Lowering, x: Value, normalized_shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
+) -> tuple[Value, None, None]:
+    return layer_norm(op, x, normalized_shape, weight, bias, eps), None, None
+
+
+def rms_norm(
+    op: Lowering, x: Value, normalized_shape: Sequence[int], weight: Value | None = None, eps: float | None = None
+) -> Value:
+    """x / sqrt(mean(x^2) + eps) over the last axes; the element type's epsilon where none is given."""
+    scale = vector(op, weight, op.ints(normalized_shape), 1.0, dtype_of(x))
+    small = torch.finfo(TORCH_DTYPES[dtype_of(x)]).eps if eps is None else eps
+    return op.RMSNormalization(x, scale, axis=-len(normalized_shape), epsilon=short(small))
+
+
+def group_norm(
+    op: Lowering, x: Value, num_groups: int, weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Value:  # fmt: skip
+    """Normalizes each group of channels of [N, C, ...], then scales and shifts each channel."""
+    shape = shape_of(x)
+    channels = shape[1:2]
+    scale = vector(op, weight, channels, 1.0, dtype_of(x))
+    shift = vector(op, bias, channels, 0.0, dtype_of(x))
+    wide = x if rank_of(x) > 2 else op.unsqueeze(x, [2])
+    made = op.GroupNormalization(wide, scale, shift, num_groups=num_groups, epsilon=short(eps))
+    return made if wide is x else op.squeeze(typed(made, dtype_of(x), [*shape, 1]), [2])
+
+
+def native_group_norm(
+    op: Lowering, x: Value, weight: Value | None, bias: Value | None, n: Size, c: Size, hxw: Size, group: int, eps: float
+) -> tuple[Value, None, None]:
+    return group_norm(op, x, group, weight, bias, eps), None, None
+
+
+def instance_norm(
+    op: Lowering, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, variance: Value | None,
+    use_input_stats: bool, momentum: float, eps: float, cudnn_enabled: bool,
+) -> Value:  # fmt: skip
+    """Normalizes each channel of each sample, or with running statistics where the module keeps them."""
+    if not use_input_stats:
+        return batch_norm(op, x, weight, bias, mean, variance, False, momentum, eps)
+    channels = shape_of(x)[1:2]
+    scale = vector(op, weight, channels, 1.0, dtype_of(x))
+    return op.InstanceNormalization(x, scale, vector(op, bias, channels, 0.0, dtype_of(x)), epsilon=short(eps))
+
+
+ROWS: Rows = {
+    "aten.batch_norm.default": batch_norm, "aten._native_batch_norm_legit_no_training.default": native_batch_norm,
+    "aten.layer_norm.default": layer_norm, "aten.native_layer_norm.default": native_layer_norm,
+    "aten.rms_norm.default": rms_norm,
+    "aten.group_norm.default": group_norm, "aten.native_group_norm.default": native_group_norm,
+    "aten.instance_norm.default": instance_norm,
+}  # fmt: skip

@@ -1,0 +1,186 @@
+"""Sums, means, extremes, norms, variances, sorting and running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...ir import DType, Size, Value
+from ...ir.dims import product
+from .lowering import Lowering, Row, Rows, axis_of, dtype_of, rank_of, shape_of, typed
+
+Axes = Sequence[int] | int | None
+
+
+def axes_of(x: Value, dim: Axes) -> list[int]:
+    """The axes that are reduced: all of them without `dim`."""
+    if dim is None or (not isinstance(dim, int) and not len(dim)):
+        return list(range(rank_of(x)))
+    return sorted(axis_of(x, d) for d in ([dim] if isinstance(dim, int) else dim))
+
+
+def reduced(op: Lowering, name: str, x: Value, dim: Axes, keepdim: bool) -> Value:
+    """The ONNX reduction `name` over the axes `dim`; a scalar is its own reduction where that holds."""
+    axes, shape = axes_of(x, dim), shape_of(x)
+    kept = [1 if i in axes else d for i, d in enumerate(shape)] if keepdim else [d for i, d in enumerate(shape) if i not in axes]
+    if not axes:
+        return op.Abs(x) if name in ("ReduceL1", "ReduceL2") else x
+    return typed(op.call(name, x, axes, keepdims=int(keepdim)), dtype_of(x), kept)
+
+
+def reduction(name: str) -> Row:
+    """A reduction computed in the result's element type."""
+
+    def row(op: Lowering, x: Value, dim: Axes = None, keepdim: bool = False) -> Value:
+        return reduced(op, name, op.cast(x, op.out.dtype), dim, keepdim)
+
+    return row
+
+
+def truth(name: str) -> Row:
+    """any and all: the largest and the smallest of numbers 0 and 1."""
+
+    def row(op: Lowering, x: Value, dim: Axes = None, keepdim: bool = False) -> Value:
+        number = op.cast(op.cast(x, DType.BOOL), DType.I32)
+        return op.cast(reduced(op, name, number, dim, keepdim), op.out.dtype)
+
+    return row
+
+
+def extreme(reduce: str, arg: str) -> Row:
+    """The largest or smallest entry along `dim` and its place."""
+
+    def row(op: Lowering, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
+        return reduced(op, reduce, x, dim, keepdim), op.call(arg, x, axis=axis_of(x, dim), keepdims=int(keepdim))
+
+    return row
+
+
+def arg_extreme(name: str) -> Row:
+    def row(op: Lowering, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+        if dim is not None:
+            return op.call(name, x, axis=axis_of(x, dim), keepdims=int(keepdim))
+        flat = op.reshape(x, [product(shape_of(x))])
+        return op.reshape(typed(op.call(name, flat, axis=0, keepdims=0), DType.I64, ()), op.out_shape)
+
+    return row
+
+
+def aminmax(op: Lowering, x: Value, dim: int | None = None, keepdim: bool = False) -> tuple[Value, Value]:
+    return reduced(op, "ReduceMin", x, dim, keepdim), reduced(op, "ReduceMax", x, dim, keepdim)
+
+
+def vector_norm(op: Lowering, x: Value, ord: Any = 2, dim: Axes = None, keepdim: bool = False) -> Value:
+    """The norm of order `ord` of the entries along the axes."""
+    x = op.cast(x, op.out.dtype)
+    order = 2 if ord is None else ord
+    if order in (1, 2):
+        return reduced(op, f"ReduceL{order:g}", x, dim, keepdim)
+    size = typed(op.Abs(x), dtype_of(x), shape_of(x))
+    if order == float("inf"):
+        return reduced(op, "ReduceMax", size, dim, keepdim)
+    if order == float("-inf"):
+        return reduced(op, "ReduceMin", size, dim, keepdim)
+    if order == 0:
+        return reduced(op, "ReduceSum", op.cast(op.cast(x, DType.BOOL), dtype_of(x)), dim, keepdim)
+    powers = typed(op.Pow(size, op.scalar(order, dtype_of(x))), dtype_of(x), shape_of(x))
+    return op.Pow(reduced(op, "ReduceSum", powers, dim, keepdim), op.scalar(1 / order, dtype_of(x)))
+
+
+def variance_and_mean(op: Lowering, x: Value, dim: Axes, correction: Any, keepdim: bool) -> tuple[Value, Value]:
+    """The mean of squared distances from the mean, with `n - correction` in place of n."""
+    axes, dtype = axes_of(x, dim), dtype_of(x)
+    count = product(shape_of(x)[a] for a in axes)
+    mean = reduced(op, "ReduceMean", x, axes, True)
+    distance = op.Sub(x, mean)
+    squares = typed(op.Mul(distance, distance), dtype, shape_of(x))
+    if not correction:
+        variance = reduced(op, "ReduceMean", squares, axes, keepdim)
+    else:
+        variance = op.Div(reduced(op, "ReduceSum", squares, axes, keepdim), divisor(op, count, correction, dtype))
+    return variance, (mean if keepdim else op.squeeze(mean, axes))
+
+
+def divisor(op: Lowering, count: Size, correction: float, dtype: DType) -> Value:
+    """max(0, count - correction)."""
+    if isinstance(count, int):
+        return op.scalar(max(0.0, count - correction), dtype)
+    return op.Max(op.Sub(op.number(count, dtype), op.scalar(correction, dtype)), op.scalar(0, dtype))
+
+
+def spread(*, root: bool = False, with_mean: bool = False) -> Row:
+    """Variance or standard deviation with a `correction` (1 by default), alone or with the mean."""
+
+    def row(op: Lowering, x: Value, dim: Axes = None, correction: Any = None, keepdim: bool = False) -> Any:
+        variance, mean = variance_and_mean(op, x, dim, 1 if correction is None else correction, keepdim)
+        made = op.Sqrt(variance) if root else variance
+        return (made, mean) if with_mean else made
+
+    return row
+
+
+def spread_unbiased(*, root: bool = False, with_mean: bool = False) -> Row:
+    """The older overloads, where `unbiased` stands for a correction of 1."""
+    row = spread(root=root, with_mean=with_mean)
+
+    def of_dim(op: Lowering, x: Value, dim: Axes, unbiased: bool = True, keepdim: bool = False) -> Any:
+        return row(op, x, dim, int(unbiased), keepdim)
+
+    return of_dim
+
+
+def spread_of_all(*, root: bool = False, with_mean: bool = False) -> Row:
+    row = spread(root=root, with_mean=with_mean)
+    return lambda op, x, unbiased=True: row(op, x, None, int(unbiased))
+
+
+def cumsum(op: Lowering, x: Value, dim: int) -> Value:
+    x = op.cast(x, op.out.dtype)
+    return op.CumSum(x, op.scalar(axis_of(x, dim), DType.I64)) if rank_of(x) else x
+
+
+def topk(
+    op: Lowering, x: Value, k: Size, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> tuple[Value, Value]:
+    return op.TopK(x, op.dims([k]), axis=axis_of(x, dim), largest=int(largest), sorted=int(sorted), outputs=2)
+
+
+def sort(op: Lowering, x: Value, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
+    """All entries along `dim` in order; among equal ones TopK takes the first, as a stable sort does."""
+    return topk(op, x, shape_of(x)[axis_of(x, dim)], dim, largest=descending)
+
+
+def sort_stable(op: Lowering, x: Value, stable: object = None, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
+    return sort(op, x, dim, descending)
+
+
+def argsort(op: Lowering, x: Value, dim: int = -1, descending: bool = False) -> Value:
+    return sort(op, x, dim, descending)[1]
+
+
+def argsort_stable(op: Lowering, x: Value, stable: object = None, dim: int = -1, descending: bool = False) -> Value:
+    return argsort(op, x, dim, descending)
+
+
+ROWS: Rows = {
+    "aten.sum.default": reduction("ReduceSum"), "aten.sum.dim_IntList": reduction("ReduceSum"),
+    "aten.mean.default": reduction("ReduceMean"), "aten.mean.dim": reduction("ReduceMean"),
+    "aten.prod.default": reduction("ReduceProd"), "aten.prod.dim_int": reduction("ReduceProd"),
+    "aten.amax.default": reduction("ReduceMax"), "aten.amin.default": reduction("ReduceMin"),
+    "aten.max.default": reduction("ReduceMax"), "aten.min.default": reduction("ReduceMin"),
+    "aten.logsumexp.default": reduction("ReduceLogSumExp"),
+    "aten.any.default": truth("ReduceMax"), "aten.any.dim": truth("ReduceMax"), "aten.any.dims": truth("ReduceMax"),
+    "aten.all.default": truth("ReduceMin"), "aten.all.dim": truth("ReduceMin"), "aten.all.dims": truth("ReduceMin"),
+    "aten.max.dim": extreme("ReduceMax", "ArgMax"), "aten.min.dim": extreme("ReduceMin", "ArgMin"),
+    "aten.argmax.default": arg_extreme("ArgMax"), "aten.argmin.default": arg_extreme("ArgMin"),
+    "aten.aminmax.default": aminmax,
+    "aten.linalg_vector_norm.default": vector_norm, "aten.norm.Scalar": vector_norm, "aten.norm.ScalarOpt_dim": vector_norm,
+    "aten.var.correction": spread(), "aten.var.dim": spread_unbiased(), "aten.var.default": spread_of_all(),
+    "aten.std.correction": spread(root=True), "aten.std.dim": spread_unbiased(root=True), "aten.std.default": spread_of_all(root=True),
+    "aten.var_mean.correction": spread(with_mean=True), "aten.var_mean.dim": spread_unbiased(with_mean=True),
+    "aten.var_mean.default": spread_of_all(with_mean=True),
+    "aten.std_mean.correction": spread(root=True, with_mean=True),
+    "aten.std_mean.dim": spread_unbiased(root=True, with_mean=True),
+    "aten.cumsum.default": cumsum, "aten.topk.default": topk, "aten.sort.default": sort, "aten.sort.stable": sort_stable,
+    "aten.argsort.default": argsort, "aten.argsort.stable": argsort_stable,
+}  # fmt: skip

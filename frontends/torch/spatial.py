@@ -1,0 +1,188 @@
+"""Pooling, padding and resampling over the spatial axes of [N, C, ...]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...ir import Size, Value
+from ...ir.dims import exact_div
+from .linear import of_ranks
+from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, typed
+
+
+def batched(op: Lowering, x: Value, rank: int) -> Value:
+    """x with an axis of samples, where it came without one."""
+    return x if rank_of(x) == rank + 2 else op.unsqueeze(x, [0])
+
+
+def unbatched(op: Lowering, made: Value, x: Value, rank: int) -> Value:
+    return made if rank_of(x) == rank + 2 else op.squeeze(typed(made, op.out.dtype, [1, *op.out_shape]), [0])
+
+
+def window(op: Lowering, rank: int, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> dict[str, Any]:
+    """The attributes that all pools share; a missing stride is the kernel's size."""
+    sizes = op.ints(kernel, rank)
+    strides = op.ints(stride, rank) if stride else sizes
+    return {"kernel_shape": sizes, "strides": strides, "pads": op.ints(padding, rank) * 2, "ceil_mode": int(ceil_mode)}
+
+
+def max_pool(rank: int) -> Row:
+    def row(
+        op: Lowering, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+    ) -> Value:
+        attrs = window(op, rank, kernel_size, stride, padding, ceil_mode)
+        return unbatched(op, op.MaxPool(batched(op, x, rank), **attrs, dilations=op.ints(dilation, rank)), x, rank)
+
+    return row
+
+
+def max_pool_with_indices(rank: int) -> Row:
+    """The places that torch counts within a channel and ONNX within the tensor are not given."""
+    row = max_pool(rank)
+    return lambda op, *args, **kwargs: (row(op, *args, **kwargs), None)
+
+
+def average_pool(rank: int) -> Row:
+    def row(
+        op: Lowering, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, divisor_override: int | None = None,
+    ) -> Value:  # fmt: skip
+        if divisor_override is not None:
+            op.decline("ONNX's AveragePool always divides by the number of entries")
+        attrs = window(op, rank, kernel_size, stride, padding, ceil_mode)
+        made = op.AveragePool(batched(op, x, rank), **attrs, count_include_pad=int(count_include_pad))
+        return unbatched(op, made, x, rank)
+
+    return row
+
+
+def adaptive(rank: int, pool: str) -> Row:
+    """Pools to a given size: to one entry globally, else with the window that divides the input evenly."""
+
+    def row(op: Lowering, x: Value, output_size: Any) -> Value:
+        wide = batched(op, x, rank)
+        wanted = op.out_shape[-rank:]
+        if all(size == 1 for size in wanted):
+            made = op.call(f"Global{pool}", wide)
+        else:
+            kernel = [exact_div(a, b) for a, b in zip(shape_of(wide)[-rank:], wanted, strict=True)]
+            if any(not isinstance(k, int) for k in kernel):
+                op.decline(f"the input's sizes {list(shape_of(x)[-rank:])} are no multiples of the output's {list(wanted)}")
+            made = op.call(pool, wide, kernel_shape=kernel, strides=kernel)  # pyright: ignore[reportArgumentType]
+        return unbatched(op, made, x, rank)
+
+    return row
+
+
+def adaptive_max(rank: int) -> Row:
+    row = adaptive(rank, "MaxPool")
+    return lambda op, *args, **kwargs: (row(op, *args, **kwargs), None)
+
+
+PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def pad(op: Lowering, x: Value, pad: Sequence[Size], mode: str = "constant", value: Any = None) -> Value:
+    """torch names pads from the last axis on, begin and end of each; ONNX all begins, then all ends."""
+    if all(p == 0 for p in pad):
+        return x
+    rank = rank_of(x)
+    begins: list[Size] = [0] * rank
+    ends: list[Size] = [0] * rank
+    for i, (begin, end) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+        begins[rank - 1 - i], ends[rank - 1 - i] = begin, end
+    filler = [op.number(value, dtype_of(x))] if mode == "constant" and value not in (None, 0) else []
+    return op.Pad(x, op.dims([*begins, *ends]), *filler, mode=PAD_MODES[mode])
+
+
+def constant_pad(op: Lowering, x: Value, widths: Sequence[Size], value: Any = 0) -> Value:
+    return pad(op, x, widths, "constant", value)
+
+
+def edge_pad(mode: str) -> Row:
+    return lambda op, x, widths: pad(op, x, widths, mode)
+
+
+def resize(op: Lowering, x: Value, scales: Sequence[float] | None, attrs: dict[str, Any]) -> Value:
+    """Resamples the spatial axes to the result's sizes, or by scales where the user gave these: they decide the coordinates."""
+    rank = rank_of(x) - 2
+    axes = list(range(2, rank + 2))
+    if scales is not None and all(s is not None for s in scales):
+        return op.Resize(x, None, np.asarray(scales, np.float32), axes=axes, **attrs)
+    return op.Resize(x, None, None, op.dims(op.out_shape[2:]), axes=axes, **attrs)
+
+
+NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+NEAREST_EXACT = {"mode": "nearest", "coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
+SMOOTH = {"linear": {"mode": "linear"}, "cubic": {"mode": "cubic", "cubic_coeff_a": -0.75}}
+
+
+def nearest(attrs: dict[str, Any]) -> Row:
+    """`.vec` overloads, which have a list of scale factors."""
+    return lambda op, x, output_size, scale_factors=None: resize(op, x, scale_factors, attrs)
+
+
+def nearest_sized(attrs: dict[str, Any]) -> Row:
+    return lambda op, x, output_size, *scales: resize(op, x, scales or None, attrs)
+
+
+def smooth_attrs(kind: str, align_corners: bool) -> dict[str, Any]:
+    return {**SMOOTH[kind], "coordinate_transformation_mode": "align_corners" if align_corners else "half_pixel"}
+
+
+def smooth(kind: str) -> Row:
+    return lambda op, x, output_size, align_corners, scale_factors=None: resize(
+        op, x, None if align_corners else scale_factors, smooth_attrs(kind, align_corners)
+    )
+
+
+def smooth_sized(kind: str) -> Row:
+    return lambda op, x, output_size, align_corners, *scales: resize(
+        op, x, None if align_corners else scales or None, smooth_attrs(kind, align_corners)
+    )
+
+
+def antialiased(kind: str) -> Row:
+    """Filters of the width that shrinking asks for; torch's cubic filter has another coefficient here."""
+    attrs = {"antialias": 1} if kind == "linear" else {"antialias": 1, "cubic_coeff_a": -0.5}
+    return lambda op, x, output_size, align_corners, *scales: resize(
+        op, x, scales[0] if len(scales) == 1 else None, {**smooth_attrs(kind, align_corners), **attrs}
+    )
+
+
+INTERPOLATION = ("linear", "nearest", "cubic")
+BORDERS = ("zeros", "border", "reflection")
+
+
+def grid_sample(op: Lowering, x: Value, grid: Value, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Value:
+    return op.GridSample(
+        x, grid, mode=INTERPOLATION[interpolation_mode], padding_mode=BORDERS[padding_mode], align_corners=int(align_corners)
+    )
+
+
+ROWS: Rows = {
+    **{f"aten.max_pool{r}d.default": max_pool(r) for r in (1, 2, 3)},
+    **{f"aten.max_pool{r}d_with_indices.default": max_pool_with_indices(r) for r in (1, 2, 3)},
+    **{f"aten.avg_pool{r}d.default": average_pool(r) for r in (1, 2, 3)},
+    **{f"aten.adaptive_avg_pool{r}d.default": adaptive(r, "AveragePool") for r in (1, 2, 3)},
+    **{f"aten._adaptive_avg_pool{r}d.default": adaptive(r, "AveragePool") for r in (2, 3)},
+    **{f"aten.adaptive_max_pool{r}d.default": adaptive_max(r) for r in (1, 2, 3)},
+    "aten.pad.default": pad, "aten.constant_pad_nd.default": constant_pad,
+    **of_ranks(edge_pad("reflect"), "aten.reflection_pad{}d.default"),
+    **of_ranks(edge_pad("replicate"), "aten.replication_pad{}d.default"),
+    **of_ranks(nearest(NEAREST), "aten.upsample_nearest{}d.vec"),
+    **of_ranks(nearest_sized(NEAREST), "aten.upsample_nearest{}d.default"),
+    **of_ranks(nearest(NEAREST_EXACT), "aten._upsample_nearest_exact{}d.vec"),
+    **of_ranks(nearest_sized(NEAREST_EXACT), "aten._upsample_nearest_exact{}d.default"),
+    "aten.upsample_linear1d.vec": smooth("linear"), "aten.upsample_linear1d.default": smooth_sized("linear"),
+    "aten.upsample_bilinear2d.vec": smooth("linear"), "aten.upsample_bilinear2d.default": smooth_sized("linear"),
+    "aten.upsample_trilinear3d.vec": smooth("linear"), "aten.upsample_trilinear3d.default": smooth_sized("linear"),
+    "aten.upsample_bicubic2d.vec": smooth("cubic"), "aten.upsample_bicubic2d.default": smooth_sized("cubic"),
+    "aten._upsample_bilinear2d_aa.default": antialiased("linear"), "aten._upsample_bilinear2d_aa.vec": antialiased("linear"),
+    "aten._upsample_bicubic2d_aa.default": antialiased("cubic"), "aten._upsample_bicubic2d_aa.vec": antialiased("cubic"),
+    "aten.grid_sampler.default": grid_sample, "aten.grid_sampler_2d.default": grid_sample,
+    "aten.grid_sampler_3d.default": grid_sample,
+}  # fmt: skip

@@ -1,0 +1,34 @@
+"""Every row of the lowering: from an ATen overload to the function that lowers it."""
+
+from __future__ import annotations
+
+from . import (
+    activations,
+    attention,
+    creation,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    numbers,
+    recurrent,
+    reductions,
+    shapes,
+    spatial,
+)
+from .lowering import Rows
+
+ROWS: Rows = {
+    **elementwise.ROWS,
+    **activations.ROWS,
+    **linear.ROWS,
+    **normalization.ROWS,
+    **spatial.ROWS,
+    **shapes.ROWS,
+    **indexing.ROWS,
+    **creation.ROWS,
+    **reductions.ROWS,
+    **attention.ROWS,
+    **recurrent.ROWS,
+    **numbers.ROWS,
+}
