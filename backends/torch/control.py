@@ -1,0 +1,118 @@
+"""Rows for operators with regions, and for attention."""
+
+from __future__ import annotations
+
+from ...ir import DType, Graph, Node, Value
+from .code import Code, Piece, Variable, call, code, form
+from .emitter import Emitter, Outputs, Row, Sizes
+from .program import Block, Branch, Repeat
+
+
+def captured(node: Node) -> tuple[Value | None, ...]:
+    return node.inputs[len(node.inputs) - node.captures :]
+
+
+def branch(node: Node, e: Emitter) -> None:
+    """If-25 as a Python if."""
+    condition = condition_of(node.operand(0), e)
+    blocks: list[Block] = []
+    for name in ("then_branch", "else_branch"):
+        region = node.regions[name]
+        with e.region(region, captured(node)) as block:
+            e.nodes(region)
+            block.results = [e.tensor(v) for v in region.outputs]
+        blocks.append(block)
+    targets = [e.variable(o) for o in node.outputs]
+    e.block.statements.append(Branch(targets, condition, blocks[0], blocks[1]))
+
+
+def condition_of(value: Value, e: Emitter) -> Code:
+    known = e.known(value)
+    return known.items[0] if known is not None and len(known.items) == 1 else e.tensor(value)
+
+
+def loop(node: Node, e: Emitter) -> None:
+    """Loop-25 as a Python for: carried values are variables, scan outputs lists that are stacked at the end."""
+    body: Graph = node.regions["body"]
+    own = len(body.inputs) - node.captures
+    carried = body.inputs[2:own]
+    trips = None if node.input(0) is None else e.integer(node.operand(0))
+    counter = Variable("step")
+    keep = Variable("again")
+    targets = [e.variable(o) for o in node.outputs[: len(carried)]]
+    lists = [Variable("parts") for _ in node.outputs[len(carried) :]]
+    initial = [e.tensor(v) for v in node.inputs[2 : 2 + len(carried)]]
+    always = _always_true(body, e)
+    with e.region(body, captured(node)) as block:
+        e.sizes[body.inputs[0]] = Sizes((code(counter),), 0)
+        e.variables[body.inputs[1]] = keep
+        e.variables.update(zip(carried, targets, strict=True))
+        e.nodes(body)
+        results = [e.tensor(v) for v in body.outputs]
+    given = node.input(1)
+    known = given is not None and e.number(given) is None
+    stops = not always or known or (given is not None and e.number(given) is False)
+    block.results = results if stops else results[1:]
+    start = code(True) if given is None or (e.number(given) is True) else condition_of(given, e)
+    item = Repeat(targets, counter, trips, (keep, start) if stops else None, initial, lists, block)
+    e.block.statements.append(item)
+    for output, parts in zip(node.outputs[len(carried) :], lists, strict=True):
+        if output.users:
+            e.assign([e.variable(output)], call("torch.stack", parts))
+
+
+def _always_true(body: Graph, e: Emitter) -> bool:
+    """The body hands its own condition on, or says true."""
+    result = body.outputs[0]
+    return result is body.inputs[1] or e.number(result) is True
+
+
+def attention(node: Node, e: Emitter) -> Outputs:
+    """Attention-24 as F.scaled_dot_product_attention where that covers it, else written out."""
+    query, key, value = (e.tensor(v) for v in node.inputs[:3])
+    mask, past_key, past_value = node.input(3), node.input(4), node.input(5)
+    e.need(node.input(6) is None, node, "it has lengths of the keys")
+    e.need(not any(o.users for o in node.outputs[3:]), node, "its scores are used")
+    rank = e.need_rank(node, node.operand(0))
+    causal, softcap = bool(node.int("is_causal")), node.float("softcap")
+    precision = node.attr("softmax_precision")
+    e.need(precision in (None, 1) or e.dtype(node.operand(0)) is DType.F32, node, "it states a precision of the softmax")
+    if past_key is not None:
+        e.need(rank == 4 and not causal, node, "it has a past and flat or causal operands")
+        names = [e.variable(o) if i < len(node.outputs) else Variable("past") for i, o in enumerate(node.outputs[1:3])]
+        for name, past, new in zip(names, (past_key, past_value), (key, value), strict=True):
+            e.assign([name], call("torch.cat", (e.tensor(past), new), dim=2))
+        key, value = code(names[0]), code(names[1])
+    scale = node.attr("scale")
+    options: dict[str, Piece] = {"scale": float(scale)} if isinstance(scale, float) else {}
+    present: list[Code | None] = [key, value] if past_key is not None or rank == 4 else []
+    if rank == 4 and not softcap and not (causal and mask is not None):
+        more: dict[str, Piece] = {"attn_mask": e.tensor(mask)} if mask is not None else {}
+        if causal:
+            more["is_causal"] = True
+        heads = [e.resolve(v).shape for v in (node.operand(0), node.operand(1))]
+        if any(h is None for h in heads) or heads[0][1] != heads[1][1]:  # pyright: ignore[reportOptionalSubscript]
+            more["enable_gqa"] = True
+        made = call("F.scaled_dot_product_attention", query, key, value, **more, **options)
+    else:
+        more = {"query_heads": node.int("q_num_heads"), "key_heads": node.int("kv_num_heads")} if rank == 3 else {}
+        more.update({"causal": True} if causal else {}, **({"softcap": softcap} if softcap else {}))
+        args = [e.tensor(mask)] if mask is not None else []
+        made = call(e.helper("attention"), query, key, value, *args, **more, **options)
+    return Outputs([made, *present])
+
+
+def rotary(node: Node, e: Emitter) -> Code:
+    """RotaryEmbedding-23; with position_ids the caches are tables to look up."""
+    cos, sin = e.tensor(node.operand(1)), e.tensor(node.operand(2))
+    if node.input(3) is not None:
+        index = e.tensor(node.input(3))
+        cos, sin = form("{0}[{1}]", cos, index), form("{0}[{1}]", sin, index)
+    options: dict[str, Piece] = {}
+    for name, attribute in (("heads", "num_heads"), ("size", "rotary_embedding_dim"), ("interleaved", "interleaved")):
+        if node.int(attribute):
+            options[name] = node.int(attribute) if name != "interleaved" else True
+    return call(e.helper("rotate"), e.tensor(node.operand(0)), cos, sin, **options)
+
+
+ROWS: dict[str, Row] = {"If": branch, "Loop": loop, "Attention": attention, "RotaryEmbedding": rotary}

@@ -1,0 +1,276 @@
+"""Functions that emitted files define when they need them: operators that PyTorch has no short form for.
+
+Each is complete Python source, with what it calls named in `NEEDS`. They are part of the emitted file, so they are written to be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+BLOCK = '''
+class Block(nn.Module):
+    """A named group of modules, parameters (nn.Parameter) and buffers (other tensors)."""
+
+    def __init__(self, **members: nn.Module | Tensor) -> None:
+        super().__init__()
+        for name, member in members.items():
+            if isinstance(member, (nn.Module, nn.Parameter)):
+                setattr(self, name, member)
+            else:
+                self.register_buffer(name, member)
+'''
+
+QUANTIZE = '''
+def quantize(
+    x: Tensor,
+    scale: Tensor | float,
+    zero_point: Tensor | int,
+    dtype: torch.dtype,
+    axis: int = 1,
+    block: int = 0,
+    limits: tuple[int, int] | None = None,
+) -> Tensor:
+    """Rounds x / scale + zero_point to integers, which saturate at limits (those of dtype by default).
+
+    scale and zero_point are single numbers, vectors along axis, or one number per block of that axis.
+    """
+    low, high = limits or (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    levels = torch.round(x / along(scale, x, axis, block)) + along(zero_point, x, axis, block)
+    return levels.clamp(low, high).to(dtype)
+'''
+
+DEQUANTIZE = '''
+def dequantize(
+    x: Tensor,
+    scale: Tensor | float,
+    zero_point: Tensor | int = 0,
+    axis: int = 1,
+    block: int = 0,
+) -> Tensor:
+    """The real numbers (x - zero_point) * scale of a quantized tensor."""
+    dtype = scale.dtype if isinstance(scale, Tensor) else torch.float32
+    offset = along(zero_point, x, axis, block)
+    levels = x.to(torch.int32) - (offset.to(torch.int32) if isinstance(offset, Tensor) else offset)
+    return levels.to(dtype) * along(scale, x, axis, block)
+'''
+
+ALONG = '''
+def along(v: Tensor | float, x: Tensor, axis: int, block: int) -> Tensor | float:
+    """A number, vector or block-wise tensor in a shape that broadcasts over x."""
+    if not isinstance(v, Tensor) or v.dim() == 0:
+        return v
+    if block:
+        return v.repeat_interleave(block, axis).narrow(axis, 0, x.shape[axis])
+    if v.dim() > 1:
+        return v
+    return v.reshape([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
+'''
+
+DYNAMIC_QUANTIZE = '''
+def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x as uint8 over its own range, with the scale and the zero point."""
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = (high - low) / 255
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    zero_point = torch.round(-low / scale).clamp(0, 255)
+    levels = (torch.round(x / scale) + zero_point).clamp(0, 255)
+    return levels.to(torch.uint8), scale, zero_point.to(torch.uint8)
+'''
+
+INTEGER_MATMUL = '''
+def integer_matmul(
+    a: Tensor, b: Tensor, a_zero: Tensor | int = 0, b_zero: Tensor | int = 0
+) -> Tensor:
+    """The product of 8-bit matrices in int32; zero points are scalars, per row of a or per column of b."""
+    if isinstance(a_zero, Tensor) and a_zero.dim() == 1:
+        a_zero = a_zero.unsqueeze(-1)
+    return ((a.double() - a_zero) @ (b.double() - b_zero)).to(torch.int32)
+'''
+
+INTEGER_CONV = '''
+def integer_conv(
+    x: Tensor,
+    weight: Tensor,
+    x_zero: Tensor | int = 0,
+    weight_zero: Tensor | int = 0,
+    **options: object,
+) -> Tensor:
+    """The convolution of 8-bit tensors in int32; the weight's zero point may be per output channel."""
+    x, weight = x.double() - x_zero, weight.double() - along(weight_zero, weight, 0, 0)
+    conv = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[x.dim()]
+    return conv(x, weight, **options).to(torch.int32)
+'''
+
+GATHER_ND = '''
+def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
+    """Slices of x at the index tuples in the last axis of indices, after batch_dims shared leading axes."""
+    if batch_dims == 0:
+        return x[tuple(indices.unbind(-1))]
+    pairs = zip(x.flatten(0, batch_dims - 1), indices.flatten(0, batch_dims - 1))
+    parts = [part[tuple(index.unbind(-1))] for part, index in pairs]
+    return torch.stack(parts).unflatten(0, x.shape[:batch_dims])
+'''
+
+SCATTER_ND = '''
+def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:
+    """A copy of x with slices at the index tuples in the last axis of indices replaced by (or combined with) updates."""
+    index = tuple(indices.unbind(-1))
+    if reduction == "add":
+        return x.index_put(index, updates, accumulate=True)
+    return x.index_put(index, updates)
+'''
+
+PAD_EDGES = '''
+def pad_axes(x: Tensor, pads: list[int], mode: str, value: float = 0.0) -> Tensor:
+    """Padding by index: pads holds (before, after) of each axis; mode is constant, reflect, edge or wrap."""
+    for axis, (before, after) in enumerate(zip(pads[::2], pads[1::2])):
+        size = x.shape[axis]
+        index = torch.arange(-before, size + after, device=x.device)
+        if mode == "reflect" and size > 1:
+            index = (size - 1) - ((index % (2 * size - 2)) - (size - 1)).abs()
+        inside = (index >= 0) & (index < size)
+        index = index % size if mode == "wrap" else index.clamp(0, max(size - 1, 0))
+        x = x.index_select(axis, index)
+        if mode == "constant" and before + after > 0:
+            shape = [-1 if i == axis else 1 for i in range(x.dim())]
+            x = torch.where(inside.reshape(shape), x, torch.full_like(x, value))
+    return x
+'''
+
+RESIZE_AXIS = '''
+def resize_axis(x: Tensor, axis: int, size: int, scale: float, mode: str, transform: str, rounding: str) -> Tensor:
+    """Nearest or linear interpolation along one axis to `size` elements."""
+    length = x.shape[axis]
+    at = torch.arange(size, dtype=torch.float32, device=x.device)
+    if transform == "half_pixel":
+        at = (at + 0.5) / scale - 0.5
+    elif transform == "pytorch_half_pixel":
+        at = (at + 0.5) / scale - 0.5 if size > 1 else at * 0
+    elif transform == "align_corners":
+        at = at * (length - 1) / (size - 1) if size > 1 else at * 0
+    else:
+        at = at / scale
+    if mode == "nearest":
+        near = {
+            "round_prefer_floor": lambda: torch.ceil(at - 0.5),
+            "round_prefer_ceil": lambda: torch.floor(at + 0.5),
+            "floor": lambda: torch.floor(at),
+            "ceil": lambda: torch.ceil(at),
+        }[rounding]()
+        return x.index_select(axis, near.long().clamp(0, length - 1))
+    at = at.clamp(0, length - 1)
+    low = torch.floor(at).long()
+    shape = [-1 if i == axis else 1 for i in range(x.dim())]
+    part = (at - low).to(x.dtype).reshape(shape)
+    left = x.index_select(axis, low)
+    right = x.index_select(axis, (low + 1).clamp(max=length - 1))
+    return left * (1 - part) + right * part
+'''
+
+ROTATE = '''
+def rotate(
+    x: Tensor, cos: Tensor, sin: Tensor, heads: int = 0, size: int = 0, interleaved: bool = False
+) -> Tensor:
+    """Rotary position embedding; x is [batch, heads, length, head size] or [batch, length, heads * head size]."""
+    flat = x.dim() == 3
+    if flat:
+        x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    size = size or x.shape[-1]
+    part, rest = x[..., :size], x[..., size:]
+    cos, sin = (t.unsqueeze(1)[..., : size // 2] for t in (cos, sin))
+    if interleaved:
+        a, b = part[..., 0::2], part[..., 1::2]
+        part = torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+    else:
+        a, b = part.chunk(2, -1)
+        part = torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
+    x = torch.cat((part, rest), -1)
+    return x.transpose(1, 2).flatten(2) if flat else x
+'''
+
+ATTENTION = '''
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    query_heads: int = 0,
+    key_heads: int = 0,
+    scale: float | None = None,
+    causal: bool = False,
+    softcap: float = 0.0,
+) -> Tensor:
+    """Scaled dot-product attention over [batch, heads, length, size] or [batch, length, heads * size]."""
+    flat = query.dim() == 3
+    if flat:
+        query = query.unflatten(-1, (query_heads, -1)).transpose(1, 2)
+        key, value = (t.unflatten(-1, (key_heads, -1)).transpose(1, 2) for t in (key, value))
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = (query * scale**0.5) @ (key * scale**0.5).transpose(-1, -2)
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    if causal:
+        rows, columns = scores.shape[-2:]
+        allowed = torch.ones(rows, columns, dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    if mask is not None:
+        if mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        else:
+            scores = scores + mask
+    x = torch.softmax(scores, -1) @ value
+    return x.transpose(1, 2).flatten(2) if flat else x
+'''
+
+DEPTH_TO_SPACE = '''
+def depth_to_space(x: Tensor, block: int) -> Tensor:
+    """Moves channels into blocks of pixels, depth first: channel (i * block + j) * c + k goes to pixel (i, j)."""
+    x = x.unflatten(1, (block, block, -1)).permute(0, 3, 4, 1, 5, 2)
+    return x.flatten(4, 5).flatten(2, 3)
+'''
+
+SPACE_TO_DEPTH = '''
+def space_to_depth(x: Tensor, block: int) -> Tensor:
+    """Moves blocks of pixels into channels."""
+    x = x.unflatten(3, (-1, block)).unflatten(2, (-1, block))
+    return x.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+'''
+
+ONE_HOT = '''
+def one_hot(indices: Tensor, depth: int, off: Tensor, on: Tensor, axis: int) -> Tensor:
+    """`on` where the new axis equals the index (negative ones count from the end), `off` elsewhere."""
+    index = indices.long()
+    index = torch.where(index < 0, index + depth, index).unsqueeze(axis)
+    shape = [1] * index.dim()
+    shape[axis] = depth
+    return torch.where(index == torch.arange(depth, device=index.device).reshape(shape), on, off)
+'''
+
+UNSQUEEZE_ALL = '''
+def insert_axes(x: Tensor, axes: list[int]) -> Tensor:
+    """New axes of size 1 at positions of the result."""
+    rank = x.dim() + len(axes)
+    for axis in sorted(a % rank for a in axes):
+        x = x.unsqueeze(axis)
+    return x
+'''
+
+HELPERS = {
+    "Block": BLOCK, "along": ALONG, "quantize": QUANTIZE, "dequantize": DEQUANTIZE,
+    "dynamic_quantize": DYNAMIC_QUANTIZE, "integer_matmul": INTEGER_MATMUL, "integer_conv": INTEGER_CONV, "gather_nd": GATHER_ND,
+    "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS, "rotate": ROTATE, "attention": ATTENTION,
+    "depth_to_space": DEPTH_TO_SPACE, "space_to_depth": SPACE_TO_DEPTH, "one_hot": ONE_HOT, "insert_axes": UNSQUEEZE_ALL,
+}  # fmt: skip
+"""Source by name, in the order in which an emitted file defines them."""
+
+NEEDS = {"quantize": "along", "dequantize": "along", "integer_conv": "along"}
+
+
+def sources(wanted: Collection[str]) -> list[str]:
+    """The source of each wanted helper and of what these call, in the order of the table."""
+    needed = {*wanted, *(NEEDS[name] for name in wanted if name in NEEDS)}
+    return [text.strip("\n") for name, text in HELPERS.items() if name in needed]

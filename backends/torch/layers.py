@@ -1,0 +1,415 @@
+"""Rows for layers with weights: convolutions, matrix products, normalizations, PReLU. Constant weights become `nn` modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...ir import Dense, DType, Node, Tensor, Value
+from ...ir.tensors import Lazy, transpose
+from .code import Code, Piece, call, code, infix, method, sequence
+from .emitter import Emitter, Row
+from .shaping import float_type
+
+
+def compact(numbers: Sequence[int]) -> Piece:
+    """One number for equal ones, as `nn.Conv2d` takes them."""
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+
+
+def module_call(
+    node: Node, e: Emitter, x: Value, constructor: Code, tensors: Mapping[str, Tensor], weight: Value, default: str
+) -> Code:
+    """`self.name(x)` for a module whose parameters are the graph's tensors."""
+    path = e.placement.module(node, weight, default)
+    return call(e.module(node, constructor, tensors, tensors, path), e.tensor(x))
+
+
+def can_hold(e: Emitter, constructor: Code, tensors: Mapping[str, Tensor], weight: Value) -> bool:
+    """True when the tensors belong to no other module, so that a module of their own adds no second copy."""
+    key = (constructor.render({}), tuple((k, id(t)) for k, t in tensors.items()))
+    if key in e.members.modules:
+        return True
+    return not any(e.is_owned(t) for t in tensors.values()) and e.placement.keeps_key(weight)
+
+
+# Convolutions
+
+
+def spatial_padding(node: Node, e: Emitter, spatial: int, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Explicit pads before and after each spatial axis; SAME is worked out from the operand's sizes."""
+    mode = node.str("auto_pad")
+    if mode in ("NOTSET", ""):
+        pads = node.ints("pads", (0,) * (2 * spatial))
+        return list(pads[:spatial]), list(pads[spatial:])
+    if mode == "VALID":
+        return [0] * spatial, [0] * spatial
+    strides, dilations = node.ints("strides", (1,) * spatial), node.ints("dilations", (1,) * spatial)
+    shape = e.resolve(node.operand(0)).shape
+    before, after = list[int](), list[int]()
+    for axis in range(spatial):
+        size = shape[axis + 2] if shape is not None else None
+        extent = (kernel[axis] - 1) * dilations[axis] + 1
+        if strides[axis] == 1:
+            total = extent - 1
+        elif isinstance(size, int):
+            total = max((-(-size // strides[axis]) - 1) * strides[axis] + extent - size, 0)
+        else:
+            e.refuse(node, f"auto_pad {mode} needs a known size of spatial axis {axis}")
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    return before, after
+
+
+def padded(x: Code, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Code:
+    """F.pad of the spatial axes."""
+    flat = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
+    return call("F.pad", x, tuple(flat), **({"value": value} if value else {}))
+
+
+def conv(node: Node, e: Emitter) -> Code:
+    """Conv-22 as nn.Conv1d/2d/3d; uneven padding is applied first."""
+    x, weight, bias = node.operand(0), node.operand(1), node.input(2)
+    rank = e.need_rank(node, weight)
+    spatial = rank - 2
+    e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
+    held = e.const(weight)
+    shape = held.shape if held is not None else (e.resolve(weight).shape or ())
+    kernel = [int(k) for k in node.ints("kernel_shape", [k if isinstance(k, int) else 0 for k in shape[2:]])]
+    before, after = spatial_padding(node, e, spatial, kernel)
+    data = e.tensor(x)
+    if before != after or min(before) < 0:
+        data, before = padded(data, before, after), [0] * spatial
+    options = conv_options(node, spatial, before)
+    bias_tensor = e.const(bias)
+    if held is not None and held.dtype.is_float and (bias is None or bias_tensor is not None):
+        groups = node.int("group")
+        more: dict[str, Piece] = {**options, **({"bias": False} if bias is None else {}), **float_type(held.dtype)}
+        made = call(f"nn.Conv{spatial}d", held.shape[1] * groups, held.shape[0], compact(kernel), **more)
+        tensors = {"weight": held, **({"bias": bias_tensor} if bias_tensor is not None else {})}
+        weight = e.resolve(weight)
+        if can_hold(e, made, tensors, weight):
+            path = e.placement.module(node, weight, "conv")
+            return call(e.module(node, made, tensors, tensors, path), data)
+    more_args = [e.tensor(bias)] if bias is not None else []
+    return call(f"F.conv{spatial}d", data, e.tensor(weight), *more_args, **options)
+
+
+def conv_options(node: Node, spatial: int, padding: Sequence[int]) -> dict[str, Piece]:
+    """stride, padding, dilation and groups where they are not the defaults."""
+    strides, dilations = node.ints("strides", (1,) * spatial), node.ints("dilations", (1,) * spatial)
+    options: dict[str, Piece] = {}
+    if set(strides) != {1}:
+        options["stride"] = compact(strides)
+    if any(padding):
+        options["padding"] = compact(padding)
+    if set(dilations) != {1}:
+        options["dilation"] = compact(dilations)
+    if node.int("group") != 1:
+        options["groups"] = node.int("group")
+    return options
+
+
+def conv_transpose(node: Node, e: Emitter) -> Code:
+    """ConvTranspose-22; pads that differ by side are cut off afterwards."""
+    x, weight, bias = node.operand(0), node.operand(1), node.input(2)
+    spatial = e.need_rank(node, weight) - 2
+    e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
+    e.need(node.str("auto_pad") in ("NOTSET", "VALID") and node.attr("output_shape") is None, node, "auto_pad and output_shape are not supported")
+    pads = node.ints("pads", (0,) * (2 * spatial)) if node.str("auto_pad") == "NOTSET" else (0,) * (2 * spatial)
+    extra = node.ints("output_padding", (0,) * spatial)
+    before, after = pads[:spatial], pads[spatial:]
+    extra = tuple(o + b - a for o, b, a in zip(extra, before, after, strict=True))
+    strides, dilations = node.ints("strides", (1,) * spatial), node.ints("dilations", (1,) * spatial)
+    e.need(all(0 <= o < max(s, d) for o, s, d in zip(extra, strides, dilations, strict=True)), node, "its padding differs too much by side")
+    options = conv_options(node, spatial, before)
+    if any(extra):
+        options["output_padding"] = compact(extra)
+    held, bias_tensor, weight = e.const(weight), e.const(bias), e.resolve(weight)
+    if held is not None and held.dtype.is_float and (bias is None or bias_tensor is not None):
+        more: dict[str, Piece] = {**options, **({"bias": False} if bias is None else {}), **float_type(held.dtype)}
+        made = call(f"nn.ConvTranspose{spatial}d", held.shape[0], held.shape[1] * node.int("group"), compact(held.shape[2:]), **more)
+        tensors = {"weight": held, **({"bias": bias_tensor} if bias_tensor is not None else {})}
+        if can_hold(e, made, tensors, weight):
+            return module_call(node, e, x, made, tensors, weight, "deconv")
+    more_args = [e.tensor(bias)] if bias is not None else []
+    return call(f"F.conv_transpose{spatial}d", e.tensor(x), e.tensor(weight), *more_args, **options)
+
+
+# Matrix products
+
+
+def linear(node: Node, e: Emitter, x: Value, weight: Value, rows: Tensor, bias: Value | None) -> Code | None:
+    """`nn.Linear` for a constant [out, in] weight `rows`; F.linear where another module owns it. None when the bias does not fit."""
+    bias_tensor = e.const(bias)
+    if bias is not None and (bias_tensor is None or bias_tensor.count != rows.shape[0]):
+        return None
+    if bias_tensor is not None and bias_tensor.rank != 1:
+        bias_tensor = e.flattened(bias_tensor)
+    options: dict[str, Piece] = {**({"bias": False} if bias is None else {}), **float_type(rows.dtype)}
+    made = call("nn.Linear", rows.shape[1], rows.shape[0], **options)
+    tensors = {"weight": rows, **({"bias": bias_tensor} if bias_tensor is not None else {})}
+    weight = e.resolve(weight)
+    if can_hold(e, made, tensors, weight):
+        return module_call(node, e, x, made, tensors, weight, "linear")
+    if not e.is_owned(rows) and id(rows) in e.derived:
+        return None  # as it is, the [in, out] matrix serves as well
+    owned = code(e.members.tensor(e.placement.constant(weight), rows, trainable=True))
+    return call("F.linear", e.tensor(x), owned, *([e.tensor(bias)] if bias is not None else []))
+
+
+def rows_of(e: Emitter, weight: Tensor) -> Tensor:
+    """An [in, out] matrix as [out, in]: the tensor under a transposition where it is one, so that its owner is recognised."""
+    if isinstance(weight, Lazy) and weight.function == "transpose" and weight.rank == 2:
+        return weight.operands[0]
+    return e.derive("rows", weight, lambda: transpose(weight, (1, 0)))
+
+
+def matmul(node: Node, e: Emitter) -> Code | None:
+    """`nn.Linear` for a constant matrix on the right, with the Add of a vector after it as its bias."""
+    x, weight = node.operand(0), node.operand(1)
+    held = e.const(weight)
+    if held is None or held.rank != 2 or not held.dtype.is_float or e.const(x) is not None:
+        return infix("@", e.tensor(x), e.tensor(weight))
+    rows = rows_of(e, held)
+    add, bias = following_bias(node, e, held.shape[1])
+    if add is not None:
+        made = linear(node, e, x, weight, rows, bias)
+        if made is not None:
+            e.absorbed.add(add)
+            return e.assign([e.variable(add.output)], made)
+    made = linear(node, e, x, weight, rows, None)
+    return made if made is not None else infix("@", e.tensor(x), e.tensor(weight))
+
+
+def following_bias(node: Node, e: Emitter, width: int) -> tuple[Node | None, Value | None]:
+    """The Add of a constant vector of `width` that alone uses the node, and the vector."""
+    add = node.output.only_user
+    if add is None or add.op != "Add" or add.domain:
+        return None, None
+    bias = add.operand(1) if add.operand(0) is node.output else add.operand(0)
+    tensor, rank = e.const(bias), e.rank(node.operand(0))
+    fits = tensor is not None and tensor.rank >= 1 and tensor.shape[-1] == width == tensor.count
+    return (add, bias) if fits and tensor is not None and (tensor.rank == 1 or (rank is not None and tensor.rank <= rank)) else (None, None)
+
+
+def gemm(node: Node, e: Emitter) -> Code:
+    """alpha * a @ b + beta * c (Gemm-13); `nn.Linear` for constant b and c and no factors."""
+    a, b, c = node.operand(0), node.operand(1), node.input(2)
+    alpha, beta, held = node.float("alpha"), node.float("beta"), e.const(b)
+    if held is not None and alpha == 1 and (beta == 1 or c is None) and not node.int("transA") and held.dtype.is_float:
+        made = linear(node, e, a, b, held if node.int("transB") else rows_of(e, held), c)
+        if made is not None:
+            return made
+    left = method(e.tensor(a), "t") if node.int("transA") else e.tensor(a)
+    right = method(e.tensor(b), "t") if node.int("transB") else e.tensor(b)
+    made = infix("@", left, right)
+    if alpha != 1:
+        made = infix("*", made, alpha)
+    if c is not None and beta != 0:
+        made = infix("+", made, e.tensor(c) if beta == 1 else infix("*", e.tensor(c), beta))
+    return made
+
+
+# Normalizations
+
+
+def batch_norm(node: Node, e: Emitter) -> Code:
+    """nn.BatchNorm with running statistics as buffers (BatchNormalization-15); IR momentum is 1 - PyTorch's."""
+    x = node.operand(0)
+    e.need(not node.int("training_mode"), node, "it is in training mode")
+    e.need(not any(o.users for o in node.outputs[1:]), node, "its statistics are used as outputs")
+    held = [e.const(v) for v in node.inputs[1:5]]
+    rank = e.need_rank(node, x)
+    name = {2: "nn.BatchNorm1d", 3: "nn.BatchNorm1d", 4: "nn.BatchNorm2d", 5: "nn.BatchNorm3d"}.get(rank)
+    known = [t for t in held if t is not None]
+    if name is not None and len(known) == 4 and len({t.dtype for t in known}) == 1:
+        momentum = round(1 - node.float("momentum"), 6)
+        options: dict[str, Piece] = {**epsilon(node, 1e-5), **({"momentum": momentum} if momentum != 0.1 else {}), **float_type(known[0].dtype)}
+        made = call(name, known[0].count, **options)
+        shared = dict(zip(("weight", "bias", "running_mean", "running_var"), known, strict=True))
+        weight = e.resolve(node.operand(1))
+        if can_hold(e, made, shared, weight):
+            counted = {**shared, "num_batches_tracked": Dense(np.zeros((), np.int64))}
+            path = e.placement.module(node, weight, "bn")
+            return call(e.module(node, made, counted, shared, path), e.tensor(x))
+    scale, bias, mean, variance = (e.tensor(v) for v in node.inputs[1:5])
+    return call("F.batch_norm", e.tensor(x), mean, variance, scale, bias, eps=node.float("epsilon"))
+
+
+def epsilon(node: Node, default: float, attribute: str = "epsilon") -> dict[str, Piece]:
+    value = float(str(np.float32(node.float(attribute))))
+    return {} if value == default else {"eps": value}
+
+
+def layer_norm(node: Node, e: Emitter) -> Code:
+    """LayerNormalization-17 over the last axes, which are those of its scale."""
+    x, scale, bias = node.operand(0), node.operand(1), node.input(2)
+    e.need(not any(o.users for o in node.outputs[1:]), node, "its mean or deviation is used")
+    e.need(node.int("stash_type") == 1, node, "it does not compute in float32")
+    held, bias_tensor = e.const(scale), e.const(bias)
+    rank, axis = e.rank(x), node.int("axis")
+    count = -axis if axis < 0 else rank - axis if rank is not None else None
+    if count is None:
+        e.refuse(node, "the rank of its operand is not known")
+    if held is not None and held.rank == count and (bias is None or (bias_tensor is not None and bias_tensor.shape == held.shape)):
+        shape: Piece = held.shape[0] if count == 1 else held.shape
+        made = call("nn.LayerNorm", shape, **epsilon(node, 1e-5), **({"bias": False} if bias is None else {}), **float_type(held.dtype))
+        tensors = {"weight": held, **({"bias": bias_tensor} if bias_tensor is not None else {})}
+        if can_hold(e, made, tensors, e.resolve(scale)):
+            return module_call(node, e, x, made, tensors, e.resolve(scale), "norm")
+    sizes = [e.size(x, i - count) for i in range(count)]
+    made = call("F.layer_norm", e.tensor(x), tuple(sizes), eps=node.float("epsilon"))
+    made = infix("*", made, e.tensor(scale))
+    return infix("+", made, e.tensor(bias)) if bias is not None else made
+
+
+def rms_norm(node: Node, e: Emitter) -> Code:
+    x, scale, axis = node.operand(0), node.operand(1), node.int("axis")
+    held, rank = e.const(scale), e.rank(x)
+    count = -axis if axis < 0 else rank - axis if rank is not None else None
+    if count is None:
+        e.refuse(node, "the rank of its operand is not known")
+    e.need(node.int("stash_type") == 1, node, "it does not compute in float32")
+    if held is not None and held.rank == count and held.dtype is DType.F32:
+        made = call("nn.RMSNorm", held.shape[0] if count == 1 else held.shape, eps=node.float("epsilon"))
+        if can_hold(e, made, {"weight": held}, e.resolve(scale)):
+            return module_call(node, e, x, made, {"weight": held}, e.resolve(scale), "norm")
+    sizes = [e.size(x, i - count) for i in range(count)]
+    return infix("*", call("F.rms_norm", e.tensor(x), tuple(sizes), eps=node.float("epsilon")), e.tensor(scale))
+
+
+def affine_norm(node: Node, e: Emitter, name: str, function: str, lead: list[Piece], options: dict[str, Piece], default: str) -> Code:
+    """GroupNormalization and InstanceNormalization: modules for constant scale and bias, else the function."""
+    x, scale, bias = node.operand(0), node.operand(1), node.operand(2)
+    held, bias_tensor = e.const(scale), e.const(bias)
+    if held is not None and bias_tensor is not None and name:
+        made = call(name, *lead, held.count, **epsilon(node, 1e-5), **options, **float_type(held.dtype))
+        tensors = {"weight": held, "bias": bias_tensor}
+        if can_hold(e, made, tensors, e.resolve(scale)):
+            return module_call(node, e, x, made, tensors, e.resolve(scale), default)
+    return call(function, e.tensor(x), *lead, weight=e.tensor(scale), bias=e.tensor(bias), eps=node.float("epsilon"))
+
+
+def group_norm(node: Node, e: Emitter) -> Code:
+    return affine_norm(node, e, "nn.GroupNorm", "F.group_norm", [node.int("num_groups")], {}, "norm")
+
+
+def instance_norm(node: Node, e: Emitter) -> Code:
+    name = {3: "nn.InstanceNorm1d", 4: "nn.InstanceNorm2d", 5: "nn.InstanceNorm3d"}.get(e.rank(node.operand(0)) or 0, "")
+    return affine_norm(node, e, name, "F.instance_norm", [], {"affine": True}, "norm")
+
+
+def lp_norm(node: Node, e: Emitter) -> Code:
+    return call("F.normalize", e.tensor(node.operand(0)), p=node.int("p"), dim=node.int("axis"))
+
+
+def local_response(node: Node, e: Emitter) -> Code:
+    """The window is even on both sides only for odd sizes."""
+    e.need(node.int("size") % 2 == 1, node, "its window has an even size")
+    return call(
+        "F.local_response_norm", e.tensor(node.operand(0)), node.int("size"), alpha=node.float("alpha"), beta=node.float("beta"), k=node.float("bias")
+    )
+
+
+def mean_variance(node: Node, e: Emitter) -> Code:
+    axes = sequence(list(node.ints("axes")), "(", ")")
+    x = e.tensor(node.operand(0))
+    centred = infix("-", x, method(x, "mean", dim=axes, keepdim=True))
+    deviation = method(x, "std", dim=axes, correction=0, keepdim=True)
+    return infix("/", centred, infix("+", deviation, 1e-9))
+
+
+def p_relu(node: Node, e: Emitter) -> Code:
+    """nn.PReLU for one slope or one per channel; the formula for other slopes."""
+    x, slope = node.operand(0), node.operand(1)
+    held, rank, shape = e.const(slope), e.rank(x), e.resolve(x).shape
+    channels = shape[1] if shape is not None and len(shape) > 1 else None
+    per_channel = held is not None and rank is not None and held.count == channels and _along_channels(held, rank)
+    if held is not None and (per_channel or (held.count == 1 and rank is not None and held.rank <= rank)):
+        vector = held if held.rank == 1 else e.flattened(held)
+        made = call("nn.PReLU", *([] if held.count == 1 else [held.count]), **float_type(held.dtype))
+        weight = e.resolve(slope)
+        if can_hold(e, made, {"weight": vector}, weight):
+            return module_call(node, e, x, made, {"weight": vector}, weight, "prelu")
+    data = e.tensor(x)
+    return call("torch.where", infix("<", data, 0), infix("*", data, e.tensor(slope)), data)
+
+
+def _along_channels(slope: Tensor, rank: int) -> bool:
+    padded_shape = (1,) * (rank - slope.rank) + slope.shape
+    return slope.rank <= rank and rank > 1 and padded_shape[1] == slope.count
+
+
+# Pooling
+
+
+def max_pool(node: Node, e: Emitter) -> Code:
+    """MaxPool-22; its indices are not offered."""
+    e.need(not any(o.users for o in node.outputs[1:]), node, "its indices are used")
+    kernel = node.ints("kernel_shape")
+    spatial = len(kernel)
+    e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
+    before, after = spatial_padding(node, e, spatial, kernel)
+    x = e.tensor(node.operand(0))
+    if before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+        x, before = padded(x, before, after, float("-inf")), [0] * spatial
+    options = pool_options(node, kernel, before)
+    dilations = node.ints("dilations", (1,) * spatial)
+    if set(dilations) != {1}:
+        options["dilation"] = compact(dilations)
+    return call(f"F.max_pool{spatial}d", x, compact(kernel), **options)
+
+
+def pool_options(node: Node, kernel: Sequence[int], padding: Sequence[int]) -> dict[str, Piece]:
+    """PyTorch's stride defaults to the kernel, ONNX's to 1."""
+    strides = node.ints("strides", (1,) * len(kernel))
+    options: dict[str, Piece] = {}
+    if tuple(strides) != tuple(kernel):
+        options["stride"] = compact(strides)
+    if any(padding):
+        options["padding"] = compact(padding)
+    if node.int("ceil_mode"):
+        options["ceil_mode"] = True
+    return options
+
+
+def average_pool(node: Node, e: Emitter) -> Code:
+    kernel = node.ints("kernel_shape")
+    spatial = len(kernel)
+    e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
+    e.need(set(node.ints("dilations", (1,) * spatial)) == {1}, node, "it is dilated")
+    before, after = spatial_padding(node, e, spatial, kernel)
+    x, include = e.tensor(node.operand(0)), bool(node.int("count_include_pad"))
+    uneven = before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True))
+    e.need(not uneven or (include and not node.int("ceil_mode")), node, "its padding differs by side and is not counted")
+    if uneven:
+        x, before = padded(x, before, after), [0] * spatial
+    options = pool_options(node, kernel, before)
+    if any(before) and not include:
+        options["count_include_pad"] = False
+    return call(f"F.avg_pool{spatial}d", x, compact(kernel), **options)
+
+
+def global_pool(name: str) -> Row:
+    """Mean or maximum over all spatial axes."""
+
+    def row(node: Node, e: Emitter) -> Code:
+        rank = e.need_rank(node, node.operand(0))
+        spatial = rank - 2
+        if spatial in (1, 2, 3) and name == "avg":
+            return call(f"F.adaptive_avg_pool{spatial}d", e.tensor(node.operand(0)), 1)
+        return method(e.tensor(node.operand(0)), "mean" if name == "avg" else "amax", dim=tuple(range(2, rank)), keepdim=True)
+
+    return row
+
+
+ROWS: dict[str, Row] = {
+    "Conv": conv, "ConvTranspose": conv_transpose, "MatMul": matmul, "Gemm": gemm, "BatchNormalization": batch_norm,
+    "LayerNormalization": layer_norm, "RMSNormalization": rms_norm, "GroupNormalization": group_norm,
+    "InstanceNormalization": instance_norm, "LpNormalization": lp_norm, "LRN": local_response,
+    "MeanVarianceNormalization": mean_variance, "PRelu": p_relu, "MaxPool": max_pool, "AveragePool": average_pool,
+    "GlobalAveragePool": global_pool("avg"), "GlobalMaxPool": global_pool("max"),
+}  # fmt: skip

@@ -1,0 +1,216 @@
+"""The modules, parameters and buffers of the emitted class: a tree whose paths are the keys of its state_dict.
+
+A path such as ("layer1", "0", "conv1") is the original one wherever the model still has it. Children with the indices 0..n-1 become an
+`nn.ModuleList` (equal neighbours a comprehension), other indices an `nn.ModuleDict`, names a `Block`. One tensor is registered once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from ...ir import DType, Tensor
+from .code import Code, Member, Variable, call, form, quoted, raw, sequence
+from .layout import statement
+from .names import DICT_ATTRIBUTES, numbered
+
+Path = tuple[str, ...]
+
+TORCH_TYPES = {
+    DType.F32: "float32", DType.F64: "float64", DType.F16: "float16", DType.BF16: "bfloat16", DType.I8: "int8", DType.I16: "int16",
+    DType.I32: "int32", DType.I64: "int64", DType.U8: "uint8", DType.U16: "uint16", DType.U32: "uint32", DType.U64: "uint64",
+    DType.BOOL: "bool",
+}  # fmt: skip
+"""Element types that emitted code can hold."""
+
+
+@dataclass(slots=True)
+class Leaf:
+    """A module (`is_module`), parameter or buffer: the expression that makes it; `persistent` ones have weights in the file."""
+
+    member: Member
+    value: Code
+    is_module: bool = False
+    trainable: bool = False
+    persistent: bool = True
+
+
+@dataclass(slots=True)
+class Container:
+    """An inner node of the tree."""
+
+    children: dict[str, Container | Leaf] = field(default_factory=dict[str, "Container | Leaf"])
+
+    @property
+    def kind(self) -> str:
+        """list, dict, parameters or block: what holds the children."""
+        names = set(self.children)
+        if not any(n.isdigit() for n in names):
+            return "block"
+        if all(isinstance(c, Leaf) and c.trainable for c in self.children.values()):
+            return "parameters"
+        if any(isinstance(c, Leaf) and not c.is_module for c in self.children.values()) or names & DICT_ATTRIBUTES:
+            return "block"
+        return "list" if names == {str(i) for i in range(len(names))} else "dict"
+
+
+class Members:
+    """Collects what `__init__` makes; `weights` are the tensors by state_dict key."""
+
+    def __init__(self) -> None:
+        self.root = Container()
+        self.weights: dict[str, Tensor] = {}
+        self.owners: dict[int, Member] = {}
+        self.modules: dict[Hashable, Member] = {}
+        self.held: list[Tensor] = []
+
+    # Registration
+
+    def module(self, wish: Path, value: Code, tensors: Mapping[str, Tensor], key: Hashable) -> Member:
+        """A module with these tensors; the same one again for an equal `key` (same constants and options)."""
+        found = self.modules.get(key)
+        if found is None:
+            path = self.free_path(wish)
+            found = self.modules[key] = Member(path[-1])
+            self.put(path, Leaf(found, value, is_module=True))
+            for name, tensor in tensors.items():
+                self.weights[".".join((*path, name))] = tensor
+        return found
+
+    def own(self, tensor: Tensor, module: Member, name: str) -> None:
+        """Says that `tensor` is the parameter `name` of a module, for others that share it."""
+        if id(tensor) not in self.owners:
+            self.owners[id(tensor)] = Attribute(module, name)
+            self.held.append(tensor)
+
+    def tensor(self, wish: Path, tensor: Tensor, *, trainable: bool, value: Code | None = None) -> Member:
+        """A parameter (`trainable`) or buffer; `value` makes it from a literal instead of from the weights' file."""
+        found = self.owners.get(id(tensor))
+        if found is None:
+            path = self.free_path(wish)
+            found = self.owners[id(tensor)] = Member(path[-1])
+            self.held.append(tensor)
+            made = value or zeros(tensor)
+            self.put(path, Leaf(found, call("nn.Parameter", made) if trainable else made, False, trainable, value is None))
+            if value is None:
+                self.weights[".".join(path)] = tensor
+        return found
+
+    def free_path(self, wish: Path) -> Path:
+        """The wished path, or a similar one where it is taken or runs through a module."""
+        node = self.root
+        for depth, name in enumerate(wish[:-1]):
+            child = node.children.get(name)
+            if isinstance(child, Leaf):
+                return self.free_path((*wish[:depth], "_".join(n for n in wish[depth:])))
+            if child is None:
+                return wish
+            node = child
+        stem = wish[-1]
+        if stem not in node.children:
+            return wish
+        stem = f"index_{stem}" if stem.isdigit() else stem
+        name = next(n for n in numbered(stem) if n not in node.children)
+        return (*wish[:-1], name)
+
+    def put(self, path: Path, leaf: Leaf) -> None:
+        node = self.root
+        for name in path[:-1]:
+            child = node.children.setdefault(name, Container())
+            assert isinstance(child, Container)
+            node = child
+        node.children[path[-1]] = leaf
+
+    # Rendering
+
+    def names(self) -> dict[Variable, str]:
+        """How `forward` reaches each member."""
+        found: dict[Variable, str] = {}
+        self._names(self.root, "self", found)
+        for member in self.owners.values():
+            if isinstance(member, Attribute):
+                found[member] = f"{found[member.module]}.{member.hint}"
+        return found
+
+    def _names(self, node: Container, prefix: str, found: dict[Variable, str]) -> None:
+        kind = node.kind if node is not self.root else "block"
+        for name, child in node.children.items():
+            if not name.isdigit():
+                reached = f"{prefix}.{name}"
+            elif kind == "block":
+                reached = f'getattr({prefix}, "{name}")'
+            else:
+                reached = f"{prefix}[{name}]" if kind == "list" else f'{prefix}["{name}"]'
+            if isinstance(child, Leaf):
+                found[child.member] = reached
+            else:
+                self._names(child, reached, found)
+
+    @property
+    def needs_block(self) -> bool:
+        """True when the file needs the class `Block`."""
+        return _has_block(self.root, top=True)
+
+    def lines(self, depth: int) -> list[str]:
+        """The statements of `__init__` after `super().__init__()`."""
+        lines: list[str] = []
+        for name, child in self.root.children.items():
+            if isinstance(child, Container) or child.is_module or child.trainable:
+                lines += statement(f"self.{name} = {_value(child).render({})}", depth)
+            else:
+                more = "" if child.persistent else ", persistent=False"
+                lines += statement(f"self.register_buffer({quoted(name)}, {child.value.render({})}{more})", depth)
+        return lines
+
+
+class Attribute(Member):
+    """A parameter of a module that another node uses as well."""
+
+    __slots__ = ("module",)
+
+    def __init__(self, module: Member, name: str) -> None:
+        super().__init__(name)
+        self.module = module
+
+
+def zeros(tensor: Tensor) -> Code:
+    """An expression of the tensor's shape and type for `load_state_dict` to fill."""
+    options = {} if tensor.dtype is DType.F32 else {"dtype": raw(f"torch.{TORCH_TYPES[tensor.dtype]}")}
+    return call("torch.zeros", *(tensor.shape if tensor.shape else ((),)), **options)
+
+
+def _has_block(node: Container, top: bool = False) -> bool:
+    inner = [c for c in node.children.values() if isinstance(c, Container)]
+    return (not top and node.kind == "block") or any(_has_block(c) for c in inner)
+
+
+def _value(node: Container | Leaf) -> Code:
+    if isinstance(node, Leaf):
+        return node.value
+    made = {name: _value(child) for name, child in node.children.items()}
+    match node.kind:
+        case "list":
+            return _module_list([made[str(i)] for i in range(len(made))])
+        case "dict":
+            return call("nn.ModuleDict", _display(made))
+        case "parameters":
+            return call("nn.ParameterDict", _display(made))
+        case _ if any(name.isdigit() for name in made):
+            return form("Block(**{0})", _display(made))
+        case _:
+            return call("Block", **made)
+
+
+def _display(items: Mapping[str, Code]) -> Code:
+    pairs = [Code((f"{quoted(name)}: ", *value.parts)) for name, value in items.items()]
+    return sequence(pairs, "{", "}")
+
+
+def _module_list(items: Sequence[Code]) -> Code:
+    """Equal neighbours are written once, in a comprehension."""
+    runs = [(text, len(list(run))) for text, run in groupby(item.render({}) for item in items)]
+    if len(runs) == 1 and runs[0][1] > 1:
+        return raw(f"nn.ModuleList({runs[0][0]} for _ in range({runs[0][1]}))")
+    parts = [f"*({text} for _ in range({count}))" if count > 1 else text for text, count in runs]
+    return raw(f"nn.ModuleList([{', '.join(parts)}])")

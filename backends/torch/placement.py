@@ -1,0 +1,149 @@
+"""Where things go and what they are called: module paths, parameter names, variable hints and section headings.
+
+Paths come from constants' names where these are state_dict keys, else from module scopes, else from the operator.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ...ir import Dense, DType, Model, Node, Tensor, UnsupportedError, Value
+from .names import identifier, is_component, path_of
+
+Path = tuple[str, ...]
+
+GENERATED = re.compile(
+    r"(?:val|tmp|constant|const|initializer|input|_to_copy|_tensor_constant|lifted_tensor|node|onnx|arg|t|v|c)?_?\d*(?:_\d+)*\Z"
+)
+"""Names that tools make up for constants."""
+
+PLAIN_LEAF = re.compile(r"(?:conv|bn|batch_?norm|norm|fc|linear|layer|ln|act|relu|pool|downsample|op|module|block|net)?\d*[a-z]?\Z")
+"""Last components of module paths that say nothing about what the module's output means."""
+
+WEIGHT_SUFFIX = re.compile(r"[._](?:weight|kernel|weights|w|W|scale|gamma)\Z")
+
+PARAMETRIC = frozenset(
+    """Conv ConvTranspose MatMul Gemm Add Mul PRelu BatchNormalization LayerNormalization GroupNormalization InstanceNormalization
+    RMSNormalization LSTM GRU RNN Gather Concat Expand Einsum""".split()
+)
+"""Operators whose constant float operands are trained."""
+
+WIDER = {DType.I4: DType.I8, DType.I2: DType.I8, DType.U4: DType.U8, DType.U2: DType.U8}
+
+OUTPUT_HINTS: dict[str, tuple[str, ...]] = {
+    "Sigmoid": ("gate",), "HardSigmoid": ("gate",), "ReduceMean": ("mean",), "ArgMax": ("index",), "ArgMin": ("index",),
+    "TopK": ("values", "indices"), "DynamicQuantizeLinear": ("levels", "scale", "zero_point"), "QuantizeLinear": ("levels",),
+    "LSTM": ("sequence", "hidden", "cell"), "GRU": ("sequence", "hidden"), "RNN": ("sequence", "hidden"), "Equal": ("mask",),
+    "Less": ("mask",), "LessOrEqual": ("mask",), "Greater": ("mask",), "GreaterOrEqual": ("mask",), "And": ("mask",), "Or": ("mask",),
+    "Not": ("mask",), "Split": ("part",), "Range": ("positions",), "CumSum": ("positions",), "NonZero": ("positions",),
+    "Softmax": ("weights",),
+}  # fmt: skip
+
+CONSTANT_HINTS = {"Add": "offset", "Sub": "offset", "Mul": "factor", "Div": "divisor", "MatMul": "weight", "Gemm": "weight", "Gather": "table"}
+
+
+class Placement:
+    """Naming decisions for one model."""
+
+    def __init__(self, model: Model) -> None:
+        self.named = model.source_opset == 0
+        self.outputs = dict(zip(model.graph.outputs, model.graph.output_names, strict=True))
+        self.wide: dict[int, tuple[Tensor, Tensor]] = {}
+
+    # Constants
+
+    def is_named(self, value: Value) -> bool:
+        """True when a constant's name is a state_dict key that must stay as it is."""
+        path = path_of(value.name)
+        return path is not None and (len(path) > 1 or self.named) and not GENERATED.match(value.name.lower())
+
+    def constant(self, value: Value) -> Path:
+        """The path of a parameter or buffer of its own."""
+        path = path_of(value.name)
+        if path is not None and not GENERATED.match(value.name.lower()):
+            return path if not path[-1].isdigit() or len(path) > 1 else (f"constant_{path[-1]}",)
+        user = next(iter(value.users), None)
+        stem = CONSTANT_HINTS.get(user.op, "constant") if user is not None else "constant"
+        human = value.name and not re.search(r"[:/]|^\W*\d", value.name) and not GENERATED.match(value.name.lower())
+        return (module_name(value.name, stem),) if human else (stem,)
+
+    def trainable(self, value: Value) -> bool:
+        """Whether a constant is a parameter: floats that take part as weights, biases, embeddings or tokens, and are no masks."""
+        tensor = value.tensor
+        if not tensor.dtype.is_float or tensor.count < 2 or not any(u.op in PARAMETRIC for u in value.users):
+            return False
+        return tensor.count > 1 << 20 or bool(np.all(np.abs(tensor.numpy().astype(np.float64)) < 1e4))
+
+    def widened(self, tensor: Tensor) -> Tensor:
+        """A tensor of 2- or 4-bit integers as one of bytes. Raises UnsupportedError for other types that PyTorch lacks."""
+        if tensor.dtype not in WIDER:
+            raise UnsupportedError(f"a constant of type {tensor.dtype.label} cannot be emitted as PyTorch", why="PyTorch has no such type")
+        key = id(tensor)
+        if key not in self.wide:
+            dtype = WIDER[tensor.dtype]
+            self.wide[key] = (tensor, Dense(tensor.numpy().astype(dtype.numpy), dtype))
+        return self.wide[key][1]
+
+    # Modules
+
+    def module(self, node: Node, weight: Value | None, default: str) -> Path:
+        """The path of a module that holds `weight`: the weight's name without its last part, the node's scope, or a default."""
+        if weight is not None and weight.name:
+            stem = WEIGHT_SUFFIX.sub("", weight.name)
+            path = path_of(stem)
+            if stem != weight.name and path is not None:
+                return path
+        return path_of(scope_of(node)) or (default,)
+
+    def keeps_key(self, value: Value, leaf: str = "weight") -> bool:
+        """False when a module would give the constant another state_dict key than the model's own."""
+        path = path_of(value.name)
+        return not self.is_named(value) or path is None or path[-1] == leaf
+
+    def descriptive(self, leaf: str) -> bool:
+        return not PLAIN_LEAF.match(leaf.lower())
+
+    # Variables and sections
+
+    def hint(self, output: Value, suggestion: str) -> tuple[str, bool]:
+        """What a node's output would like to be called, and whether any short name will do."""
+        if output in self.outputs and not GENERATED.match(self.outputs[output].lower()):
+            return self.outputs[output], False
+        if suggestion:
+            return suggestion, False
+        hints = OUTPUT_HINTS.get(output.op, ())
+        return (hints[min(output.index, len(hints) - 1)], False) if hints else ("x", True)
+
+    def section(self, node: Node) -> str:
+        """The part of the model that a node belongs to: its scope up to the first index."""
+        path = path_of(scope_of(node))
+        if not path or len(path) < 2:
+            return ""
+        cut = next((i + 1 for i, name in enumerate(path) if name.isdigit()), 1)
+        return ".".join(path[:cut])
+
+
+def module_name(text: str, fallback: str) -> str:
+    """An attribute name from a hint."""
+    name = identifier(text, fallback)
+    return name if is_component(name) else f"{name}_"
+
+
+def scope_of(node: Node) -> str:
+    """The module path of a node: its scope, or what an exporter wrote into its name ("/layer1/layer1.0/conv1/Conv")."""
+    if node.loc.scope:
+        return node.loc.scope
+    parts = node.loc.origin.split("/")
+    if len(parts) < 3 or parts[0]:
+        return ""
+    path = ""
+    for part in parts[1:-1]:
+        if path and (part == path or part.startswith(path + ".")):
+            path = part
+        else:
+            last = path.rsplit(".", 1)[-1]
+            tail = part[len(last) :] if last and part.startswith(last + ".") else f".{part}"
+            path = f"{path}{tail}" if path else part
+    return path

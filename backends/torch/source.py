@@ -1,0 +1,136 @@
+"""The text of model.py: a graph walked by the emitter, tidied, named and laid out as a module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...ir import Model, Tensor, TensorType, Value
+from .emitter import Emitter
+from .folding import prepared
+from .helpers import sources
+from .layout import statement
+from .members import TORCH_TYPES
+from .names import class_name, plain_text
+from .program import name_variables, render, tidy
+from .sizes import sizes_of
+from .table import TABLE
+
+GENERATED_TITLE = re.compile(r"(?:main_?|torch_?|jit_?|graph|model|net|g|export|tf2onnx|onnx)*[-_\d]*\Z", re.IGNORECASE)
+"""Graph names that say nothing."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An emitted file: its text, the class in it, and the tensors of its state_dict by key."""
+
+    text: str
+    class_name: str
+    weights: dict[str, Tensor]
+
+
+def generate(model: Model, *, name: str | None = None, stem: str = "model") -> Source:
+    """The source of a module that computes `model`, whose weights will stand in `<stem>.safetensors` next to it.
+
+    Raises UnsupportedError with its location for the first operator, form or element type that cannot be expressed.
+    """
+    model, contents = prepared(model)
+    e = Emitter(model, TABLE, sizes_of, contents)
+    e.run()
+    tidy(e.block)
+    names = {**name_variables(e.block, e.parameters), **e.members.names()}
+    title = class_name(name or ("" if GENERATED_TITLE.match(model.graph.name) else model.graph.name))
+    if e.members.needs_block:
+        e.helper("Block")
+    arguments = [f"{names[p]}: Tensor" + (" | None = None" if v in model.graph.defaults else "") for p, v in zip(e.parameters, model.graph.inputs, strict=True)]
+    results = [r.render(names) for r in e.block.results]
+    body = render(e.block, names, 2)
+    returned = "Tensor" if len(results) == 1 else f"tuple[{', '.join('Tensor' for _ in results)}]"
+    init = e.members.lines(2)
+    functions = sources(e.helpers)
+    code = [*functions, *init, *body, *results]
+    lines = [
+        *docstring(model, title, names, e, stem),
+        *imports(code),
+        *[line for text in functions for line in ("", "", *text.split("\n"))],
+        "",
+        "",
+        f"class {title}(nn.Module):",
+        f'    """{class_line(model)}"""',
+        "",
+        "    def __init__(self) -> None:",
+        "        super().__init__()",
+        *init,
+        "",
+        *signature(arguments, returned),
+        *body,
+        *statement(f"return {', '.join(results)}", 2, shape_note(model.graph.outputs[0]) if len(results) == 1 else ""),
+        "",
+        "",
+        *loader(title, stem),
+    ]
+    return Source("\n".join(lines) + "\n", title, e.members.weights)
+
+
+def docstring(model: Model, title: str, names: dict, e: Emitter, stem: str) -> list[str]:  # pyright: ignore
+    """What the network is, and its inputs and outputs with element types and shapes."""
+    lines = [f'"""{title}, a PyTorch module with its weights in {stem}.safetensors.', "", "Inputs:"]
+    for variable, value in zip(e.parameters, model.graph.inputs, strict=True):
+        lines.append(f"    {names[variable]}: {described(value)}")
+    lines += ["", "Outputs:"]
+    for value, name in zip(model.graph.outputs, model.graph.output_names, strict=True):
+        lines.append(f"    {plain_text(name) or 'result'}: {described(value)}")
+    return [*lines, '"""', ""]
+
+
+def described(value: Value) -> str:
+    """Element type and shape in words."""
+    if not isinstance(value.type, TensorType):
+        return "a tensor"
+    dtype = TORCH_TYPES.get(value.type.dtype, value.type.dtype.label)
+    if value.type.shape is None:
+        return f"{dtype} of any shape"
+    return f"{dtype} {shape_note(value)}" if value.type.shape else f"{dtype} scalar"
+
+
+def shape_note(value: Value) -> str:
+    if not value.shape:
+        return ""
+    return plain_text("[" + ", ".join("?" if "?" in str(d) else str(d) for d in value.shape) + "]")
+
+
+def class_line(model: Model) -> str:
+    inputs, outputs = len(model.graph.inputs), len(model.graph.outputs)
+    return f"The network: {inputs} input{'s' * (inputs != 1)}, {outputs} output{'s' * (outputs != 1)}."
+
+
+def imports(code: Sequence[str]) -> list[str]:
+    """The imports that the code needs, sorted as isort does."""
+    text = "\n".join(code)
+    lines = ["from pathlib import Path", ""]
+    if "torch." in text:
+        lines.append("import torch")
+    if "F." in text:
+        lines.append("import torch.nn.functional as F")
+    return [*lines, "from safetensors.torch import load_file", "from torch import Tensor, nn"]
+
+
+def signature(arguments: Sequence[str], returned: str) -> list[str]:
+    line = f"    def forward(self{''.join(', ' + a for a in arguments)}) -> {returned}:"
+    if len(line) <= 100:
+        return [line]
+    inner = ", ".join(["self", *arguments])
+    if len(inner) + 8 <= 100:
+        return ["    def forward(", f"        {inner}", f"    ) -> {returned}:"]
+    return ["    def forward(", *[f"        {a}," for a in ["self", *arguments]], f"    ) -> {returned}:"]
+
+
+def loader(title: str, stem: str) -> list[str]:
+    return [
+        f"def load(weights: str | Path | None = None) -> {title}:",
+        '    """The network for inference with its trained weights, by default from the file next to this one."""',
+        f"    model = {title}()",
+        f'    model.load_state_dict(load_file(weights or Path(__file__).with_name("{stem}.safetensors")))',
+        "    return model.eval()",
+    ]

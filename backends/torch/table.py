@@ -1,0 +1,10 @@
+"""The table of the PyTorch emitter: a row per operator, by (domain, operator)."""
+
+from __future__ import annotations
+
+from . import control, elementwise, layers, quantized, recurrent, reductions, shaping
+from .emitter import Row
+
+FAMILIES = (elementwise, reductions, shaping, layers, recurrent, quantized, control)
+
+TABLE: dict[tuple[str, str], Row] = {("", op): row for family in FAMILIES for op, row in family.ROWS.items()}
