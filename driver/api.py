@@ -24,7 +24,7 @@ VERIFY_TOLERANCE = 1e-4
 
 
 def load(model: Source, *, limits: Limits | None = None) -> Model:
-    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or (module, args) or (module, args, kwargs).
+    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or (module, args[, kwargs[, dynamic_shapes]]).
 
     Weights of a file stay in it, mapped. Raises UsageError for a missing file or another kind of object, InvalidModelError for a
     file that is broken or breaks a limit, UnsupportedError for an operator that cannot be taken in.
@@ -34,8 +34,10 @@ def load(model: Source, *, limits: Limits | None = None) -> Model:
     if isinstance(model, tuple):
         from ..frontends.torch import from_module
 
-        module, args, *rest = model
-        return from_module(module, args, *rest)
+        if not 2 <= len(model) <= 4:
+            raise UsageError("not a module with arguments", do="call load((module, args, kwargs, dynamic_shapes)), the last two optional")
+        module, args, kwargs, dynamic_shapes = (*model, None, None)[:4]
+        return from_module(module, args, kwargs, dynamic_shapes=dynamic_shapes)
     if "torch" in sys.modules:
         import torch
 
