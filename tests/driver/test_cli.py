@@ -1,0 +1,256 @@
+"""The command line: what it writes and prints, and how it takes mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tersor.driver.cli import main
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def refused(capsys: pytest.CaptureFixture[str], folder: Path, code: int, *arguments: object) -> str:
+    """Runs a command that must fail with `code`, one clear message, no traceback and no change to any file."""
+    before = tree(folder)
+    found, out, err = run(capsys, *arguments)
+    assert found == code, err
+    assert err.startswith("tersor: ")
+    assert "Traceback" not in out + err
+    assert len(err.strip().splitlines()) <= 4
+    assert tree(folder) == before
+    return err
+
+
+# What works
+
+
+def test_inspect_shows_interface_and_operators(capsys, folder):
+    code, out, _ = run(capsys, "inspect", folder / "net.onnx", "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert shown["inputs"] == {"x": "f32[N,3,8,8]"}
+    assert shown["operators"]["Conv"] == 2
+    assert shown["parameters"] == 3 * 16 * 9 + 16 * 16 * 9 + 4 * 16 + 170
+
+
+def test_inspect_prints_the_graph_as_text(capsys, folder):
+    _, out, _ = run(capsys, "inspect", folder / "net.onnx", "--text")
+    assert "= BatchNormalization(" in out
+
+
+def test_simplify_writes_a_smaller_graph_at_the_same_opset(capsys, folder):
+    code, out, _ = run(capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
+    written = onnx.load(folder / "s.onnx")
+    assert code == 0
+    assert "BatchNormalization" not in {n.op_type for n in written.graph.node}
+    assert written.opset_import[0].version == 17
+    assert "simplify" in out
+
+
+def test_prune_removes_channels(capsys, folder):
+    assert run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.5", "--skip", "conv2")[0] == 0
+    shapes = {i.name: list(i.dims) for i in onnx.load(folder / "p.onnx").graph.initializer}
+    assert shapes["conv1.weight"] == [8, 3, 3, 3]
+    assert shapes["conv2.weight"] == [16, 8, 3, 3]
+
+
+def test_quantize_writes_qdq(capsys, folder):
+    assert run(capsys, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "calib.npz")[0] == 0
+    operators = [n.op_type for n in onnx.load(folder / "q.onnx").graph.node]
+    assert "QuantizeLinear" in operators
+
+
+def test_compress_leaves_model_module_and_reports(capsys, folder):
+    code, out, err = run(
+        capsys, "compress", folder / "net.onnx", "-o", folder / "out", "--pytorch", "--methods", "simplify,prune(ratio=0.25),quantize",
+        "--data", folder / "calib.npz", "--eval", f"{folder / 'metric.py'}:positive", "--goal", "size<=0.9x", "--runs", "3",
+    )  # fmt: skip
+    assert code == 0, err
+    assert {"model.onnx", "model.py", "model.safetensors", "report.html", "report.json"} <= {p.name for p in (folder / "out").iterdir()}
+    record = json.loads((folder / "out/report.json").read_text())
+    assert record["schema"] == "tersor.report/1"
+    assert [s["name"] for s in record["steps"]] == ["baseline", "simplify", "prune", "quantize"]
+    assert record["goal"]["met"] is True
+    assert all(s["latency"]["runs"] == 3 for s in record["steps"])
+    assert 0 <= record["steps"][-1]["metrics"]["positive"]["value"] <= 1
+    assert "goal met" in out
+    onnx.checker.check_model(str(folder / "out/model.onnx"))
+
+
+def test_a_missed_goal_exits_with_1_and_saves_the_best_effort(capsys, folder):
+    code, out, _ = run(capsys, "compress", folder / "net.onnx", "-o", folder / "out", "--goal", "size<=0.01x", "--runs", "0")
+    assert code == 1
+    assert "goal missed: size<=0.01x" in out
+    assert (folder / "out/model.onnx").exists()
+
+
+def test_verify_says_how_far_apart_two_models_are(capsys, folder):
+    run(capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
+    assert run(capsys, "verify", folder / "net.onnx", folder / "s.onnx")[0] == 0
+    run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx")
+    assert "the models differ" in refused(capsys, folder, 4, "verify", folder / "net.onnx", folder / "p.onnx")
+
+
+def test_bench_gives_ratios_to_the_first(capsys, folder):
+    code, out, _ = run(capsys, "bench", folder / "net.onnx", folder / "net.onnx", "--runs", "3", "--json")
+    first, second = json.loads(out)
+    assert code == 0
+    assert first["ratio"] == 1
+    assert second["ratio"] > 0
+
+
+def test_emit_writes_pytorch_or_another_opset(capsys, folder):
+    assert run(capsys, "emit", folder / "net.onnx", "-o", folder / "torch")[0] == 0
+    assert (folder / "torch/model.py").exists()
+    assert run(capsys, "emit", folder / "net.onnx", "-o", folder / "new.onnx", "--to", "onnx", "--opset", "21")[0] == 0
+    assert onnx.load(folder / "new.onnx").opset_import[0].version == 21
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(capsys, folder):
+    before = tree(folder)
+    code, out, _ = run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.3", "--dry-run")
+    assert code == 0
+    assert "prune(ratio=0.3" in out
+    assert tree(folder) == before
+
+
+def test_the_same_command_writes_the_same_bytes(capsys, folder):
+    for name in ("a.onnx", "b.onnx"):
+        run(capsys, "quantize", folder / "net.onnx", "-o", folder / name, "--data", folder / "calib.npz")
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+
+
+def test_python_dash_m_works_and_a_pipe_gets_no_progress(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "tersor", "simplify", str(folder / "net.onnx"), "-o", str(folder / "m.onnx")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+# Bad input
+
+
+def test_a_missing_file(capsys, folder):
+    assert "nothing.onnx" in refused(capsys, folder, 2, "inspect", folder / "nothing.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(100), b"<!DOCTYPE html><html></html>"])
+def test_a_file_that_is_not_onnx(capsys, folder, content: bytes):
+    (folder / "bad.onnx").write_bytes(content)
+    refused(capsys, folder, 3, "simplify", folder / "bad.onnx", "-o", folder / "out.onnx")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file(capsys, folder, share: float):
+    whole = (folder / "net.onnx").read_bytes()
+    (folder / "cut.onnx").write_bytes(whole[: int(len(whole) * share)])
+    refused(capsys, folder, 3, "simplify", folder / "cut.onnx", "-o", folder / "out.onnx")
+
+
+def test_missing_external_data(capsys, folder):
+    proto = onnx.load(folder / "net.onnx")
+    onnx.save(proto, folder / "ext.onnx", save_as_external_data=True, location="ext.bin", size_threshold=0)
+    os.remove(folder / "ext.bin")
+    assert "ext.bin" in refused(capsys, folder, 3, "inspect", folder / "ext.onnx")
+
+
+def test_an_operator_that_is_not_known(capsys, folder):
+    proto = onnx.load(folder / "net.onnx")
+    proto.graph.node[2].op_type = "Reluuu"
+    onnx.save(proto, folder / "odd.onnx")
+    assert "Reluuu" in refused(capsys, folder, 3, "inspect", folder / "odd.onnx")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "expected"),
+    [
+        ({"y": np.zeros((4, 3, 8, 8), np.float32)}, "'x'"),
+        ({"x": np.zeros((4, 3, 8, 9), np.float32)}, "shape"),
+        ({"x": np.zeros((4, 3, 8), np.float32)}, "shape"),
+        ({"x": np.zeros((4, 3, 8, 8), np.float64)}, "f64"),
+        ({"x": np.zeros((0, 3, 8, 8), np.float32)}, "empty"),
+        ({"x": np.full((4, 3, 8, 8), np.nan, np.float32)}, "NaN"),
+        ({}, "'x'"),
+    ],
+)
+def test_calibration_data_that_does_not_fit(capsys, folder, arrays: dict[str, np.ndarray], expected: str):
+    np.savez(folder / "wrong.npz", **arrays)
+    error = refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
+    assert expected.lower() in error.lower()
+
+
+def test_calibration_data_that_is_no_data(capsys, folder):
+    (folder / "wrong.npz").write_text("no archive")
+    refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
+    np.savez(folder / "objects.npz", x=np.array([{}], dtype=object))
+    refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "objects.npz")
+
+
+def test_static_int8_without_data_is_refused_not_made_up(capsys, folder):
+    assert "calibration" in refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx")
+
+
+@pytest.mark.parametrize("verb", ["prune", "quantize"])
+def test_a_skip_pattern_that_matches_nothing(capsys, folder, verb: str):
+    more = ["--data", folder / "calib.npz"]
+    error = refused(capsys, folder, 2, verb, folder / "net.onnx", "-o", folder / "q.onnx", "--skip", "layer9.*", *more)
+    assert "'layer9.*' matches nothing" in error
+
+
+def test_an_output_folder_that_is_not_there(capsys, folder):
+    refused(capsys, folder, 2, "simplify", folder / "net.onnx", "-o", folder / "no/such/out.onnx")
+
+
+def test_an_output_that_cannot_be_written(capsys, folder):
+    (folder / "taken").mkdir()
+    refused(capsys, folder, 2, "simplify", folder / "net.onnx", "-o", folder / "taken", "--force")
+    (folder / "file").write_text("precious")
+    refused(capsys, folder, 2, "compress", folder / "net.onnx", "-o", folder / "file", "--runs", "0")
+
+
+def test_an_output_that_exists_is_kept_unless_forced(capsys, folder):
+    (folder / "s.onnx").write_text("precious")
+    assert "--force" in refused(capsys, folder, 2, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
+    assert run(capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx", "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--methods", "simplfy"), ("--methods", "prune(ration=0.3)"), ("--methods", "prune(ratio=2)"), ("--methods", "prune(0.3)"), ("--methods", "simplify;"),
+        ("--goal", "latency<0.5x"), ("--goal", "speed<=2x"), ("--goal", "size<=5parsecs"), ("--goal", "drop(top1)<=1%"),
+        ("--eval", "metric.py"), ("--eval", "nowhere.py:f"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(capsys, folder, option: str, value: str):
+    refused(capsys, folder, 2, "compress", folder / "net.onnx", "-o", folder / "out", "--runs", "0", option, value)
+
+
+def test_an_evaluate_function_that_is_not_there(capsys, folder):
+    error = refused(
+        capsys, folder, 2, "compress", folder / "net.onnx", "-o", folder / "out", "--eval", f"{folder / 'metric.py'}:nope", "--runs", "0"
+    )
+    assert "nope" in error
+
+
+def test_usage_errors_of_the_parser_exit_with_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["prune"])
+    assert caught.value.code == 2
