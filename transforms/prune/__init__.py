@@ -1,1 +1,5 @@
 """Structured pruning."""
+
+from .prune import Prune
+
+__all__ = ["Prune"]

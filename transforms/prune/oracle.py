@@ -1,0 +1,140 @@
+"""The mask oracle: does a pruned graph compute what the original computes with the removed channels masked?
+
+Every value of the two graphs is compared, not only the outputs: `take(masked, kept) == pruned` as max|a-b| /
+max|reference|. A wrong index, group count or offset shows at the first value that it touches. The original's own
+outputs are the negative control: they have to differ from the masked ones, or the comparison says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...backends.compare import compare
+from ...backends.runners import Feeds, OrtRunner, ReferenceRunner
+from ...ir import Array, DType, Model, TensorType, TersorError, Value
+from ..cost import bind_sizes, parameter_count, static_shape
+from .kept import Kept
+
+TOLERANCES: Mapping[DType, float] = {DType.F32: 1e-5, DType.F64: 1e-9, DType.F16: 1e-2, DType.BF16: 8e-2}
+"""Largest difference by element type; other types, and float values of no listed type, have to agree exactly."""
+
+TAP_BYTES = 1 << 29
+"""Values are compared in portions of about this size, so that memory stays bounded."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The oracle's report.
+
+    `worst` is the largest difference, at the value `where`; `changed` says how far masking moved the outputs. `settled`
+    values agreed only in double precision and do not count for `worst`. `parameters` are counted before and after.
+    `passed` says that every value agreed within the tolerance of its type, and that there are fewer parameters.
+    """
+
+    values: int
+    settled: int
+    worst: float
+    where: str
+    changed: float
+    parameters: tuple[int, int]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A value of the masked graph, its counterpart in the pruned one, and the indices that stay along each pruned
+    axis.
+    """
+
+    reference: Value
+    candidate: Value
+    kept: dict[int, Array]
+    where: str
+
+
+def pairs(masked: Model, pruned: Model, kept: Kept) -> list[Pair]:
+    """Every tensor that nodes of both graphs compute. What Shape reads differs on purpose and is left out."""
+    found: list[Pair] = []
+    for old, new in zip(masked.graph, pruned.graph, strict=True):
+        for reference, candidate in zip(old.outputs, new.outputs, strict=True):
+            tensor = isinstance(reference.type, TensorType) and reference.type.dtype is not DType.STRING
+            if tensor and candidate.users and new.op not in ("Shape", "Size"):
+                found.append(Pair(reference, candidate, dict(kept.changed(candidate)), new.where))
+    return found
+
+
+def check(original: Model, masked: Model, pruned: Model, kept: Kept, feeds: Feeds) -> Comparison:
+    """Runs the three models on one input and compares every value.
+
+    `kept` belongs to the values of `pruned`, which has the nodes of `masked` in the same order. What single precision
+    leaves open (ONNX Runtime's sigmoid of -16 has no correct digit) is computed once more in double.
+    """
+    found, errors = pairs(masked, pruned, kept), list[float]()
+    outputs: list[Array] = []
+    for portion in portions(found, feeds, masked):
+        taps = [*(p.reference for p in portion), *masked.graph.outputs]
+        reference = OrtRunner(masked, taps=taps, optimize=False).run_taps(feeds)
+        candidate = OrtRunner(pruned, taps=[p.candidate for p in portion], optimize=False).run_taps(feeds)
+        errors += [difference(a, b, p.kept) for p, a, b in zip(portion, reference, candidate, strict=False)]
+        outputs = reference[len(portion) :]
+    undecided = [i for i, pair in enumerate(found) if errors[i] > tolerance(pair.reference)]
+    settled = settle(masked, pruned, [found[i] for i in undecided], feeds) if undecided else []
+    failed = [i for i, agrees in zip(undecided, settled, strict=True) if not agrees]
+    shown = failed or sorted(set(range(len(found))) - set(undecided))
+    worst = max(shown, key=lambda i: errors[i], default=None)
+    before = OrtRunner(original, optimize=False).run(feeds)
+    parameters = (parameter_count(original.graph), parameter_count(pruned.graph))
+    return Comparison(
+        values=len(found),
+        settled=len(undecided) - len(failed),
+        worst=0.0 if worst is None else errors[worst],
+        where="" if worst is None else found[worst].where,
+        changed=max(difference(a, b, {}) for a, b in zip(before.values(), outputs, strict=True)),
+        parameters=parameters,
+        passed=not failed and parameters[1] < parameters[0],
+    )
+
+
+def settle(masked: Model, pruned: Model, found: Sequence[Pair], feeds: Feeds) -> list[bool]:
+    """Which of the pairs agree in double precision; none where the reference evaluator cannot run the models."""
+    try:
+        reference = ReferenceRunner(masked, [p.reference for p in found], double=True).run_taps(feeds)
+        candidate = ReferenceRunner(pruned, [p.candidate for p in found], double=True).run_taps(feeds)
+    except TersorError:
+        return [False] * len(found)
+    errors = [difference(a, b, p.kept) for p, a, b in zip(found, reference, candidate, strict=True)]
+    return [error <= TOLERANCES[DType.F64] for error in errors]
+
+
+def tolerance(value: Value) -> float:
+    return TOLERANCES.get(value.type.dtype, 0.0) if isinstance(value.type, TensorType) else 0.0
+
+
+def difference(reference: Array, candidate: Array, kept: Mapping[int, Array]) -> float:
+    """max|a-b| / max|reference| over what stays; infinite for other shapes and for entries that are finite in only one
+    of them.
+    """
+    for axis, left in kept.items():
+        reference = np.take(reference, left, axis)
+    if reference.shape != candidate.shape:
+        return math.inf
+    return compare(reference, candidate).max_error
+
+
+def portions(found: Sequence[Pair], feeds: Feeds, model: Model) -> Iterator[list[Pair]]:
+    """The pairs in order, in lists whose values take about TAP_BYTES."""
+    sizes = bind_sizes(model.graph, {name: np.shape(array) for name, array in feeds.items()})
+    portion: list[Pair] = []
+    total = 0
+    for pair in found:
+        total += 4 * math.prod(static_shape(pair.reference, sizes) or ())
+        portion.append(pair)
+        if total > TAP_BYTES:
+            yield portion
+            portion, total = [], 0
+    if portion:
+        yield portion

@@ -1,0 +1,19 @@
+"""The axis-rule table: a row per operator of ai.onnx. An operator without a row freezes everything that it touches."""
+
+from __future__ import annotations
+
+from . import elementwise, layout, linear, norms, parts, quantized, reductions, shapes
+from .row import Rule
+
+RULES: dict[str, Rule] = {
+    **elementwise.ROWS,
+    **linear.ROWS,
+    **norms.ROWS,
+    **reductions.ROWS,
+    **layout.ROWS,
+    **parts.ROWS,
+    **quantized.ROWS,
+    **shapes.ROWS,
+}
+
+__all__ = ["RULES", "Rule"]

@@ -1,0 +1,121 @@
+"""Normalisations and other operators that compute statistics along axes.
+
+An axis that statistics run over is frozen: without some of its channels the statistics of the rest would be others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ....ir import Node
+from ..axes import AxisMap, Frozen, shape, spread, static
+from ..kept import Kept
+from .elementwise import same
+from .row import Rule
+
+STATISTICS = "its statistics run over this axis"
+
+
+def batch_normalization(node: Node, axes: AxisMap) -> None:
+    """X.1 = scale = bias = mean = var, with stored statistics (BatchNormalization-15)."""
+    x, scale, bias, mean, variance = (node.operand(i) for i in range(5))
+    if node.int("training_mode") or any(v.users for v in node.outputs[1:]):
+        raise Frozen("it is in training mode")
+    for vector in (scale, bias, mean, variance):
+        axes.tie(axes[x, 1], axes[vector, 0])
+    axes.unmasked.add(variance)
+    same(x, node, axes)
+    axes.hush(node.output, scale in axes.quiet and bias in axes.quiet)
+
+
+def instance_normalization(node: Node, axes: AxisMap) -> None:
+    """X.1 = scale = bias; each channel has statistics of its own, over space (InstanceNormalization-22)."""
+    x, scale, bias = (node.operand(i) for i in range(3))
+    axes.tie(axes[x, 1], axes[scale, 0])
+    axes.tie(axes[x, 1], axes[bias, 0])
+    axes.freeze_axes(x, range(2, len(shape(x))), node, STATISTICS)
+    same(x, node, axes)
+    axes.hush(node.output, scale in axes.quiet and bias in axes.quiet and not axes.is_active(axes[x, 0]))
+
+
+def group_normalization(node: Node, axes: AxisMap) -> None:
+    """X.1 = scale = bias, and whole groups at a time, so that no statistics change (GroupNormalization-21)."""
+    x, scale, bias = (node.operand(i) for i in range(3))
+    members = spread(axes[x, 1], static(x, 1)).reshape(node.int("num_groups"), -1)
+    axes.atoms.tie(members, members[:, :1])
+    axes.tie(axes[x, 1], axes[scale, 0])
+    axes.tie(axes[x, 1], axes[bias, 0])
+    axes.freeze_axes(x, range(2, len(shape(x))), node, STATISTICS)
+    same(x, node, axes)
+    axes.hush(node.output, scale in axes.quiet and bias in axes.quiet and not axes.is_active(axes[x, 0]))
+
+
+def fewer_groups(node: Node, kept: Kept) -> None:
+    """The number of groups that are left."""
+    x, groups = node.operand(0), node.int("num_groups")
+    left = kept.indices(x, 1)
+    if left is not None:
+        node.attrs["num_groups"] = int(left.size) * groups // static(x, 1)
+
+
+def trailing_statistics(node: Node, axes: AxisMap) -> None:
+    """LayerNormalization-17, RMSNormalization-23: statistics over `axis` and all after it; scale and bias lie along
+    these.
+    """
+    x = node.operand(0)
+    rank = len(shape(x))
+    normalised = range(node.int("axis", -1) % rank, rank)
+    for value in (v for v in node.inputs if v is not None):
+        offset = rank - len(shape(value))
+        axes.freeze_axes(value, [a - offset for a in normalised if a >= offset], node, STATISTICS)
+        for axis in range(offset, normalised.start):
+            if value is not x and shape(value)[axis - offset] != 1:
+                axes.tie(axes[x, axis], axes[value, axis - offset])
+    axes.bind(node.output, axes.of(x))
+    for statistic in node.outputs[1:]:
+        frozen = axes.frozen(node, STATISTICS)
+        axes.bind(statistic, [ids if a not in normalised else frozen for a, ids in enumerate(axes.of(x))])
+
+
+def along_attribute(name: str) -> Rule:
+    """A row for an operator that mixes what lies along the axis (or axes) in an attribute and keeps the shape."""
+
+    def tie(node: Node, axes: AxisMap) -> None:
+        x, where = node.operand(0), node.attr(name)
+        mixed = [a for a in where if isinstance(a, int)] if isinstance(where, tuple) else [node.int(name, -1)]
+        axes.freeze_axes(x, mixed, node, STATISTICS)
+        same(x, node, axes)
+
+    return Rule(tie)
+
+
+def local_response(node: Node, axes: AxisMap) -> None:
+    """LRN-13 sums over neighbouring channels."""
+    x = node.operand(0)
+    axes.freeze_axes(x, [1], node, "it sums over neighbouring channels")
+    same(x, node, axes)
+
+
+def cumulative(node: Node, axes: AxisMap) -> None:
+    """CumSum-14 along the axis in its second operand."""
+    x, axis = node.operand(0), node.operand(1)
+    if axis.const is None:
+        raise Frozen("its axis is computed at run time")
+    axes.freeze_axes(x, [int(np.ravel(axis.const.numpy())[0])], node, "it sums along this axis")
+    same(x, node, axes)
+
+
+ROWS: dict[str, Rule] = {
+    "BatchNormalization": Rule(batch_normalization),
+    "InstanceNormalization": Rule(instance_normalization),
+    "GroupNormalization": Rule(group_normalization, fewer_groups),
+    "LayerNormalization": Rule(trailing_statistics),
+    "RMSNormalization": Rule(trailing_statistics),
+    "LpNormalization": along_attribute("axis"),
+    "Softmax": along_attribute("axis"),
+    "LogSoftmax": along_attribute("axis"),
+    "Hardmax": along_attribute("axis"),
+    "MeanVarianceNormalization": along_attribute("axes"),
+    "LRN": Rule(local_response),
+    "CumSum": Rule(cumulative),
+}

@@ -1,0 +1,37 @@
+"""What a row of the axis-rule table is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....ir import Node, constant
+from ..axes import AxisMap
+from ..kept import Kept
+
+Tie = Callable[[Node, AxisMap], None]
+Rewrite = Callable[[Node, Kept], None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator treats channels.
+
+    `tie` says which indices of its operands and outputs live and die together, and binds the outputs; it raises
+    `Frozen` on a form that it does not cover. `rewrite` adapts attributes and integer operands (groups, sizes, offsets)
+    to what is kept; the types of the graph are still the old ones while it runs.
+    """
+
+    tie: Tie
+    rewrite: Rewrite | None = None
+
+
+def set_integers(node: Node, index: int, numbers: Sequence[int] | int) -> None:
+    """Makes operand `index` an int64 constant of its own, adding empty operands before it as needed."""
+    missing = [None] * (index + 1 - len(node.inputs))
+    if missing:
+        node.set_inputs([*node.inputs, *missing])
+    old = node.inputs[index]
+    node.set_input(index, constant(np.asarray(numbers, np.int64), old.name if old is not None else ""))

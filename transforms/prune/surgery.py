@@ -1,0 +1,92 @@
+"""Removing the dead channels: constants, integer operands and attributes, types. No node is added or taken away."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...ir import Dense, Graph, Model, Node, Tensor, TensorType, Value
+from ...ir.tensors import binary, channelwise, take
+from .atoms import Ids
+from .kept import Kept
+from .rules import RULES
+
+DENSE_COUNT = 1 << 20
+"""Constants of up to this many elements are masked by selection, which turns an infinite entry into zero too."""
+
+
+def operate(graph: Graph, kept: Kept) -> None:
+    """Rewrites the graph in place; afterwards every type states the new sizes."""
+    for node in graph:
+        rule = RULES.get(node.op)
+        if rule is not None and rule.rewrite is not None and not node.domain and touched(node, kept):
+            rule.rewrite(node, kept)
+    slice_constants(graph, kept)
+    for node in graph:
+        for value in node.outputs:
+            changed = kept.changed(value)
+            if changed and isinstance(value.type, TensorType):
+                value.type = value.type.with_shape(tuple(kept.count(value, a) for a in range(value.type.rank or 0)))
+
+
+def touched(node: Node, kept: Kept) -> bool:
+    return any(kept.changed(v) for v in (*node.inputs, *node.outputs) if v is not None)
+
+
+def slice_constants(graph: Graph, kept: Kept) -> None:
+    """Lazily sliced constants in place of the old ones; operands that keep the same of the same tensor share one
+    again.
+    """
+    made: dict[tuple[Tensor, tuple[tuple[int, bytes], ...]], Value] = {}
+    for part in graph.graphs():
+        for node in (*part, part.exit):
+            for index, value in enumerate(node.inputs):
+                if value is None or value.const is None:
+                    continue
+                changed = kept.changed(value)
+                key = (value.const, tuple((axis, left.tobytes()) for axis, left in changed.items()))
+                if key not in made:
+                    made[key] = sliced(value, changed) if changed else value
+                node.set_input(index, made[key])
+
+
+def sliced(value: Value, changed: dict[int, Ids]) -> Value:
+    tensor = value.tensor
+    for axis, left in changed.items():
+        tensor = take(tensor, left, axis)
+    return Value(value.name, tensor.type, const=tensor)
+
+
+def masked(model: Model, kept: Kept) -> Model:
+    """A copy of the model before surgery in which every constant is zero wherever a dead channel meets it.
+
+    That silences a channel where it is made and where it is read, so that whatever a function makes of the zeros in
+    between does not matter. Divisors keep their numbers.
+    """
+    copy = model.clone()
+    done: set[Value] = set()
+    for node, twin in zip((*model.graph, model.graph.exit), (*copy.graph, copy.graph.exit), strict=True):
+        for value, other in zip(node.inputs, twin.inputs, strict=True):
+            if value is None or other is None or value.const is None or value in done or value in kept.axes.unmasked:
+                continue
+            done.add(value)
+            changed = kept.changed(value)
+            if changed:
+                other.const = mask(value.const, changed)
+    return copy
+
+
+def mask(tensor: Tensor, changed: dict[int, Ids]) -> Tensor:
+    """The tensor with zeros at what does not stay."""
+    stays: dict[int, Tensor] = {}
+    for axis, left in changed.items():
+        ones = np.zeros(tensor.shape[axis], tensor.dtype.numpy)
+        ones[left] = 1
+        stays[axis] = channelwise(Dense(ones, tensor.dtype), tensor.rank, axis)
+    if tensor.count <= DENSE_COUNT:
+        keep = np.ones((), np.bool_)
+        for each in stays.values():
+            keep = keep & (each.numpy() != 0)
+        return Dense(np.where(keep, tensor.numpy(), np.zeros((), tensor.dtype.numpy)), tensor.dtype)
+    for each in stays.values():
+        tensor = binary("mul", tensor, each)
+    return tensor
