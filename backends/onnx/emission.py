@@ -20,6 +20,9 @@ SCOPE_KEY = "pkg.tersor.scope"
 SOURCE_KEY = "pkg.tersor.source"
 """Keys of node metadata_props under which the module path and the source line of a node are kept."""
 
+TORCH_SCOPES, TORCH_TRACE = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
+"""Keys under which torch's exporter keeps the same."""
+
 
 class Names:
     """Hands out names, each once."""
@@ -189,12 +192,11 @@ def node_name(node: Node) -> str:
 
 
 def metadata(loc: Loc) -> dict[str, str]:
-    """What is written into a node's metadata_props: what its exporter attached, then our own scope and source line."""
+    """What is written into a node's metadata_props: what its exporter attached, and scope and source where that lacks them."""
     kept = dict(loc.metadata)
-    if loc.scope:
-        kept[SCOPE_KEY] = loc.scope
-    if loc.source:
-        kept[SOURCE_KEY] = loc.source
+    for key, value, theirs in ((SCOPE_KEY, loc.scope, TORCH_SCOPES), (SOURCE_KEY, loc.source, TORCH_TRACE)):
+        if value and theirs not in kept:
+            kept[key] = value
     return kept
 
 

@@ -36,7 +36,7 @@ def text(value: str) -> str:
 
 
 def set_type(proto: onnx.TypeProto, type_: Type) -> None:
-    """Fills a TypeProto. A size that depends on a fresh symbol stays unset, any other symbolic one is written as text."""
+    """Fills a TypeProto. A size that depends on a fresh symbol stays unset, other symbolic ones are written as text."""
     match type_:
         case TensorType():
             _set_tensor_type(proto.tensor_type, type_)

@@ -31,7 +31,7 @@ INLINE_BYTES = 1024
 SCANNED_BYTES = 1 << 26
 
 PAGE, PAGED_FROM, ALIGNMENT = 4096, 1 << 16, 64
-"""Offsets in a data file are multiples of PAGE, so that they can be mapped, from PAGED_FROM bytes on; else of ALIGNMENT."""
+"""Offsets in a data file are multiples of PAGE for weights from PAGED_FROM bytes on, else of ALIGNMENT."""
 
 Weight = tuple[str, Tensor]
 Initializer = tuple[onnx.TensorProto, Tensor | None]

@@ -20,7 +20,7 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """The outputs by name. Raises UsageError when feeds do not fit the inputs, TersorError when the runtime fails."""
+        """The outputs by name. Raises UsageError when feeds do not fit, TersorError when the runtime fails."""
 
     @abstractmethod
     def run_taps(self, feeds: Feeds) -> list[Array]:

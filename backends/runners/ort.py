@@ -120,6 +120,6 @@ def _input(argument: ort.NodeArg) -> Input:
 
 def _failed(what: str, error: Exception) -> TersorError:
     message = " ".join(str(error).split())
-    found = NODE_NAME.search(message)
-    where = f"node {next(g for g in found.groups() if g)}" if found else ""
+    named = [next(g for g in found if g) for found in NODE_NAME.findall(message)]
+    where = f"node {named[-1]}" if named else ""  # the last is the innermost: a node in a branch comes after its If
     return TersorError(what, where=where, why=message)

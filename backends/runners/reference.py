@@ -18,8 +18,8 @@ from .taps import tapped
 NARROW = frozenset([DType.F32, DType.F16, DType.BF16])
 TYPE_ATTRIBUTES = {
     "Cast": "to", "EyeLike": "dtype", "RandomNormalLike": "dtype", "RandomUniformLike": "dtype",
-    "QuantizeLinear": "precision", "DequantizeLinear": "output_dtype", "BlackmanWindow": "output_datatype", "HannWindow": "output_datatype",
-    "HammingWindow": "output_datatype", "MelWeightMatrix": "output_datatype",
+    "QuantizeLinear": "precision", "DequantizeLinear": "output_dtype", "BlackmanWindow": "output_datatype",
+    "HannWindow": "output_datatype", "HammingWindow": "output_datatype", "MelWeightMatrix": "output_datatype",
 }  # fmt: skip
 """The attributes by which operators name the element type that they make."""
 

@@ -12,8 +12,9 @@ from ...ir.dims import Dim, Size, Symbol, free_symbols, parse, substitute, symbo
 from ...ir.tensors import integer_range
 from .base import Feeds
 
-BATCH, SPATIAL, LENGTH = 2, 64, 16
-"""What symbolic sizes become: the first axis, the trailing axes of a tensor of rank 4 and above, and any other."""
+BATCH, SPATIAL, LENGTH, SIGNAL = 2, 64, 16, 512
+"""What symbolic sizes become: the first axis, the trailing axes of a tensor of rank 4 and above, any other; but the second
+axis of a float matrix may be a sampled signal, which networks cut into windows."""
 
 COUNTING = 4
 """Integers of which nothing is known are below this: valid as indices, counts and flags nearly everywhere."""
@@ -26,7 +27,7 @@ PASSED_ON = frozenset(
 
 @dataclass(frozen=True)
 class Filling:
-    """How one input is filled: `span` is the range [low, high) of integers, or None for a standard normal distribution."""
+    """How one input is filled: `span` is the range [low, high) of integers, None for a standard normal distribution."""
 
     name: str
     dtype: DType
@@ -80,18 +81,21 @@ def _filling(value: Value, sizes: _Sizes) -> Filling:
             why=f"its type is {value.type!r}",
             do="give sample inputs",
         )
-    dtype, shape = (
-        value.type.dtype,
-        tuple(sizes.of(s, i, len(value.type.shape)) for i, s in enumerate(value.type.shape)),
-    )
+    dtype, rank = value.type.dtype, len(value.type.shape)
+    signal = dtype.is_float and not _is_mask(value)
+    shape = tuple(sizes.of(s, axis, rank, signal) for axis, s in enumerate(value.type.shape))
     span, why = _span(value, dtype)
     return Filling(value.name, dtype, shape, span, why)
+
+
+def _is_mask(value: Value) -> bool:
+    return "mask" in value.name.lower()
 
 
 def _span(value: Value, dtype: DType) -> tuple[tuple[int, int] | None, str]:
     if dtype is DType.STRING:
         return None, "a few words"
-    if "mask" in value.name.lower():
+    if _is_mask(value):
         return (1, 2), "ones, for it is called a mask"
     if dtype is DType.BOOL:
         return (0, 2), "random"
@@ -157,10 +161,11 @@ class _Sizes:
             raise UsageError(f"size {symbol.name} cannot be {size}", why=f"it goes from {symbol.lower}{limit}")
         return size
 
-    def of(self, size: Size, axis: int, rank: int) -> int:
+    def of(self, size: Size, axis: int, rank: int, signal: bool) -> int:
         if isinstance(size, int):
             return size
-        default = BATCH if axis == 0 else SPATIAL if rank >= 4 and axis >= 2 else LENGTH
+        longest = SIGNAL if signal and rank == 2 else LENGTH
+        default = BATCH if axis == 0 else SPATIAL if rank >= 4 and axis >= 2 else longest
         for symbol in sorted(free_symbols(size), key=lambda s: s.name):
             if symbol not in self.known:
                 self.known[symbol] = self.derived(symbol, default)
@@ -169,7 +174,7 @@ class _Sizes:
         return max(0, number)
 
     def derived(self, symbol: Symbol, default: int) -> int:
-        """The value of a name that is arithmetic over others ("past + new"), else the default within the symbol's range."""
+        """The value of a name that is arithmetic over others ("past + new"), else the default within its range."""
         other = self.arithmetic(symbol.name)
         if other is not None:
             return other

@@ -33,15 +33,18 @@ class Tapped:
 
 
 def tapped(model: Model, taps: Sequence[Value] = (), *, carry: bool = False) -> Tapped:
-    """Copies a model so that `taps` are outputs too; with `carry` no input or output has an element
-    type that numpy lacks. Raises ValueError for a tap that is not in the outermost graph."""
+    """Copies a model so that `taps` are outputs too; with `carry` numpy has the types of all inputs and outputs.
+
+    Raises ValueError for a tap that is not in the outermost graph.
+    """
     copy = model.clone()
-    names, found = _add_outputs(model, copy, taps)
+    names = _add_outputs(model, copy, taps)
     carried = _carry(copy) if carry else {}
-    return Tapped(copy, [names[t] if t.const is None else t.const.numpy() for t in found], carried)
+    return Tapped(copy, [names[t] if t.const is None else t.const.numpy() for t in taps], carried)
 
 
-def _add_outputs(model: Model, copy: Model, taps: Sequence[Value]) -> tuple[dict[Value, str], Sequence[Value]]:
+def _add_outputs(model: Model, copy: Model, taps: Sequence[Value]) -> dict[Value, str]:
+    """Makes the taps outputs of the copy and gives their names."""
     twins = {
         old: new
         for a, b in zip((model.graph.entry, *model.graph), (copy.graph.entry, *copy.graph), strict=True)
@@ -60,7 +63,7 @@ def _add_outputs(model: Model, copy: Model, taps: Sequence[Value]) -> tuple[dict
         names[tap] = name
     graph = copy.graph
     graph.set_outputs([*graph.outputs, *(twins[t] for t in names)], [*graph.output_names, *names.values()])
-    return names, taps
+    return names
 
 
 def _carry(model: Model) -> dict[str, DType]:

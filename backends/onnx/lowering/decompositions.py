@@ -25,10 +25,14 @@ LAST = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Decomposition:
-    """How to build what stands for a node, and which nodes need that (all, unless said otherwise)."""
+    """How to build what stands for a node, and which nodes need that (all, unless said otherwise).
+
+    `always` is for an operator that opsets have and the pinned ONNX Runtime does not: it is never written.
+    """
 
     build: Callable[[Node, Builder], Results]
     needed: Callable[[Node], bool] = lambda _: True
+    always: bool = False
 
 
 def cast_like(node: Node, op: Builder) -> Results:
@@ -178,7 +182,7 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("RNN", 14): Decomposition(batch_first(1), is_batch_first),
     ("RotaryEmbedding", 23): Decomposition(rotary_embedding),
     ("Shape", 15): Decomposition(shape_part, is_part),
-    ("Swish", 24): Decomposition(swish),
+    ("Swish", 24): Decomposition(swish, always=True),
     ("Trilu", 14): Decomposition(trilu),
     **{(op, 18): Decomposition(unreduced, reduces_nothing) for op in REDUCTIONS},
 }

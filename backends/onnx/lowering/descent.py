@@ -30,6 +30,9 @@ OLDEST_OPSET = 13
 """No graph is written for an older one: its Softmax, and what else changed its meaning there, has no row."""
 
 
+_ALWAYS = {op: version for (op, version), row in DECOMPOSITIONS.items() if row.always}
+
+
 @lru_cache(maxsize=1)
 def _history() -> dict[str, tuple[int, ...]]:
     versions: dict[str, set[int]] = {}
@@ -52,7 +55,7 @@ def steps(node: Node, opset: int) -> tuple[int, ...]:
 
 
 def lowered(model: Model, opset: int) -> Model:
-    """The model with every node decomposed that `opset` does not have; the model itself where there is none.
+    """The model with every node decomposed that `opset`, or every runtime, lacks; the model itself where there is none.
 
     Raises UnsupportedError for a node that has no decomposition that fits it.
     """
@@ -67,6 +70,8 @@ def lowered(model: Model, opset: int) -> Model:
 
 def _decomposition(node: Node, opset: int) -> int:
     """The version from which on `node` is what it is, where it must be decomposed for `opset`; else 0."""
+    if node.op in _ALWAYS and not node.domain:
+        return _ALWAYS[node.op]
     for version in steps(node, opset):
         row = DECOMPOSITIONS.get((node.op, version))
         if row is not None and row.needed(node):

@@ -295,10 +295,11 @@ _UNCHANGED = {
     19: "Constant DequantizeLinear Equal Identity If Loop Reshape Scan Shape Size",
     20: "ConstantOfShape IsInf IsNaN ReduceMax ReduceMin",
     21: f"{_LAYOUT} Cast CastLike QLinearMatMul",
-    22: "Acos Acosh Asin Asinh Atan Atanh AveragePool Bernoulli Conv ConvTranspose Cos Cosh DeformConv Det Dropout Elu "
-        "EyeLike GRU GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample HardSigmoid HardSwish InstanceNormalization "
-        "LSTM LpNormalization LpPool MaxPool MaxRoiPool MaxUnpool Mish Multinomial NegativeLogLikelihoodLoss RNN "
-        "RandomNormal RandomNormalLike RandomUniform RandomUniformLike RoiAlign Round Selu Sin Sinh Softplus Softsign Tan ThresholdedRelu",
+    22: "Acos Acosh Asin Asinh Atan Atanh AveragePool Bernoulli Conv ConvTranspose Cos Cosh DeformConv Det "
+        "Dropout Elu EyeLike GRU GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample HardSigmoid HardSwish "
+        "InstanceNormalization LSTM LpNormalization LpPool MaxPool MaxRoiPool MaxUnpool Mish Multinomial "
+        "NegativeLogLikelihoodLoss RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike RoiAlign "
+        "Round Selu Sin Sinh Softplus Softsign Tan ThresholdedRelu",
     23: f"{_LAYOUT} Cast CastLike",
     24: f"{_LAYOUT} DequantizeLinear QuantizeLinear SplitToSequence TopK",
     25: f"{_LAYOUT} Cast CastLike DequantizeLinear QuantizeLinear",

@@ -9,7 +9,7 @@ from .operands import cast, dtype_of, known, number, shape_of
 
 
 def layer_normalization(node: Node, op: Builder) -> list[Value | None]:
-    """(x - mean) / sqrt(var + epsilon) in `stash_type`, then scale and bias in the type of `x` (LayerNormalization-17)."""
+    """(x - mean) / sqrt(var + epsilon) in `stash_type`, then scale and bias in x's type (LayerNormalization-17)."""
     x, scale, bias = node.operand(0), node.operand(1), node.input(2)
     own, stash, axes = dtype_of(x), DType.of_code(node.int("stash_type")), _axes(node)
     wide = cast(op, x, own, stash)

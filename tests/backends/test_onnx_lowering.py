@@ -1,0 +1,298 @@
+"""Older opsets: every change of an operator has a row, and what is written for an old opset computes the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import onnx
+import pytest
+from onnx import defs
+from tersor.backends.compare import compare
+from tersor.backends.onnx import default_opset, to_proto
+from tersor.backends.onnx.lowering import OLDEST_OPSET, expressible
+from tersor.backends.onnx.lowering.decompositions import DECOMPOSITIONS
+from tersor.backends.onnx.lowering.forms import FORMS, UNCHANGED
+from tersor.backends.runners import OrtRunner, ReferenceRunner, synthesize
+from tersor.ir import CANONICAL_OPSET, Model, UnsupportedError, UsageError, parse
+
+OPSETS = range(OLDEST_OPSET, CANONICAL_OPSET + 1)
+
+NEW = {
+    ("AffineGrid", 20), ("Bernoulli", 15), ("BitCast", 26), ("BitwiseAnd", 18), ("BitwiseNot", 18), ("BitwiseOr", 18),
+    ("BitwiseXor", 18), ("Col2Im", 18), ("CumProd", 26), ("DFT", 17), ("DeformConv", 19), ("GridSample", 16),
+    ("GroupNormalization", 18), ("ImageDecoder", 20), ("MelWeightMatrix", 17), ("Optional", 15), ("OptionalGetElement", 15),
+    ("OptionalHasElement", 15), ("RegexFullMatch", 20), ("STFT", 17), ("SequenceMap", 17), ("StringConcat", 20),
+    ("StringSplit", 20), ("TensorScatter", 24),
+}  # fmt: skip
+"""Operators that older opsets lack and that are refused there."""
+
+HISTORY: dict[str, list[defs.OpSchema]] = defaultdict(list)
+for _schema in sorted(defs.get_all_schemas_with_history(), key=lambda s: s.since_version):
+    if _schema.domain == "":
+        HISTORY[_schema.name].append(_schema)
+
+
+def model(text: str, source_opset: int = 0) -> Model:
+    return Model(parse(text), source_opset=source_opset)
+
+
+def test_every_change_of_an_operator_since_the_oldest_opset_has_a_row() -> None:
+    changes = {(n, s.since_version) for n, ss in HISTORY.items() for s in ss if OLDEST_OPSET < s.since_version <= 26}
+    rows = set(FORMS) | set(DECOMPOSITIONS) | {(op, v) for v, ops in UNCHANGED.items() for op in ops}
+    assert changes - rows == NEW
+    assert rows <= changes
+
+
+def test_operators_that_are_said_to_be_unchanged_have_the_same_attributes_and_arity_before() -> None:
+    def signature(schema: defs.OpSchema) -> object:
+        attributes = {
+            n: (a.type, a.required, a.default_value.SerializeToString()) for n, a in schema.attributes.items()
+        }
+        return attributes, [p.option for p in schema.inputs], [p.option for p in schema.outputs]
+
+    for version, operators in UNCHANGED.items():
+        for op in operators:
+            versions = [s.since_version for s in HISTORY[op]]
+            after = HISTORY[op][versions.index(version)]
+            before = HISTORY[op][versions.index(version) - 1]
+            assert signature(before) == signature(after), f"{op}-{version}"
+
+
+CASES = {
+    "gelu": "graph(%x: f32[2,3,4]) -> (y) { %y = Gelu(%x) : f32[2,3,4] return %y }",
+    "gelu_tanh": 'graph(%x: f32[2,3,4]) -> (y) { %y = Gelu(%x) {approximate="tanh"} : f32[2,3,4] return %y }',
+    "gelu_half": "graph(%x: f16[2,3,4]) -> (y) { %y = Gelu(%x) : f16[2,3,4] return %y }",
+    "hard_swish": "graph(%x: f32[2,3]) -> (y) { %y = HardSwish(%x) : f32[2,3] return %y }",
+    "mish": "graph(%x: f32[2,3]) -> (y) { %y = Mish(%x) : f32[2,3] return %y }",
+    "swish": "graph(%x: f32[2,3]) -> (y) { %y = Swish(%x) {alpha=1.5} : f32[2,3] return %y }",
+    "silu": "graph(%x: f32[2,3]) -> (y) { %y = Swish(%x) : f32[2,3] return %y }",
+    "cast_like": "graph(%x: f32[2,3], %l: i32[1]) -> (y) { %y = CastLike(%x, %l) : i32[2,3] return %y }",
+    "layer_normalization": """
+        graph(%x: f32[N,3,4], %s: f32[4], %b: f32[4]) -> (y) {
+          %y = LayerNormalization(%x, %s, %b) {epsilon=0.001} : f32[N,3,4] return %y }""",
+    "layer_normalization_statistics": """
+        graph(%x: f32[2,3,4], %s: f32[3,4]) -> (y, m, i) {
+          %y, %m, %i = LayerNormalization(%x, %s) {axis=1} : f32[2,3,4], f32[2,1,1], f32[2,1,1]
+          return %y, %m, %i }""",
+    "layer_normalization_half": """
+        graph(%x: f16[2,3,4], %s: f16[4], %b: f16[4]) -> (y) {
+          %y = LayerNormalization(%x, %s, %b) : f16[2,3,4] return %y }""",
+    "rms_normalization": """
+        graph(%x: f32[N,3,4], %s: f32[4]) -> (y) { %y = RMSNormalization(%x, %s) : f32[N,3,4] return %y }""",
+    "group_normalization": """
+        graph(%x: f32[N,6,5,4], %s: f32[6], %b: f32[6]) -> (y) {
+          %y = GroupNormalization(%x, %s, %b) {num_groups=3} : f32[N,6,5,4] return %y }""",
+    "attention": """
+        graph(%q: f32[2,3,4,8], %k: f32[2,3,6,8], %v: f32[2,3,6,5]) -> (y) {
+          %y = Attention(%q, %k, %v) : f32[2,3,4,5] return %y }""",
+    "attention_packed_grouped_causal": """
+        graph(%q: f32[2,6,32], %k: f32[2,6,16], %v: f32[2,6,16]) -> (y) {
+          %y = Attention(%q, %k, %v) {q_num_heads=4, kv_num_heads=2, is_causal=1, scale=0.3} : f32[2,6,32] return %y }""",
+    "attention_boolean_mask_with_hidden_rows": """
+        graph(%q: f32[1,2,4,8], %k: f32[1,2,3,8], %v: f32[1,2,3,8], %m: bool[4,3]) -> (y) {
+          %y = Attention(%q, %k, %v, %m) : f32[1,2,4,8] return %y }""",
+    "attention_cache_and_softcap": """
+        graph(%q: f32[1,2,2,8], %k: f32[1,2,2,8], %v: f32[1,2,2,8], %m: f32[2,5], %pk: f32[1,2,3,8], %pv: f32[1,2,3,8])
+            -> (y, nk, nv, s) {
+          %y, %nk, %nv, %s = Attention(%q, %k, %v, %m, %pk, %pv) {softcap=2.0, is_causal=1, qk_matmul_output_mode=3}
+            : f32[1,2,2,8], f32[1,2,5,8], f32[1,2,5,8], f32[1,2,2,5]
+          return %y, %nk, %nv, %s }""",
+    "rotary_embedding": """
+        graph(%x: f32[2,3,4,8], %c: f32[2,4,4], %s: f32[2,4,4]) -> (y) {
+          %y = RotaryEmbedding(%x, %c, %s) : f32[2,3,4,8] return %y }""",
+    "rotary_embedding_packed_partial_interleaved": """
+        graph(%x: f32[2,4,24], %c: f32[7,2], %s: f32[7,2], %p: i64[2,4]) -> (y) {
+          %y = RotaryEmbedding(%x, %c, %s, %p) {num_heads=3, rotary_embedding_dim=4, interleaved=1} : f32[2,4,24]
+          return %y }""",
+    "trilu_upper": "graph(%x: f32[N,3,4]) -> (y) { %y = Trilu(%x, i64[]{1}) : f32[N,3,4] return %y }",
+    "trilu_lower": "graph(%x: i64[3,4]) -> (y) { %y = Trilu(%x) {upper=0} : i64[3,4] return %y }",
+    "shape_part": "graph(%x: f32[N,3,4]) -> (y) { %y = Shape(%x) {start=-2, end=5} : i64[2] return %y }",
+    "split_unevenly": """
+        graph(%x: f32[N,7]) -> (a, b, c) {
+          %a, %b, %c = Split(%x) {axis=1, num_outputs=3} : f32[N,3], f32[N,3], f32[N,1] return %a, %b, %c }""",
+    "split_evenly": """
+        graph(%x: f32[N,6]) -> (a, b) {
+          %a, %b = Split(%x) {axis=1, num_outputs=2} : f32[N,3], f32[N,3] return %a, %b }""",
+    "reduce_axes": "graph(%x: f32[N,3,4]) -> (y) { %y = ReduceMean(%x, i64[2]{1,-1}) {keepdims=0} : f32[N] return %y }",
+    "reduce_all": "graph(%x: f32[N,3]) -> (y) { %y = ReduceL2(%x) : f32[1,1] return %y }",
+    "reduce_nothing": """
+        graph(%x: f32[N,3]) -> (y) { %y = ReduceSumSquare(%x) {noop_with_empty_axes=1} : f32[N,3] return %y }""",
+    "pad_axes": """
+        graph(%x: f32[N,3,4]) -> (y) {
+          %y = Pad(%x, i64[4]{1,0,2,3}, f32[]{7.0}, i64[2]{-1,1}) : f32[N,6,7] return %y }""",
+    "resize_axes": """
+        graph(%x: f32[N,3,4,5]) -> (y) {
+          @s : f32[2] = [2.0,3.0]
+          %y = Resize(%x, _, @s) {axes=[2,3], mode="linear"} : f32[N,3,8,15] return %y }""",
+    "resize_sizes_of_axes": """
+        graph(%x: f32[2,3,4,5]) -> (y) {
+          %y = Resize(%x, _, _, i64[2]{8,10}) {axes=[2,3], mode="nearest"} : f32[2,3,8,10] return %y }""",
+    "reshape_allowing_zero": """
+        graph(%x: f32[2,6]) -> (y) { %y = Reshape(%x, i64[2]{3,4}) {allowzero=1} : f32[3,4] return %y }""",
+    "dft": "graph(%x: f32[2,8,1]) -> (y) { %y = DFT(%x, _, i64[]{-2}) {onesided=1} : f32[2,5,2] return %y }",
+    "grid_sample": """
+        graph(%x: f32[1,2,4,4], %g: f32[1,3,3,2]) -> (y) {
+          %y = GridSample(%x, %g) {mode="linear", align_corners=1} : f32[1,2,3,3] return %y }""",
+    "quantize_without_zero_point": """
+        graph(%x: f32[2,3]) -> (y) { %y = QuantizeLinear(%x, f32[]{0.1}) {output_dtype=3} : i8[2,3] return %y }""",
+    "dequantize_to_the_type_of_the_scale": """
+        graph(%x: i8[2,3]) -> (y) { %y = DequantizeLinear(%x, f32[]{0.1}) {output_dtype=1} : f32[2,3] return %y }""",
+    "average_pool_with_unit_dilations": """
+        graph(%x: f32[1,2,5,5]) -> (y) {
+          %y = AveragePool(%x) {kernel_shape=[2,2], dilations=[1,1]} : f32[1,2,4,4] return %y }""",
+    "cast_with_default_flags": """
+        graph(%x: f32[2,3]) -> (y) { %y = Cast(%x) {to=7, saturate=1} : i64[2,3] return %y }""",
+    "scatter_without_reduction": """
+        graph(%x: f32[3,3], %u: f32[1,3]) -> (y) {
+          @i : i64[1,3] = [2,0,1]
+          %y = ScatterElements(%x, @i, %u) {reduction="none"} : f32[3,3] return %y }""",
+    "batch_normalization": """
+        graph(%x: f32[N,2,3], %s: f32[2], %b: f32[2], %m: f32[2]) -> (y) {
+          @v : f32[2] = [1.0,2.0]
+          %y = BatchNormalization(%x, %s, %b, %m, @v) : f32[N,2,3] return %y }""",
+    "hann_window": "graph() -> (y) { %y = HannWindow(i64[]{10}) : f32[10] return %y }",
+    "hamming_window": "graph() -> (y) { %y = HammingWindow(i64[]{10}) {periodic=0} : f32[10] return %y }",
+    "blackman_window": "graph() -> (y) { %y = BlackmanWindow(i64[]{9}) : f32[9] return %y }",
+    "center_crop_pad": """
+        graph(%x: f32[5,4]) -> (y) { %y = CenterCropPad(%x, i64[2]{2,7}) : f32[2,7] return %y }""",
+    "inside_a_branch": """
+        graph(%x: f32[2,3], %c: bool[]) -> (y) {
+          %y = If(%c, %x) captures 1 : f32[2,3] regions {
+            then_branch = graph(%a: f32[2,3]) -> (t) { %t = Gelu(%a) : f32[2,3] return %t }
+            else_branch = graph(%a: f32[2,3]) -> (e) { %e = HardSwish(%a) : f32[2,3] return %e }
+          }
+          return %y }""",
+}  # fmt: skip
+
+REFUSED_BELOW = {"dft": 17, "grid_sample": 16}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_graph_computes_the_same_at_every_opset_that_holds_it(name: str) -> None:
+    subject = model(CASES[name])
+    feeds = synthesize(subject.graph)[0]
+    expected = ReferenceRunner(subject).run(feeds)
+    tolerance = 5e-3 if any(a.dtype == np.float16 for a in expected.values()) else 1e-5
+    for opset in OPSETS:
+        if opset < REFUSED_BELOW.get(name, 0):
+            assert not expressible(subject, opset)
+            continue
+        onnx.checker.check_model(to_proto(subject, opset), full_check=True)
+        found = OrtRunner(subject, opset=opset).run(feeds)
+        assert found.keys() == expected.keys()
+        for output, array in expected.items():
+            assert found[output].dtype == array.dtype
+            assert compare(array, found[output]).max_error <= tolerance, f"{output} at opset {opset}"
+
+
+@pytest.mark.parametrize(
+    ("op", "gates", "states"), [("LSTM", 4, 2), ("GRU", 3, 1), ("RNN", 1, 1)]
+)  # fmt: skip
+def test_a_batch_first_recurrent_layer_becomes_one_between_transposes(op: str, gates: int, states: int) -> None:
+    results = ["y", "h", "c"][: 1 + states]
+    more = ", _, %h0, %c0" if states == 2 else ", _, %h0"
+    subject = model(f"""
+        graph(%x: f32[2,5,3], %h0: f32[2,1,4]{", %c0: f32[2,1,4]" if states == 2 else ""}) -> ({", ".join(results)}) {{
+          @w : f32[1,{gates * 4},3] = random(1)
+          @r : f32[1,{gates * 4},4] = random(2)
+          {", ".join("%" + r for r in results)} = {op}(%x, @w, @r, _{more}) {{hidden_size=4, layout=1}}
+            : f32[2,5,1,4]{", f32[2,1,4]" * states}
+          return {", ".join("%" + r for r in results)} }}""")
+    plain = model(f"""
+        graph(%x: f32[5,2,3], %h0: f32[1,2,4]{", %c0: f32[1,2,4]" if states == 2 else ""}) -> ({", ".join(results)}) {{
+          @w : f32[1,{gates * 4},3] = random(1)
+          @r : f32[1,{gates * 4},4] = random(2)
+          {", ".join("%" + r for r in results)} = {op}(%x, @w, @r, _{more}) {{hidden_size=4}}
+            : f32[5,1,2,4]{", f32[1,2,4]" * states}
+          return {", ".join("%" + r for r in results)} }}""")
+    feeds = synthesize(subject.graph)[0]
+    found = OrtRunner(subject, opset=13).run(feeds)
+    swapped = OrtRunner(plain).run({n: a.transpose(1, 0, 2) for n, a in feeds.items()})
+    assert compare(swapped["y"].transpose(2, 0, 1, 3), found["y"]).max_error < 1e-6
+    for result in results[1:]:
+        assert compare(swapped[result].transpose(1, 0, 2), found[result]).max_error < 1e-6
+
+
+REFUSALS = {
+    "new_operator": ("graph(%x: f32[3]) -> (y) { %y = CumProd(%x, i64[]{0}) : f32[3] return %y }", 25, "26"),
+    "antialias": (
+        """graph(%x: f32[1,1,4,4]) -> (y) {
+             %y = Resize(%x, _, _, i64[4]{1,1,2,2}) {antialias=1, mode="linear"} : f32[1,1,2,2] return %y }""", 17, "18",
+    ),
+    "element_type": ("graph(%x: bf16[3]) -> (y) { %y = LeakyRelu(%x) : bf16[3] return %y }", 15, "16"),
+    "output_element_type": ("graph(%x: f32[3]) -> (y) { %y = Cast(%x) {to=17} : f8e4m3fn[3] return %y }", 18, "19"),
+    "computed_axes": (
+        "graph(%x: f32[3,4], %a: i64[1]) -> (y) { %y = ReduceMax(%x, %a) : f32[*] return %y }", 17, "18",
+    ),
+    "reduction": (
+        """graph(%x: f32[3,3], %i: i64[1,3]) -> (y) {
+             %y = ScatterElements(%x, %i, %x) {reduction="max"} : f32[3,3] return %y }""", 17, "18",
+    ),
+    "unknown_parts": (
+        """graph(%x: f32[N,2]) -> (a, b) {
+             %a, %b = Split(%x) {axis=0, num_outputs=2} : f32[*], f32[*] return %a, %b }""", 17, "18",
+    ),
+    "window_of_attention": (
+        """graph(%q: f32[1,2,4,8]) -> (y) {
+             %y = Attention(%q, %q, %q) {left_window_size=1} : f32[1,2,4,8] return %y }""", 22, "23",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_an_opset_cannot_hold_is_refused_with_its_place_and_the_lowest_opset_that_can(name: str) -> None:
+    text, opset, works = REFUSALS[name]
+    subject = model(text.replace("return", "# block.3 @ net.py:7\n return", 1))
+    with pytest.raises(UnsupportedError) as caught:
+        to_proto(subject, opset)
+    assert "block.3 (net.py:7)" in caught.value.where
+    assert works in caught.value.do
+
+
+@pytest.mark.parametrize("opset", [12, 27])
+def test_an_opset_that_is_not_supported_is_a_usage_error(opset: int) -> None:
+    with pytest.raises(UsageError, match=f"opset {opset}"):
+        to_proto(model(CASES["mish"]), opset)
+
+
+def test_a_model_goes_back_to_the_opset_that_it_came_in() -> None:
+    assert default_opset(model(CASES["gelu"], source_opset=17)) == 17
+
+
+def test_a_model_older_than_the_oldest_opset_is_written_for_that() -> None:
+    assert default_opset(model(CASES["gelu"], source_opset=9)) == OLDEST_OPSET
+
+
+def test_a_model_whose_opset_cannot_hold_it_any_more_gets_the_next_one_that_can() -> None:
+    assert default_opset(model(REFUSALS["antialias"][0], source_opset=13)) == 18
+
+
+def test_a_model_from_pytorch_gets_the_lowest_opset_that_has_all_of_its_operators() -> None:
+    assert default_opset(model(CASES["reduce_axes"])) == 17
+    assert default_opset(model(CASES["gelu"])) == 20
+    assert default_opset(model(CASES["attention"])) == 23
+
+
+def test_lowering_leaves_the_model_as_it_was() -> None:
+    subject = model(CASES["gelu"])
+    before = str(subject.graph)
+    to_proto(subject, 13)
+    assert str(subject.graph) == before
+
+
+def test_an_operator_newer_than_the_canonical_opset_passes_through_at_its_own() -> None:
+    subject = model("graph(%x: f32[2,8]) -> (y) { %y = SwiGLU(%x) : f32[2,4] return %y }")
+    proto = to_proto(subject)
+    assert proto.opset_import[0].version == defs.get_schema("SwiGLU").since_version
+    assert proto.graph.node[0].op_type == "SwiGLU"
+
+
+def test_a_neighbour_that_changed_after_the_canonical_opset_stops_an_operator_that_is_newer_than_it() -> None:
+    subject = model("""
+        graph(%x: f32[2,8]) -> (y) {
+          %y = SwiGLU(%x) : f32[2,4]
+          %z = Mod(%y, %y) {fmod=1} : f32[2,4]
+          return %z }""")
+    with pytest.raises(UnsupportedError, match="cannot be written"):
+        to_proto(subject)
