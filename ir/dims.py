@@ -1,8 +1,9 @@
 """Symbolic tensor sizes: integer polynomials over named symbols, compared by identity.
 
 A size is a Python int or a `Dim`. A `Dim` is a sum of products of atoms; an atom is a `Symbol` or an opaque call
-(`//`, `%`, `max`, `min`) whose arguments are sizes. Equal expressions are one object, so `is` and `==` agree, and an unknown
-size is a fresh symbol that equals nothing but itself. Arithmetic gives an int again as soon as no symbol is left.
+(`//`, `%`, `max`, `min`) whose arguments are sizes. Equal expressions are one object, so `is` and `==` agree, and an
+unknown size is a fresh symbol that equals nothing but itself. Arithmetic gives an int again as soon as no symbol is
+left.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ Atom = Union[Symbol, Call]
 Monomial = tuple[Atom, ...]
 _symbols: dict[tuple[str, int, int | None], Symbol] = {}
 _calls: dict[tuple[str, tuple[Size, ...]], Call] = {}
-_dims: dict[tuple[tuple[Monomial, int], ...], "Dim"] = {}
+_dims: dict[tuple[tuple[Monomial, int], ...], Dim] = {}
 _fresh = itertools.count()
 
 
@@ -410,7 +411,8 @@ def _evaluate(tree: ast.expr, resolve: Callable[[str], Size], text: str) -> Size
     match tree:
         case ast.Constant(value=int(number)) if not isinstance(number, bool):
             return number
-        case ast.Constant(value=str(name)):  # JSON writes characters beyond 16 bits as two escapes, Python reads them apart
+        case ast.Constant(value=str(name)):  # JSON writes characters beyond 16 bits as two escapes, Python reads them
+        apart
             return resolve(name.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
         case ast.Name(id=name):
             return resolve("?" + name.removeprefix(_FRESH) if name.startswith(_FRESH) else name)

@@ -48,6 +48,8 @@ class DType(Enum):
     def __init__(self, label: str, code: int, numpy: np.dtype[np.generic], bits: int) -> None:
         self.label, self.code, self.numpy, self.bits = label, code, numpy, bits
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a slow Python function
+
     def __repr__(self) -> str:
         return self.label
 

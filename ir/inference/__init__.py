@@ -1,4 +1,4 @@
-"""Type inference: element types and symbolic shapes of every value, and the contents of the small tensors that shapes come from."""
+"""Type inference: element types, symbolic shapes, and contents of the small tensors that shapes are computed from."""
 
 from .engine import Fallback, Inference, infer
 

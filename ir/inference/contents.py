@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Union
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..dims import Dim, Size
 from ..errors import UsageError
 from ..graph import Value
 from ..tensors import Placeholder
-from ..types import DType, TensorType
+from ..types import DType, TensorType, Type
 
 Entries = tuple[Union[Size, None], ...]
-"""The elements of a tensor of rank 0 or 1 in order; None for one that is not known."""
+"""The elements of a tensor in C order; None for one that is not known."""
+
+Grid = NDArray[Any]
+"""An object array of entries in the tensor's shape."""
 
 MAX_ENTRIES = 1024
 
@@ -24,14 +30,15 @@ EXACT_INTEGERS = {DType.F16: 2**11, DType.BF16: 2**8, DType.F32: 2**24, DType.F6
 class Contents:
     """What is known of the elements of values, by value.
 
-    Integers and booleans (as 0 and 1) of rank 0 and 1 with up to MAX_ENTRIES elements, and floating-point tensors of that size as far
-    as their elements are integers: old exports compute sizes in floating point. Constants are read when first asked for.
+    Tensors of integers and booleans (as 0 and 1) with up to MAX_ENTRIES elements, and floating-point vectors and
+    scalars as far as their elements are integers: old exports compute sizes in floating point. Constants are read
+    when first asked for.
     """
 
     def __init__(self) -> None:
         self.entries: dict[Value, Entries] = {}
         self.known: dict[Value, tuple[Size, ...]] = {}
-        """The integer and boolean tensors all of whose elements are known."""
+        """The integer and boolean tensors of rank 0 and 1 all of whose elements are known."""
 
     def of(self, value: Value | None) -> Entries | None:
         """The elements, or None where none is known."""
@@ -43,6 +50,11 @@ class Contents:
             if found is not None:
                 self.set(value, found)
         return found
+
+    def grid(self, value: Value | None) -> Grid | None:
+        """The elements in the tensor's shape."""
+        found = self.of(value)
+        return None if found is None or value is None else as_grid(found, value.type)
 
     def whole(self, value: Value | None) -> tuple[Size, ...] | None:
         """The elements where all of them are known."""
@@ -78,8 +90,13 @@ class Contents:
             self.forget(value)
             return
         self.entries[value] = kept
-        whole = complete(kept)
-        if whole is not None and isinstance(value.type, TensorType) and not value.type.dtype.is_float:
+        whole, type_ = complete(kept), value.type
+        if (
+            whole is not None
+            and isinstance(type_, TensorType)
+            and not type_.dtype.is_float
+            and len(type_.shape or ()) < 2
+        ):
             self.known[value] = whole
         else:
             self.known.pop(value, None)
@@ -98,16 +115,37 @@ def complete(entries: Entries | None) -> tuple[Size, ...] | None:
     return whole if len(whole) == len(entries) else None
 
 
-def can_hold(value: Value) -> bool:
-    """True for tensors whose elements are tracked at all."""
+def as_grid(entries: Sequence[Size | None], type_: Type) -> Grid | None:
+    """Entries in the shape of a tensor type; None where it has another number of elements."""
+    shape = type_.static_shape if isinstance(type_, TensorType) else None
+    if shape is None or math.prod(shape) != len(entries):
+        return None
+    grid = np.empty(len(entries), object)
+    for index, entry in enumerate(entries):
+        grid[index] = entry
+    return grid.reshape(shape)
+
+
+def tracked_count(value: Value) -> int | None:
+    """The number of elements of a tensor whose elements are tracked; None for others."""
     type_ = value.type
-    if not isinstance(type_, TensorType) or type_.shape is None or len(type_.shape) > 1:
-        return False
-    return type_.dtype in EXACT_INTEGERS or type_.dtype.is_integer or type_.dtype is DType.BOOL
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return None
+    if type_.dtype.is_float:
+        if type_.dtype not in EXACT_INTEGERS or len(type_.shape) > 1:
+            return None
+    elif not type_.dtype.is_integer and type_.dtype is not DType.BOOL:
+        return None
+    count = 1
+    for size in type_.shape:
+        if not isinstance(size, int):
+            return None
+        count *= size
+    return count if count <= MAX_ENTRIES else None
 
 
 def _checked(value: Value, entries: Sequence[Size | None] | None) -> Entries | None:
-    if entries is None or len(entries) > MAX_ENTRIES or not can_hold(value):
+    if entries is None or len(entries) != tracked_count(value):
         return None
     assert isinstance(value.type, TensorType)
     low, high = value_range(value.type.dtype)
@@ -126,7 +164,7 @@ def value_range(dtype: DType) -> tuple[int, int]:
 
 def _readable(value: Value) -> bool:
     tensor = value.const
-    return tensor is not None and not isinstance(tensor, Placeholder) and tensor.count <= MAX_ENTRIES and can_hold(value)
+    return tensor is not None and not isinstance(tensor, Placeholder) and tracked_count(value) is not None
 
 
 def _read(value: Value) -> Entries | None:

@@ -126,7 +126,7 @@ def not_negative(size: Size) -> Size:
 
 
 def convolution(weight: int) -> Rule:
-    """[N, C, *sizes] and a kernel [M, C/group, *kernel] as operand `weight` (Conv-22, ConvInteger-10, QLinearConv-10)."""
+    """[N, C, *sizes] by a kernel [M, C/group, *kernel] in operand `weight` (Conv-22, ConvInteger-10, QLinearConv-10)."""
 
     def rule(node: Node, contents: Contents) -> Answer:
         x, w = shape_or_none(node.operand(0)), shape_or_none(node.operand(weight))

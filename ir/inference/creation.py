@@ -1,4 +1,4 @@
-"""Operators that make tensors from numbers: constants, ranges, random numbers, and the windows and transforms of signals."""
+"""Operators that make tensors from numbers: constants, ranges, random numbers, windows and transforms of signals."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ..tensors import Tensor
 from ..types import DType, TensorType
 
 Source = Union[DType, tuple[int, ...], None]
-"""Where an output's element type comes from: fixed, that of the first known of some operands, or not from the schema."""
+"""Where an output's element type comes from: fixed, the first known one of some operands, or not from the schema."""
 
 LABELS = {
     "float": DType.F32, "double": DType.F64, "float16": DType.F16, "bfloat16": DType.BF16, "bool": DType.BOOL,

@@ -7,19 +7,22 @@ from ..types import AnyType, TensorType
 from .contents import Contents
 from .operands import Answer, Rule, Unknown, broadcast, same_shape, shape_of
 
-SAME_SHAPE = """
-    Abs Acos Acosh Asin Asinh Atan Atanh Bernoulli BitCast BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh CumProd CumSum
-    DequantizeLinear Elu Erf Exp EyeLike Floor Gelu HardSigmoid HardSwish Hardmax IsInf IsNaN LeakyRelu Log LogSoftmax Mish
-    Neg Not PRelu QuantizeLinear RandomNormalLike RandomUniformLike Reciprocal RegexFullMatch Relu ReverseSequence Round
-    Scatter ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh
-    TensorScatter ThresholdedRelu Trilu
-    GroupNormalization InstanceNormalization LRN LpNormalization MeanVarianceNormalization RMSNormalization RotaryEmbedding
-""".split()
+SAME_SHAPE = [
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Bernoulli", "BitCast", "BitwiseNot", "Cast",
+    "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "CumProd", "CumSum", "DequantizeLinear", "Elu", "Erf", "Exp",
+    "EyeLike", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Hardmax", "IsInf", "IsNaN", "LeakyRelu", "Log",
+    "LogSoftmax", "Mish", "Neg", "Not", "PRelu", "QuantizeLinear", "RandomNormalLike", "RandomUniformLike",
+    "Reciprocal", "RegexFullMatch", "Relu", "ReverseSequence", "Round", "Scatter", "ScatterElements", "ScatterND",
+    "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "Swish", "Tan",
+    "Tanh", "TensorScatter", "ThresholdedRelu", "Trilu", "GroupNormalization", "InstanceNormalization", "LRN",
+    "LpNormalization", "MeanVarianceNormalization", "RMSNormalization", "RotaryEmbedding",
+]  # fmt: skip
 
-BROADCASTING = """
-    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow
-    StringConcat Sub Sum Where Xor
-""".split()
+BROADCASTING = [
+    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
+    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "StringConcat", "Sub", "Sum", "Where",
+    "Xor",
+]  # fmt: skip
 
 
 def broadcasting(node: Node, contents: Contents) -> Answer:

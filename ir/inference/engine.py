@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from ..dims import Dim, Size, fresh
+from ..dims import Size, fresh
 from ..errors import InvalidModelError
 from ..graph import Graph, Node, Value
 from ..types import AnyType, DType, Shape, TensorType, Type, sizes_in
 from . import contraction, creation, elementwise, indexing, movement, recurrent, reduction, sequences, windows
-from .contents import Contents, Entries, can_hold
+from .contents import Contents, Entries, tracked_count
 from .elements import element_types
 from .merging import merged, merged_shape
 from .operands import Answer, Mismatch, Partial, Rule, Unknown, is_fresh
@@ -40,13 +40,14 @@ def infer(graph: Graph, fallback: Fallback | None = None) -> Inference:
 class Inference:
     """Types of a graph's values, from the types of its inputs and constants and from what its nodes mean.
 
-    What a rule finds refines the type that is there: an unknown size takes the declared one, and a size that a rule can only call by a
-    fresh symbol takes a declared number or name. Where the two contradict each other the rule is right, because files declare wrong
-    types for inner values and outputs and run all the same. Operands that contradict each other make the model invalid, unless their
-    types rest on such declarations or the node is in a region, which may never run.
+    What a rule finds refines the type that is there: an unknown size takes the declared one, and a size that a rule
+    can only call by a fresh symbol takes a declared number or name. Where the two contradict each other the rule is
+    right, because files declare wrong types for inner values and outputs and run all the same. Operands that
+    contradict each other make the model invalid, unless their types rest on such declarations or the node is in a
+    region, which may never run.
 
-    With `refresh` old types are not believed where something before them changed: run it after a pass that changes shapes. Nodes that
-    no rule covers keep their types.
+    With `refresh` old types are not believed where something before them changed: run it after a pass that changes
+    shapes. Nodes that no rule covers keep their types.
     """
 
     def __init__(self, graph: Graph, fallback: Fallback | None = None, *, refresh: bool = False) -> None:
@@ -83,15 +84,15 @@ class Inference:
             answer = answers[index] if answers is not None and index < len(answers) else None
             old = value.type
             new = _applied(old, answer, types[index], stale and answers is not None)
-            if new != old:
+            if new is not old and new != old:
                 value.type = new
                 if self.refresh:
                     self._changed.add(value)
-            elif stale and can_hold(value):
+            elif stale and tracked_count(value) is not None:
                 self._changed.add(value)
-            if doubtful or _rests_on_declaration(new, answer):
+            if doubtful or _rests_on_declaration(old, new, answer):
                 self._doubtful.add(value)
-            else:
+            elif self._doubtful:
                 self._doubtful.discard(value)
         self._propagate(node)
 
@@ -104,7 +105,9 @@ class Inference:
             found = self.fallback(node) if self.fallback is not None else None
             return None if found is None else [_foreign(t, node) for t in found]
         try:
-            answer = rule(node, self.facts) if rule is not None else regions(self, node) if regions is not None else None
+            answer = (
+                rule(node, self.facts) if rule is not None else regions(self, node) if regions is not None else None
+            )
         except Unknown:
             return []
         except (Mismatch, ValueError, IndexError, ZeroDivisionError) as error:
@@ -123,7 +126,7 @@ class Inference:
         rule = PROPAGATION.get(node.op) if not node.domain else None
         if rule is None and not self._promised and not self.facts.entries:
             return
-        tracked = rule is not None and any(can_hold(v) for v in node.outputs)
+        tracked = rule is not None and any(tracked_count(v) is not None for v in node.outputs)
         found = rule(node, self.facts) if rule is not None and tracked else None
         rows = found if isinstance(found, list) else [found]
         for index, value in enumerate(node.outputs):
@@ -131,8 +134,7 @@ class Inference:
             self._record(value, self._promised.pop(value, entries))
 
     def _record(self, value: Value, entries: Entries | None) -> None:
-        count = _count(value)
-        if entries is not None and count is not None and count == len(entries):
+        if entries is not None:
             self.facts.set(value, entries)
         elif value in self.facts.entries:
             self.facts.forget(value)
@@ -183,16 +185,16 @@ def _emptied(shape: Shape) -> Shape:
     return tuple(fresh() for _ in shape)
 
 
-def _rests_on_declaration(type_: Type, answer: Answer) -> bool:
+def _rests_on_declaration(old: Type, new: Type, answer: Answer) -> bool:
     """True where sizes of a type are there that no rule gave."""
-    if not isinstance(type_, TensorType) or type_.shape is None:
+    if not isinstance(old, TensorType) or not isinstance(new, TensorType) or old.shape is None or new.shape is None:
         return False
     inferred: Partial | None = answer if isinstance(answer, tuple) else getattr(answer, "shape", None)
-    if inferred is type_.shape:
+    if inferred is new.shape or inferred == new.shape:
         return False
-    if inferred is None or len(inferred) != len(type_.shape):
-        return any(not is_fresh(d) for d in type_.shape)
-    return any(found != size and not is_fresh(size) for size, found in zip(type_.shape, inferred, strict=True))
+    if inferred is None or len(inferred) != len(new.shape):
+        return any(not is_fresh(d) for d in new.shape)
+    return any(found != size and not is_fresh(size) for size, found in zip(new.shape, inferred, strict=True))
 
 
 def _foreign(type_: Type, node: Node) -> Answer:
@@ -203,12 +205,3 @@ def _foreign(type_: Type, node: Node) -> Answer:
     if all(not is_fresh(d) or d in known for d in type_.shape):
         return type_
     return type_.with_shape(tuple(d if not is_fresh(d) or d in known else fresh() for d in type_.shape))
-
-
-def _count(value: Value) -> int | None:
-    """The number of elements of a tensor of rank 0 or 1."""
-    type_ = value.type
-    if not isinstance(type_, TensorType) or type_.shape is None or len(type_.shape) > 1:
-        return None
-    size = type_.shape[0] if type_.shape else 1
-    return size if isinstance(size, int) else None

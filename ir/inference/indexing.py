@@ -54,7 +54,9 @@ def slice_(node: Node, contents: Contents) -> Answer:
     shape = shape_of(node, 0)
     starts, ends = contents.of(node.operand(1)), contents.of(node.operand(2))
     count = next((len(x) for x in (starts, ends) if x is not None), None)
-    axes = contents.integers(node.input(3)) if node.input(3) is not None else range(count) if count is not None else None
+    axes = (
+        contents.integers(node.input(3)) if node.input(3) is not None else range(count) if count is not None else None
+    )
     if axes is None:
         return (None,) * len(shape)
     missing = (None,) * len(axes)
@@ -76,7 +78,12 @@ def slice_length(size: Size, start: Size | None, end: Size | None, step: Size | 
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
         return static_slice_length(size, start, end, step)
     if step < 0:
-        whole = isinstance(start, int) and (start == -1 or start >= UNBOUNDED) and isinstance(end, int) and end <= -UNBOUNDED
+        whole = (
+            isinstance(start, int)
+            and (start == -1 or start >= UNBOUNDED)
+            and isinstance(end, int)
+            and end <= -UNBOUNDED
+        )
         return ceildiv(size, -step) if whole else None
     length = span(size, start, end)
     return None if length is None else floordiv(length + (step - 1), step)
@@ -126,7 +133,8 @@ def compress(node: Node, contents: Contents) -> Answer:
 def non_zero(node: Node, contents: Contents) -> Answer:
     """One row per axis, one column per element that is not zero (NonZero-13)."""
     rank = len(shape_of(node, 0))
-    return (rank or None, None)
+    entries = contents.integers(node.operand(0))
+    return (rank or None, None if entries is None or not rank else sum(x != 0 for x in entries))
 
 
 def unique(node: Node, contents: Contents) -> list[Answer]:

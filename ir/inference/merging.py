@@ -1,4 +1,4 @@
-"""Bringing two descriptions of one value together: what was declared and what a rule found, or what two branches yield."""
+"""Bringing two types of one value together: what was declared and what a rule found, or what two branches yield."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ MAX_TEXT = 240
 def merged_size(old: Size | None, new: Size | None, keep_fresh: bool = False) -> Size:
     """The better of a declared and an inferred size.
 
-    A size in which a fresh symbol occurs yields to a number or a name. Otherwise the inferred size wins, also over a different
-    number: it follows from the graph's inputs, which a declaration may contradict but not change. Where both are fresh the
-    inferred one wins (it relates the value to others) unless `keep_fresh` says that the rule has just made it up.
+    A size in which a fresh symbol occurs yields to a number or a name. Otherwise the inferred size wins, also over a
+    different number: it follows from the graph's inputs, which a declaration may contradict but not change. Where
+    both are fresh the inferred one wins (it relates the value to others) unless `keep_fresh` says that the rule has
+    just made it up.
     """
     if isinstance(new, Dim) and len(str(new)) > MAX_TEXT:
         new = None
@@ -28,17 +29,15 @@ def merged_size(old: Size | None, new: Size | None, keep_fresh: bool = False) ->
 
 def merged_shape(old: Shape | None, new: Partial, keep_fresh: bool = False) -> Shape:
     """A shape from a rule's answer, completed by a declared one of the same rank and by fresh symbols."""
-    if old is None or len(old) != len(new):
-        old_sizes: Partial = (None,) * len(new)
-    elif old == new:
+    if old is not None and old == new:
         return old
-    else:
-        old_sizes = old
-    return tuple(merged_size(a, b, keep_fresh) for a, b in zip(old_sizes, new, strict=True))
+    if old is None or len(old) != len(new):
+        return tuple([b if isinstance(b, int) else merged_size(None, b) for b in new])
+    return tuple([merged_size(a, b, keep_fresh) for a, b in zip(old, new, strict=True)])
 
 
 def merged(old: Type, new: Type) -> Type:
-    """The better of a declared and an inferred type; the inferred one decides what kind of type and which element type it is."""
+    """The better of a declared and an inferred type; the inferred one decides its kind and element type."""
     if isinstance(new, AnyType):
         return old
     if isinstance(new, TensorType):

@@ -105,9 +105,16 @@ def remaining(source: Sequence[Size], others: Sequence[Size | None], certain: bo
 
 
 def _check_count(source: Sequence[Size], target: Sequence[Size | None]) -> None:
-    before, after = volume(source), volume(target)
-    if isinstance(before, int) and isinstance(after, int) and before != after:
-        raise Mismatch(f"a shape of {before} elements", f"{list(target)}")
+    """Raises Mismatch where the numbers of elements differ, whatever the symbols on both sides are."""
+    left, right = list(source), list[Size]()
+    for size in target:
+        if size in left:
+            left.remove(size)
+        elif size is not None:
+            right.append(size)
+    before, after = ([d for d in sizes if isinstance(d, int)] for sizes in (left, right))
+    if len(before) == len(left) and len(after) == len(right) and math.prod(before) != math.prod(after):
+        raise Mismatch(f"a shape with as many elements as {list(source)}", str(list(target)))
 
 
 def flatten(node: Node, contents: Contents) -> Answer:
@@ -210,7 +217,7 @@ def equal_parts(size: Size, count: int) -> list[Size | None]:
     last = size - piece * (count - 1)
     if count > 2 and not at_least(last, 0):
         return [None] * count
-    return [piece] * (count - 1) + [last]
+    return [*[piece] * (count - 1), last]
 
 
 def expand(node: Node, contents: Contents) -> Answer:

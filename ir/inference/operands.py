@@ -1,7 +1,7 @@
 """What every shape rule uses: reading operands, normalising axes, broadcasting, and the two ways of giving up.
 
-A rule maps a node to what it knows of its outputs. A size that it cannot compute is None in its answer; a rank that it cannot
-compute is `Unknown`; operands that contradict each other are a `Mismatch`.
+A rule maps a node to what it knows of its outputs. A size that it cannot compute is None in its answer; a rank that
+it cannot compute is `Unknown`; operands that contradict each other are a `Mismatch`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Union
 
-from ..dims import Dim, Size, at_least, floordiv
+from ..dims import Call, Dim, Size, at_least, floordiv
 from ..graph import Node, Value
 from ..types import Shape, TensorType, Type
 from .contents import Contents
@@ -99,15 +99,27 @@ def agree(sizes: Iterable[Size | None], what: str) -> Size | None:
     return best
 
 
+def is_capped(size: Size | None, other: Size | None) -> bool:
+    """True for min(k, other) with a number k of at least 1: it is 0 or 1 only where `other` is, or where k is 1."""
+    if not isinstance(size, Dim) or not isinstance(other, Dim) or len(size.terms) != 1:
+        return False
+    (atoms, factor) = size.terms[0]
+    if factor != 1 or len(atoms) != 1 or not isinstance(atoms[0], Call) or atoms[0].function != "min":
+        return False
+    a, b = atoms[0].args
+    return (a is other and isinstance(b, int) and b >= 1) or (b is other and isinstance(a, int) and a >= 1)
+
+
 def broadcast_size(a: Size | None, b: Size | None) -> Size | None:
     """The size of an axis that broadcasts `a` against `b`: equal sizes stay, 1 yields to the other.
 
-    A symbol may turn out to be 1, so of two different symbols only one that is at least 2 settles the result; an integer other
-    than 1 always does.
+    A symbol may turn out to be 1, so of two different symbols only one that is at least 2 settles the result; an
+    integer other than 1 always does. A symbol against a slice of as much of it as there is (`S` against `min(512,
+    S)`) stays as well.
     """
-    if a is b or b == 1:
+    if a is b or b == 1 or is_capped(b, a):
         return a
-    if a == 1:
+    if a == 1 or is_capped(a, b):
         return b
     if isinstance(a, int) and isinstance(b, int):
         if a != b:
@@ -137,7 +149,9 @@ def volume(sizes: Iterable[Size | None]) -> Size | None:
     """The product of sizes; None where one is unknown or the product would be unwieldy."""
     out: Size = 1
     for size in sizes:
-        if size is None or (isinstance(out, Dim) and isinstance(size, Dim) and len(out.terms) * len(size.terms) > MAX_TERMS):
+        if size is None or (
+            isinstance(out, Dim) and isinstance(size, Dim) and len(out.terms) * len(size.terms) > MAX_TERMS
+        ):
             return None
         out = out * size
     return out

@@ -20,9 +20,10 @@ from .operands import (
     vector_length,
 )
 
-REDUCTIONS = """
-    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
-""".split()
+REDUCTIONS = [
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare",
+]  # fmt: skip
 
 
 def reduced(shape: Shape, axes: Iterable[int], keep: bool) -> Partial:
@@ -34,7 +35,7 @@ def reduced(shape: Shape, axes: Iterable[int], keep: bool) -> Partial:
 
 
 def reduce(node: Node, contents: Contents) -> Answer:
-    """The axes in the second operand, or all where there are none and `noop_with_empty_axes` is 0 (ReduceSum-13, ReduceMax-20)."""
+    """The axes in the second operand; all where there are none, unless `noop_with_empty_axes` is set (ReduceSum-13)."""
     keep = bool(node.int("keepdims"))
     shape = shape_or_none(node.operand(0))
     axes = () if node.input(1) is None else contents.integers(node.input(1))

@@ -1,7 +1,7 @@
 """Operators with regions: branches, loops and scans.
 
-A region is inferred with the types and contents of what it captures. Sizes that a loop's body changes from one iteration to the next
-are unknown inside it, and a fresh symbol that a body makes says nothing outside it.
+A region is inferred with the types and contents of what it captures. Sizes that a loop's body changes from one
+iteration to the next are unknown inside it, and a fresh symbol that a body makes says nothing outside it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..dims import Dim, Size, fresh
+from ..dims import Size, fresh
 from ..graph import Graph, Node, Value
 from ..types import ANY, AnyType, DType, SequenceType, TensorType, Type, sizes_in
 from .contents import Contents
-from .merging import blurred, merged_size, unified
-from .operands import Answer, Unknown, is_fresh, normalized_axis
+from .merging import blurred, merged, merged_size, unified
+from .operands import Answer, Unknown, normalized_axis
 
 if TYPE_CHECKING:
     from .engine import Inference
@@ -113,45 +113,49 @@ def stack(type_: Type, axis: int, count: Size | None, node: Node) -> Answer:
     if not isinstance(type_, TensorType) or type_.shape is None:
         return TensorType(type_.dtype, None) if isinstance(type_, TensorType) else None
     type_ = outside(type_, node)
-    assert isinstance(type_, TensorType) and type_.shape is not None
+    assert isinstance(type_, TensorType)
+    assert type_.shape is not None
     axis = normalized_axis(axis, len(type_.shape) + 1)
     size = fresh() if count is None else count
     return type_.with_shape((*type_.shape[:axis], size, *type_.shape[axis:]))
 
 
 def outside(type_: Type, node: Node) -> Type:
-    """A type that a body yields, as seen from outside: only fresh symbols that came in with an operand keep their meaning."""
+    """A type that a body yields, seen from outside: only fresh symbols that came in with an operand keep their meaning."""
     known = frozenset(d for v in node.inputs if v is not None for d in sizes_in(v.type))
     return blurred(type_, known)
 
 
-def iterate(engine: Inference, body: Graph, inputs: Sequence[Value], initial: Sequence[Type], first: int) -> list[Answer]:
+def iterate(
+    engine: Inference, body: Graph, inputs: Sequence[Value], initial: Sequence[Type], first: int
+) -> list[Answer]:
     """Infers a body until the carried types are the same before and after; they are what is true in every iteration.
 
-    `first` is the position of the first carried value among the body's outputs.
+    `first` is the position of the first carried value among the body's outputs. Once a type has been widened, what was found
+    with the narrower one is not believed any more.
     """
-    state, open_sizes = list(initial), set[Dim]()
-    values = [v for g in body.graphs() for n in (g.entry, *g) for v in n.outputs]
-    declared = [v.type for v in values]
-    for turn in range(MAX_ROUNDS):
-        for value, type_ in zip(inputs, state, strict=True):
-            engine.bind(value, type_)
-        engine.region(body)
-        after = [v.type for v in body.outputs[first : first + len(inputs)]]
-        wider = [widened(a, b, open_sizes) for a, b in zip(state, after, strict=True)]
-        if wider == state:
-            break
-        for value, type_ in zip(values, declared, strict=True):
-            value.type = type_
-            engine.facts.forget(value)
-        state = wider if turn < MAX_ROUNDS - 2 else [without_shape(t) for t in wider]
+    state, open_sizes = [merged(v.type, t) for v, t in zip(inputs, initial, strict=True)], set[Size]()
+    refresh = engine.refresh
+    try:
+        for turn in range(MAX_ROUNDS):
+            for value, type_ in zip(inputs, state, strict=True):
+                engine.bind(value, type_)
+            engine.region(body)
+            after = [v.type for v in body.outputs[first : first + len(inputs)]]
+            wider = [widened(a, b, open_sizes) for a, b in zip(state, after, strict=True)]
+            if wider == state:
+                break
+            state = wider if turn < MAX_ROUNDS - 2 else [without_shape(t) for t in wider]
+            engine.refresh = True
+    finally:
+        engine.refresh = refresh
     return [settled(t, open_sizes) for t in state]
 
 
-def widened(before: Type, after: Type, open_sizes: set[Dim]) -> Type:
+def widened(before: Type, after: Type, open_sizes: set[Size]) -> Type:
     """What holds before and after an iteration; sizes that change become open."""
     if not isinstance(before, TensorType) or not isinstance(after, TensorType) or before.dtype is not after.dtype:
-        return before if before == after or isinstance(after, AnyType) and isinstance(before, SequenceType) else unified(before, after)
+        return unified(before, after)
     if before.shape is None or after.shape is None or len(before.shape) != len(after.shape):
         return before.with_shape(None)
     sizes: list[Size] = []
@@ -169,7 +173,7 @@ def without_shape(type_: Type) -> Type:
     return type_.with_shape(None) if isinstance(type_, TensorType) else ANY
 
 
-def settled(type_: Type, open_sizes: set[Dim]) -> Answer:
+def settled(type_: Type, open_sizes: set[Size]) -> Answer:
     """A carried type after the last iteration: open sizes are new unknowns."""
     if not isinstance(type_, TensorType) or type_.shape is None:
         return None if isinstance(type_, AnyType) else type_

@@ -1,7 +1,7 @@
 """Sequences, optional values and text.
 
-The element of a sequence's type holds for every element. A fresh symbol in it stands for a size of one element only, so whoever takes
-an element out gets a new unknown instead.
+The element of a sequence's type holds for every element. A fresh symbol in it stands for a size of one element only,
+so whoever takes an element out gets a new unknown instead.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from ..types import ANY, AnyType, DType, OptionalType, SequenceType, TensorType,
 from .contents import Contents
 from .elements import element_type
 from .merging import blurred, unified
-from .movement import joined
-from .operands import Answer, Mismatch, Rule, Unknown, normalized_axis, shape_of, shape_or_none
+from .operands import Answer, Mismatch, Rule, Unknown, is_fresh, normalized_axis, shape_of, shape_or_none
 
 
 def _sequence(node: Node) -> Type:
@@ -35,13 +34,7 @@ def _inserted(element: Type, other: Type) -> Answer:
 
 def sequence_at(node: Node, contents: Contents) -> Answer:
     """One element (SequenceAt-11)."""
-    element = _sequence(node)
-    return blurred(element) if not isinstance(element, TensorType) else element_answer(element)
-
-
-def element_answer(element: TensorType) -> Answer:
-    """A tensor's type as an answer, without the sizes that belong to a single element."""
-    return element if element.shape is None else blurred(element)
+    return blurred(_sequence(node))
 
 
 def sequence_construct(node: Node, contents: Contents) -> Answer:
@@ -92,7 +85,7 @@ def concat_from_sequence(node: Node, contents: Contents) -> Answer:
     element = _sequence(node)
     if not isinstance(element, TensorType) or element.shape is None:
         return TensorType(element.dtype, None) if isinstance(element, TensorType) else None
-    shape = tuple(None if d is None or (not isinstance(d, int) and d.has_fresh) else d for d in element.shape)
+    shape = tuple(None if is_fresh(d) else d for d in element.shape)
     if node.int("new_axis"):
         axis = normalized_axis(node.int("axis"), len(shape) + 1)
         return (*shape[:axis], None, *shape[axis:])

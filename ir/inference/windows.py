@@ -32,7 +32,7 @@ def pool(node: Node, contents: Contents) -> list[Answer]:
     )
     pads = window_attribute(node, "pads", 2 * count, 0)
     out = [
-        pooled_size(node, size, kernel[i], strides[i], dilations[i], (pads[i], pads[i + count]))
+        pooled_size(node, size, (kernel[i], strides[i], dilations[i]), (pads[i], pads[i + count]))
         for i, size in enumerate(sizes)
     ]
     return [(n, c, *out), (n, c, *out)]
@@ -45,10 +45,12 @@ def _image(node: Node) -> tuple[Size, ...]:
     return shape
 
 
-def pooled_size(
-    node: Node, size: Size, kernel: int, stride: int, dilation: int, pads: tuple[int, int]
-) -> Size | None:
-    """The number of windows along one axis; None where rounding up a symbolic size could add a window that lies in the padding."""
+def pooled_size(node: Node, size: Size, window: tuple[int, int, int], pads: tuple[int, int]) -> Size | None:
+    """The number of windows (kernel, stride, dilation) along one axis.
+
+    None where rounding up a symbolic size might add a window that lies in the padding, which does not count.
+    """
+    kernel, stride, dilation = window
     auto, ceil = node.str("auto_pad", "NOTSET"), bool(node.int("ceil_mode", 0))
     if auto.startswith("SAME"):
         return ceildiv(size, max(1, stride))
@@ -141,7 +143,7 @@ def _put(out: list[Size | None], axes: Sequence[int], sizes: Sequence[Size | Non
 
 
 def scaled(size: Size | None, scale: float | Dim | None) -> Size | None:
-    """floor(size * scale) where single and double precision agree on it; of a symbol only multiples and parts by powers of two."""
+    """floor(size * scale) where single and double precision agree; of a symbol only multiples and binary parts."""
     if size is None or not isinstance(scale, float) or not np.isfinite(scale) or scale <= 0:
         return None
     if isinstance(size, int):

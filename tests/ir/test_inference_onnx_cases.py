@@ -1,7 +1,7 @@
 """Inferred types never contradict the outputs of ONNX's own single-node test cases.
 
-The cases come from the onnx package (they are generated in memory). Each is tried with all operands constant, with data as graph inputs
-of known sizes, and with every size a symbol whose value is put back afterwards.
+The cases come from the onnx package (they are generated in memory). Each is tried with all operands constant, with
+data as graph inputs of known sizes, and with every size a symbol whose value is put back afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import onnx.backend.test.case.node as case_node
 import onnx.reference.ops.op_pool_common as pooling
 import pytest
 from onnx import numpy_helper
-
 from tersor.ir import (
     ANY,
     Dense,
@@ -41,7 +40,6 @@ from tersor.ir import (
 )
 from tersor.ir.dims import free_symbols, substitute
 from tersor.ir.inference import infer
-
 
 OLDEST = 13
 SHAPE_OPERANDS = {"scales", "roi", "depth", "start", "limit", "delta"}
@@ -77,7 +75,9 @@ def collect() -> list[Case]:
         copied.CopyFrom(node)
         found.append(Case(name, copied, inputs, outputs, opsets.get(node.domain)))
 
-    def windows(padded: Any, x_shape: Sequence[int], kernel: Any, strides: Any, out_shape: Sequence[int], *_: Any, **__: Any) -> Any:
+    def windows(
+        padded: Any, x_shape: Sequence[int], kernel: Any, strides: Any, out_shape: Sequence[int], *_: Any, **__: Any
+    ) -> Any:
         return np.zeros([x_shape[0], x_shape[1], *out_shape], np.float32)
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -164,7 +164,15 @@ def make_node(proto: onnx.NodeProto, operands: Sequence[Value | None]) -> Node |
     regions = {key: region(graph) for key, graph in graphs.items()}
     if any(r is None for r in regions.values()):
         return None
-    return Node(proto.op_type, operands, plain, len(proto.output), domain=proto.domain, regions=regions, loc=Loc(origin=proto.name))
+    return Node(
+        proto.op_type,
+        operands,
+        plain,
+        len(proto.output),
+        domain=proto.domain,
+        regions=regions,
+        loc=Loc(origin=proto.name),
+    )
 
 
 # Values
@@ -191,7 +199,11 @@ def as_constant(value: Any) -> Value | None:
 
 def is_small_integer(type_: Type) -> bool:
     """Operands that shapes are computed from."""
-    return isinstance(type_, TensorType) and len(type_.shape or ()) < 2 and (type_.dtype.is_integer or type_.dtype is DType.BOOL)
+    return (
+        isinstance(type_, TensorType)
+        and len(type_.shape or ()) < 2
+        and (type_.dtype.is_integer or type_.dtype is DType.BOOL)
+    )
 
 
 def all_constant(type_: Type, position: int) -> Type | None:
@@ -217,7 +229,9 @@ def shared_symbols(type_: Type, position: int) -> Type | None:
     """Sizes above 1 are symbols, the same for the same size."""
     if not isinstance(type_, TensorType) or is_small_integer(type_):
         return data_as_inputs(type_, position)
-    return TensorType(type_.dtype, tuple(symbol(f"v{s}") if isinstance(s, int) and s > 1 else s for s in type_.shape or ()))
+    return TensorType(
+        type_.dtype, tuple(symbol(f"v{s}") if isinstance(s, int) and s > 1 else s for s in type_.shape or ())
+    )
 
 
 def build(case: Case, describe: Any) -> Graph | None:
@@ -237,7 +251,9 @@ def build(case: Case, describe: Any) -> Graph | None:
     if node is None:
         return None
     graph.insert(node)
-    graph.set_outputs([v for v, n in zip(node.outputs, case.node.output, strict=True) if n], [n for n in case.node.output if n])
+    graph.set_outputs(
+        [v for v, n in zip(node.outputs, case.node.output, strict=True) if n], [n for n in case.node.output if n]
+    )
     return graph
 
 
@@ -264,7 +280,9 @@ def contradictions(inferred: Type, expected: Any) -> Iterator[str]:
     if inferred.shape is None:
         return
     sizes = [known_size(s) for s in inferred.shape]
-    if len(sizes) != len(found.shape or ()) or any(a not in (None, b) for a, b in zip(sizes, found.shape or (), strict=False)):
+    if len(sizes) != len(found.shape or ()) or any(
+        a not in (None, b) for a, b in zip(sizes, found.shape or (), strict=False)
+    ):
         yield f"{inferred} for {found}"
 
 
@@ -294,5 +312,9 @@ def test_no_inferred_type_contradicts_the_expected_output(cases: list[Case], des
             wrong.append(f"{case.name}: {error}")
             continue
         expected = case.outputs
-        wrong += [f"{case.name}: {text}" for v, e in zip(graph.outputs, expected, strict=True) for text in contradictions(v.type, e)]
+        wrong += [
+            f"{case.name}: {text}"
+            for v, e in zip(graph.outputs, expected, strict=True)
+            for text in contradictions(v.type, e)
+        ]
     assert not wrong, "\n".join(wrong)
