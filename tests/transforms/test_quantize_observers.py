@@ -1,4 +1,5 @@
-"""Observers: what they have seen does not depend on order, batching, merging or the width of the grid they started with."""
+"""Observers: what they have seen does not depend on order, batching, merging or the width of the grid they started
+with."""
 
 from __future__ import annotations
 

@@ -18,13 +18,14 @@ def calibrate(
     values: Sequence[Value],
     samples: Samples,
     observer: Callable[[], Observer],
+    *,
     progress: Progress = silent,
     limit: int = 0,
 ) -> dict[Value, Range]:
     """The range of each of `values` over `samples`, or over the first `limit` of them where that is not 0.
 
-    A feed may hold any number of samples; its first axis is counted. Raises UsageError where there are no samples or they do not fit
-    the model's inputs, and NotFinite, which names the layer, where a value is NaN or infinite.
+    A feed may hold any number of samples; its first axis is counted. Raises UsageError where there are no samples or
+    they do not fit the model's inputs, and NotFinite, which names the layer, where a value is NaN or infinite.
     """
     runner = OrtRunner(model, taps=values)
     observers = [observer() for _ in values]
@@ -72,5 +73,6 @@ def _observe(observer: Observer, array: Array, value: Value) -> None:
     try:
         observer.update(array)
     except NotFinite as error:
-        error.where = f"input {value.name!r}" if value.node is None or value.is_input else f"{label(value.node)}: {value.node.where}"
+        maker = value.node
+        error.where = f"{label(maker)}: {maker.where}" if maker and not value.is_input else f"input {value.name!r}"
         raise

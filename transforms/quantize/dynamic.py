@@ -1,7 +1,9 @@
-"""Dynamic int8: weights i8 per channel in the file, activations quantized at run time from their own minimum and maximum.
+"""Dynamic int8: weights i8 per channel in the file, activations quantized at run time from their own minimum and
+maximum.
 
-A layer becomes DynamicQuantizeLinear, MatMulInteger, Cast, Mul by both scales, and the Add of its bias. ONNX Runtime fuses these into
-one DynamicQuantizeMatMul, or, where layers share their input, into one DynamicQuantizeLinear and a MatMulIntegerToFloat each.
+A layer becomes DynamicQuantizeLinear, MatMulInteger, Cast, Mul by both scales, and the Add of its bias. ONNX Runtime
+fuses these into one DynamicQuantizeMatMul, or, where layers share their input, into one DynamicQuantizeLinear and a
+MatMulIntegerToFloat each.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ Quantized = tuple[Value, Value, Value]
 
 
 def insert(graph: Graph, chosen: Mapping[Node, Layer], weights: Mapping[Node, Affine]) -> dict[Node, Value]:
-    """Rewrites every chosen MatMul and Gemm; gives the value that each layer's result has now (without a MatMul's bias)."""
+    """Rewrites every chosen MatMul and Gemm; gives the value that each layer's result has now (without a MatMul's
+    bias)."""
     inputs: dict[Value, Quantized] = {}
     found: dict[Node, Value] = {}
     for node, layer in chosen.items():

@@ -1,17 +1,24 @@
-"""Writes an annotation into the graph: QuantizeLinear/DequantizeLinear pairs at values, DequantizeLinear at weights and biases."""
+"""Writes an annotation into the graph: QuantizeLinear/DequantizeLinear pairs at values, DequantizeLinear at weights
+and biases."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from ...ir import NOWHERE, Builder, DType, Graph, Loc, Node, TensorType, Value, constant
+import numpy as np
+
+from ...ir import NOWHERE, Builder, Dense, DType, Graph, Lazy, Loc, Node, TensorType, Value, constant
 from . import scheme
 from .layers import Layer
 from .observers import Range
 from .placement import Placement, limit
 from .prepare import row
 from .scheme import Affine
+
+CHANNELS = 4
+"""ONNX Runtime gathers the input of a convolution in units of all channels of a pixel, which is slow where they are
+not words."""
 
 
 def activation_parameters(placement: Placement, ranges: Mapping[Value, Range]) -> dict[Value, Affine]:
@@ -36,7 +43,7 @@ def insert(
     for value, given_by_kernel in placement.quantized.items():
         affine = parameters[value]
         if id(affine) not in held:
-            held[id(affine)] = _constants(affine, placement.source(value).name)
+            held[id(affine)] = _constants(affine, placement.source(value))
         users = list(value.users)
         pair = _pair(graph, value, affine, held[id(affine)])
         dequantized[value] = pair
@@ -44,8 +51,18 @@ def insert(
             if given_by_kernel or value in placement.takers.get(user, ()):
                 user.set_inputs([pair if v is value else v for v in user.inputs])
     for node, layer in chosen.items():
-        _constants_of(graph, node, layer, parameters[layer.input], weights[node])
+        odd = node.op == "Conv" and node.int("group") == 1 and layer.weight.tensor.shape[1] % CHANNELS
+        padded = _pad_channels(graph, node, layer, parameters[layer.input]) if odd else layer
+        _constants_of(graph, node, padded, parameters[layer.input], weights[node])
     return dequantized
+
+
+def erase_unused(pairs: Iterable[Value]) -> None:
+    """Takes away DequantizeLinear nodes that nothing uses (all users took a padded form): ONNX Runtime would compute
+    them."""
+    for value in pairs:
+        if not value.users and value.node is not None:
+            value.node.erase()
 
 
 def _pair(graph: Graph, value: Value, affine: Affine, constants: tuple[Value, Value]) -> Value:
@@ -53,10 +70,31 @@ def _pair(graph: Graph, value: Value, affine: Affine, constants: tuple[Value, Va
     assert maker is not None
     op = Builder(graph, maker.next, loc=_loc(maker))
     integers = op.QuantizeLinear(value, *constants)
-    integers.name, integers.type = f"{value.name}_quantized", _typed(value, affine.dtype)
+    integers.name, integers.type = _name(value, "quantized"), _typed(value, affine.dtype)
     result = op.DequantizeLinear(integers, *constants)
-    result.name, result.type = f"{value.name}_dequantized", _typed(value, DType.F32)
+    result.name, result.type = _name(value, "dequantized"), _typed(value, DType.F32)
     return result
+
+
+def _pad_channels(graph: Graph, node: Node, layer: Layer, input: Affine) -> Layer:
+    """Appends channels of zeros to the input, between its two nodes, and to the weight: the same sums, 1.3 to 5 times
+    as fast."""
+    pair, weight = node.operand(0), layer.weight.tensor
+    assert pair.node is not None
+    integers, scale, zero = (pair.node.operand(i) for i in range(3))
+    more = -weight.shape[1] % CHANNELS
+    op = Builder(graph, node, loc=_loc(node))
+    padded = op.Pad(integers, np.array([0, 0, 0, 0, 0, more, 0, 0]), zero)
+    assert layer.input.shape is not None, "a Conv without a known rank is no layer"
+    batch, channels, *sizes = layer.input.shape
+    padded.type = TensorType(input.dtype, (batch, channels + more, *sizes))
+    result = op.DequantizeLinear(padded, scale, zero)
+    result.type = padded.type.with_dtype(DType.F32)
+    padded.name, result.name = _name(layer.input, "padded"), _name(layer.input, "padded_dequantized")
+    node.set_input(0, result)
+    zeros = Dense(np.zeros((weight.shape[0], more, *weight.shape[2:]), np.float32))
+    wide = constant(Lazy("concat", [weight, zeros], axis=1), layer.weight.name)
+    return replace(layer, weight=wide)
 
 
 def _constants_of(graph: Graph, node: Node, layer: Layer, input: Affine, weights: Affine) -> None:
@@ -69,19 +107,23 @@ def _constants_of(graph: Graph, node: Node, layer: Layer, input: Affine, weights
 
 
 def _dequantized(op: Builder, value: Value, affine: Affine) -> Value:
-    name = value.name or "constant"
-    operands = [constant(affine.apply(value.tensor), f"{name}_quantized"), *_constants(affine, name)]
+    operands = [constant(affine.apply(value.tensor), _name(value, "quantized")), *_constants(affine, value)]
     if affine.dtype is DType.I32:
         operands.pop()
     node = op.node("DequantizeLinear", operands, {"axis": affine.axis} if affine.scale.ndim else {})
     assert isinstance(node, Node)
-    node.output.type, node.output.name = value.type, f"{name}_dequantized"
+    node.output.type, node.output.name = value.type, _name(value, "dequantized")
     return node.output
 
 
-def _constants(affine: Affine, name: str) -> tuple[Value, Value]:
-    """Scale and zero point. A bias has no use for the latter, but a weight's must be written out: a Gemm is not fused without it."""
-    return constant(affine.scale, f"{name}_scale"), constant(affine.zero_point, f"{name}_zero_point")
+def _constants(affine: Affine, value: Value) -> tuple[Value, Value]:
+    """Scale and zero point. A bias has no use for the latter, but a weight's must be written out: a Gemm is not fused
+    without it."""
+    return constant(affine.scale, _name(value, "scale")), constant(affine.zero_point, _name(value, "zero_point"))
+
+
+def _name(value: Value, suffix: str) -> str:
+    return f"{value.name}_{suffix}" if value.name else ""
 
 
 def _typed(value: Value, dtype: DType) -> TensorType:

@@ -1,4 +1,5 @@
-"""Which nodes have int8 kernels, and why another one has none: the layers with weights that quantization decides about."""
+"""Which nodes have int8 kernels, and why another one has none: the layers with weights that quantization decides
+about."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ QUANTIZED = "already quantized"
 class Layer:
     """A node that an int8 kernel can compute: `axis` is that of the output channels in the weight.
 
-    `bias` is its constant bias operand; a MatMul's, where one node adds it, is the operand of `adder`. `amplitude` is max|w| per
-    output channel.
+    `bias` is its constant bias operand; a MatMul's, where one node adds it, is the operand of `adder`. `amplitude` is
+    max|w| per output channel.
     """
 
     node: Node
@@ -117,7 +118,8 @@ LAYERS: dict[str, Callable[[Node], str]] = {
     "GRU": _never("recurrent layers are not quantized"),
     "RNN": _never("recurrent layers are not quantized"),
 }
-"""Per operator with weights: what, apart from the operands' types, keeps a node from its int8 kernel ('' for nothing)."""
+"""Per operator with weights: what, apart from the operands' types, keeps a node from its int8 kernel ('' for
+nothing)."""
 
 ALREADY_INTEGER = frozenset(["QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"])
 

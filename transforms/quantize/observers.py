@@ -1,7 +1,7 @@
 """Streaming observers of a tensor's values: memory is constant in the number of samples, and shapes are free to vary.
 
-What an observer has seen is kept in integer counts on a grid that depends on the values alone, so the result depends neither on the
-order of the samples, nor on how they are batched, nor on how observers are merged.
+What an observer has seen is kept in integer counts on a grid that depends on the values alone, so the result depends
+neither on the order of the samples, nor on how they are batched, nor on how observers are merged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,8 @@ class Observer(ABC):
         """Takes in an array of any shape; an empty one says nothing. Raises NotFinite for NaN and infinities."""
 
     @abstractmethod
-    def merge(self, other: Self) -> None:
-        """Takes in everything that another observer of the same kind has seen."""
+    def merge(self, other: Observer) -> None:
+        """Takes in everything that another observer of the same kind has seen. Raises TypeError for one of another kind."""
 
     @abstractmethod
     def range(self) -> Range:
@@ -71,7 +71,8 @@ class MinMax(Observer):
                 raise _not_finite(array)
             self.low, self.high = min(self.low, low), max(self.high, high)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: Observer) -> None:
+        other = _same_kind(self, other)
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     def range(self) -> Range:
@@ -101,7 +102,8 @@ class Histogram(Observer):
         self.counts += np.bincount(index + BINS // 2, minlength=BINS)
         self.zeros += array.size - int(np.count_nonzero(array))
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: Observer) -> None:
+        other = _same_kind(self, other)
         self.extremes.merge(other.extremes)
         self.widen(other.exponent)
         self.counts += _rebinned(other.counts, self.exponent - other.exponent)
@@ -141,10 +143,11 @@ class Percentile(Histogram):
 
 
 class LeastSquares(Histogram):
-    """The range whose 255 steps give the least mean squared error: clipping outside, step**2 / 12 inside (uniform rounding error).
+    """The range whose 255 steps give the least mean squared error: clipping outside, step**2 / 12 inside (uniform
+    rounding error).
 
-    The error of every bin is taken at its centre; exact zeros have none, since zero is always representable. Both ends are searched
-    in turn over equally spaced clip points.
+    The error of every bin is taken at its centre; exact zeros have none, since zero is always representable. Both
+    ends are searched in turn over equally spaced clip points.
     """
 
     def range(self) -> Range:
@@ -163,6 +166,15 @@ class LeastSquares(Histogram):
             best = min((Range(best.low, high * s) for s in steps), key=error) if high > 0 else best
             best = min((Range(low * s, best.high) for s in steps), key=error) if low < 0 else best
         return best
+
+
+Kind = TypeVar("Kind", bound=Observer)
+
+
+def _same_kind(wanted: Kind, other: Observer) -> Kind:
+    if not isinstance(other, type(wanted)):
+        raise TypeError(f"a {type(other).__name__} cannot be merged into a {type(wanted).__name__}")
+    return other
 
 
 def exponent_for(low: float, high: float) -> int:
@@ -216,4 +228,3 @@ OBSERVERS: dict[str, Callable[[float], Observer]] = {
     "mse": lambda _: LeastSquares(),
 }
 """Observers by name; each is made from the percentile, which only the one of that name uses."""
-

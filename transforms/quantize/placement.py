@@ -1,13 +1,15 @@
-"""Where quantization goes in a graph of float layers, as an annotation: which values get a QuantizeLinear/DequantizeLinear pair.
+"""Where quantization goes in a graph of float layers, as an annotation: which values get a
+QuantizeLinear/DequantizeLinear pair.
 
 The rules are those under which ONNX Runtime's x64 kernels fuse (found by dumping its optimised graphs):
 
 * an int8 Conv takes u8 and gives u8, so its input and its result are quantized; a Gemm takes u8 and gives f32;
-* a Relu or Clip behind a kernel that gives u8 vanishes into the range of the QuantizeLinear behind it, so nothing stands between;
-* operators that only move or choose elements, additions, concatenations and pools stay in u8 where they connect int8 layers
-  (`CONNECTORS`); elsewhere they stay float, and so does every operator without a row;
-* a value has one pair, whoever uses it. A value that an int8 kernel gives exists in u8 only, so all its users take the pair; one that
-  a float operator gives is taken as it is by float operators.
+* a Relu or Clip behind a kernel that gives u8 vanishes into the range of the QuantizeLinear behind it, so nothing
+  stands between;
+* operators that only move or choose elements, additions, concatenations and pools stay in u8 where they connect int8
+  layers (`CONNECTORS`); elsewhere they stay float, and so does every operator without a row;
+* a value has one pair, whoever uses it. A value that an int8 kernel gives exists in u8 only, so all its users take
+  the pair; one that a float operator gives is taken as it is by float operators.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from .observers import Range
 class Connector:
     """An operator with a u8 kernel that may connect int8 layers.
 
-    `every` operand is data, or the first alone. `keeps` the values: what comes out is among what went in, so scale and zero point are
-    shared. `shrinks`: it pays even when only float operators follow. `accepts` says which nodes the kernel covers.
+    `every` operand is data, or the first alone. `keeps` the values: what comes out is among what went in, so scale
+    and zero point are shared. `shrinks`: it pays even when only float operators follow. `accepts` says which nodes
+    the kernel covers.
     """
 
     every: bool = False
@@ -72,8 +75,9 @@ CONNECTORS: dict[str, Connector] = {
 class Placement:
     """The annotation of a graph.
 
-    `quantized` holds the values with a pair, in graph order; True where an int8 kernel gives the value. `shared` maps a value to the
-    one whose scale and zero point it takes. `takers` are the int8 nodes, each with the operands that it takes in u8.
+    `quantized` holds the values with a pair, in graph order; True where an int8 kernel gives the value. `shared` maps
+    a value to the one whose scale and zero point it takes. `takers` are the int8 nodes, each with the operands that
+    it takes in u8.
     """
 
     quantized: dict[Value, bool] = field(default_factory=dict[Value, bool])
@@ -100,6 +104,9 @@ def place(graph: Graph, chosen: Mapping[Node, Layer]) -> Placement:
         placement.takers[node] = data(node)
         if CONNECTORS[node.op].keeps:
             placement.shared.update((v, node.operand(0)) for v in node.outputs if v.users)
+    for node in connecting:
+        if node.op == "Concat":
+            placement.shared.update((v, results(node)[0]) for v in _takes_scale_of(node) if v not in placement.shared)
     for operands in placement.takers.values():
         found.update((v, False) for v in operands)
     for node in placement.takers:
@@ -110,7 +117,8 @@ def place(graph: Graph, chosen: Mapping[Node, Layer]) -> Placement:
 
 
 def _connectors(graph: Graph, chosen: Mapping[Node, Layer]) -> list[Node]:
-    """The nodes of `CONNECTORS` that stay in u8: the largest set of which each member is justified by the others and the layers."""
+    """The nodes of `CONNECTORS` that stay in u8: the largest set of which each member is justified by the others and
+    the layers."""
     kept = {node: CONNECTORS[node.op] for node in graph if node not in chosen and _may_connect(node)}
     streams = {v for node in (*chosen, *kept) for v in results(node) if node.op != "Gemm"}
     changed = True
@@ -141,8 +149,8 @@ def _justified(
 ) -> bool:
     """True where it pays to keep a node in u8: what comes in is u8 already and what goes out is wanted so.
 
-    With operands of both kinds the float ones must be quantized for it, which pays only when all users want u8; so does taking a float
-    value that is quantized for others anyway.
+    With operands of both kinds the float ones must be quantized for it, which pays only when all users want u8; so
+    does taking a float value that is quantized for others anyway.
     """
 
     def takes(user: Node, value: Value) -> bool:
@@ -156,6 +164,15 @@ def _justified(
     if any(incoming):
         return wanted
     return wanted and all(any(takes(user, v) for user in v.users if user is not node) for v in operands)
+
+
+def _takes_scale_of(concat: Node) -> list[Value]:
+    """The operands that are quantized as the result is: then the Concat copies bytes, and nothing is rounded twice.
+
+    Those that nothing else uses (others would lose resolution for it) and that a Relu limits as it limits the result.
+    """
+    whole = limit(concat.output)
+    return [v for v in data(concat) if v.only_user is concat and limit(v) == whole]
 
 
 def data(node: Node) -> list[Value]:
@@ -192,5 +209,14 @@ def clip_range(node: Node) -> Range | None:
 
 
 def limit(value: Value) -> Range | None:
-    """The interval outside which a value never lies because a Relu or Clip computes it."""
-    return None if value.node is None else clip_range(value.node)
+    """The interval outside which a value never lies because a Relu or Clip computes it, or everything that it
+    consists of."""
+    node = value.node
+    if node is None or node.domain:
+        return None
+    if node.op == "Concat":
+        limits = {limit(v) for v in data(node)}
+        return limits.pop() if len(limits) == 1 else None
+    if node.op in CONNECTORS and CONNECTORS[node.op].keeps:
+        return limit(node.operand(0))
+    return clip_range(node)

@@ -1,7 +1,8 @@
 """Exact rewritings that give layers the form which int8 kernels have.
 
-A MatMul and the Add of its bias become a two-dimensional Gemm: ONNX Runtime has a kernel for it that takes u8 and gives f32, while it
-turns a quantized MatMul with an Add behind it into a float Gemm. A mean over both spatial axes becomes GlobalAveragePool.
+A MatMul and the Add of its bias become a two-dimensional Gemm: ONNX Runtime has a kernel for it that takes u8 and
+gives f32, while it turns a quantized MatMul with an Add behind it into a float Gemm. A mean over both spatial axes
+becomes GlobalAveragePool.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ RULE = "quantize"
 
 
 def matmuls_to_gemms(graph: Graph, chosen: Mapping[Node, Layer]) -> dict[Node, Layer]:
-    """Rewrites every chosen MatMul; gives the layers as they are afterwards, in the same order, under the nodes that now compute them."""
+    """Rewrites every chosen MatMul; gives the layers as they are afterwards, in the same order, under the nodes that
+    now compute them."""
     flat: dict[Value, Value] = {}
     found: dict[Node, Layer] = {}
     for layer in chosen.values():
@@ -57,7 +59,8 @@ def _to_gemm(graph: Graph, layer: Layer, flat: dict[Value, Value]) -> Layer:
 
 
 def _target(op: Builder, x: Value, leading: tuple[Size, ...], columns: int) -> Value | list[int]:
-    """The shape of the result: a constant where at most one leading size is open and none is zero, else computed from `x`."""
+    """The shape of the result: a constant where at most one leading size is open and none is zero, else computed from
+    `x`."""
     sizes = [d if isinstance(d, int) else -1 for d in leading]
     if sizes.count(-1) <= 1 and 0 not in sizes:
         return [*sizes, columns]
@@ -76,7 +79,8 @@ def row(bias: Tensor, count: int) -> Tensor:
 
 
 def means_to_pools(graph: Graph) -> None:
-    """Rewrites means over the two spatial axes of images as GlobalAveragePool (and Flatten where the axes are dropped)."""
+    """Rewrites means over the two spatial axes of images as GlobalAveragePool (and Flatten where the axes are
+    dropped)."""
     for node in graph:
         if node.op != "ReduceMean" or node.domain or not _is_spatial(node):
             continue

@@ -31,12 +31,14 @@ STATIC_ONLY = ("observer", "percentile", "samples")
 class Quantize(Pass):
     """Int8 for ONNX Runtime on x64: u8 activations, i8 weights.
 
-    `mode` "static" takes ranges of activations from calibration data (convolutions and matrix products, as QuantizeLinear and
-    DequantizeLinear); "dynamic" finds them at run time and needs no data (matrix products only: transformers).
+    `mode` "static" takes ranges of activations from calibration data (convolutions and matrix products, as
+    QuantizeLinear and DequantizeLinear); "dynamic" finds them at run time and needs no data (matrix products only:
+    transformers).
 
-    `observer` is how ranges are found: "minmax", "percentile" (of which `percentile` percent are kept), or "mse". `samples` is how many
-    calibration samples are used (0: all). `per_channel` gives each output channel of a weight its scale. `only` and `skip` select
-    layers by node name, module scope or operator. `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
+    `observer` is how ranges are found: "minmax", "percentile" (of which `percentile` percent are kept), or "mse".
+    `samples` is how many calibration samples are used (0: all). `per_channel` gives each output channel of a weight
+    its scale. `only` and `skip` select layers by node name, module scope or operator. `reduce_range` keeps weights
+    within 7 bits, for CPUs without VNNI.
     """
 
     name: ClassVar[str] = "quantize"
@@ -64,17 +66,20 @@ class Quantize(Pass):
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         idle = [n for n in STATIC_ONLY if self.mode == "dynamic" and getattr(self, n) != defaults[n]]
         if idle:
-            raise UsageError(f"{idle[0]} has no effect with mode='dynamic'", why="nothing is calibrated", do="leave it out")
+            raise UsageError(
+                f"{idle[0]} has no effect with mode='dynamic'", why="it calibrates nothing", do="leave it out"
+            )
         if self.percentile != defaults["percentile"] and self.observer != "percentile":
             raise UsageError(
-                f"percentile has no effect with observer={self.observer!r}", do="give observer='percentile' or leave it out"
+                f"percentile has no effect with observer={self.observer!r}",
+                do="give observer='percentile', or leave it out",
             )
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Quantizes in place.
 
-        Raises UsageError for patterns that match nothing and for missing, empty or unfit calibration data, and NotFinite where a
-        value is NaN or infinite on it.
+        Raises UsageError for patterns that match nothing and for missing, empty or unfit calibration data, and
+        NotFinite where a value is NaN or infinite on it.
         """
         samples = require(context.samples) if self.mode == "static" else context.samples
         infer(model.graph, context.fallback)
@@ -101,30 +106,37 @@ class Quantize(Pass):
                 why = "dynamic int8 is for matrix products"
             if not why and isinstance(layer, str):
                 why = layer
-            found.append(Candidate(Decision.of(node, "fp32", why), node, None if isinstance(layer, str) or why else layer))
+            kept = Decision.of(node, "fp32", why)
+            found.append(Candidate(kept, node, None if why or isinstance(layer, str) else layer))
         return found
 
-    def static(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context) -> dict[Node, float]:
+    def static(
+        self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context
+    ) -> dict[Node, float]:
         """Calibrates and inserts; gives the SQNR of each layer under its node of before."""
         graph = model.graph
         if any(node.op == "Conv" for node in chosen):
             means_to_pools(graph)
         prepared = matmuls_to_gemms(graph, chosen)
         placement = place(graph, prepared)
-        ranges = calibrate(model, placement.sources(), samples, self.make_observer(), context.progress, self.samples)
+        ranges = calibrate(
+            model, placement.sources(), samples, self.make_observer(), progress=context.progress, limit=self.samples
+        )
         parameters = insertion.activation_parameters(placement, ranges)
         outputs = {before: results(now)[0] for before, now in zip(chosen, prepared, strict=True)}
         reference = OrtRunner(model, taps=list(outputs.values()))
         weights = {node: self.weight(layer, parameters[layer.input]) for node, layer in prepared.items()}
         dequantized = insertion.insert(graph, placement, prepared, parameters, weights)
-        return signal_to_noise(reference, model, {n: dequantized.get(v, v) for n, v in outputs.items()}, samples)
+        noise = signal_to_noise(reference, model, {n: dequantized.get(v, v) for n, v in outputs.items()}, samples)
+        insertion.erase_unused(dequantized.values())
+        return noise
 
     def dynamic(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples | None) -> dict[Node, float]:
         """Inserts; gives the SQNR of each layer where there are samples to measure it on."""
         outputs: list[Value] = [node.output for node in chosen]
         reference = OrtRunner(model, taps=outputs) if samples is not None and chosen else None
         found = dynamic.insert(model.graph, chosen, {node: self.weight(layer, None) for node, layer in chosen.items()})
-        return signal_to_noise(reference, model, found, samples) if reference is not None and samples is not None else {}
+        return {} if reference is None or samples is None else signal_to_noise(reference, model, found, samples)
 
     def make_observer(self) -> Callable[[], Observer]:
         return lambda: OBSERVERS[self.observer](self.percentile)
@@ -145,7 +157,7 @@ class Quantize(Pass):
             for name in float_layers(model)
         ]
         if lacks_vnni() and not self.reduce_range:
-            found.append(("TSR202", "sums of int8 products may saturate on this CPU (no VNNI): try reduce_range=True", ""))
+            found.append(("TSR202", "int8 sums may saturate on this CPU, which has no VNNI: try reduce_range=True", ""))
         return found
 
 

@@ -1,5 +1,9 @@
 """What became of the int8 layers: which ones ONNX Runtime still computes in float, and how much error each has."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# (ONNX Runtime and onnx.load come without types.)
+
 from __future__ import annotations
 
 import math
@@ -22,7 +26,8 @@ SIGNAL_SAMPLES = 16
 
 
 def float_layers(model: Model) -> list[str]:
-    """Names of the nodes that ONNX Runtime's optimised graph computes in float from dequantized operands: int8 in name only."""
+    """Names of the nodes that ONNX Runtime's optimised graph computes in float from dequantized operands: int8 in
+    name only."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         save(model, path / "model.onnx")
@@ -47,7 +52,8 @@ def float_layers(model: Model) -> list[str]:
 def signal_to_noise(
     reference: OrtRunner, model: Model, layers: Mapping[Node, Value], samples: Samples
 ) -> dict[Node, float]:
-    """SQNR in dB of every layer's result in `model` against the taps of `reference`, which are in the order of `layers`.
+    """SQNR in dB of every layer's result in `model` against the taps of `reference`, which are in the order of
+    `layers`.
 
     The error of a layer includes that of the layers before it. A result without any error has none.
     """
@@ -61,7 +67,8 @@ def signal_to_noise(
 
 
 def lacks_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """True on an x64 Linux machine whose CPU says that it has none of the instructions that multiply u8 by i8 without saturating."""
+    """True on an x64 Linux machine whose CPU says that it has none of the instructions that multiply u8 by i8 without
+    saturating."""
     if not cpuinfo.is_file():
         return False
     flags = next((row for row in cpuinfo.read_text().splitlines() if row.startswith("flags")), "")

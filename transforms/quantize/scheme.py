@@ -1,6 +1,7 @@
 """Scales and zero points: activations u8 asymmetric per tensor, weights i8 symmetric per channel, biases int32.
 
-A real number r stands for the integer round(r / scale) + zero_point, saturated (ONNX QuantizeLinear); zero is always exact.
+A real number r stands for the integer round(r / scale) + zero_point, saturated (ONNX QuantizeLinear); zero is always
+exact.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from .observers import Range
 ACTIVATION_MAX = 255
 WEIGHT_MAX = 127
 REDUCED_WEIGHT_MAX = 63
-"""Largest weight with `reduce_range`: without VNNI a pair of u8 * i8 products is summed in 16 bits, where 2 * 255 * 127 saturates."""
+"""Largest weight with `reduce_range`: without VNNI a pair of u8 * i8 products is summed in 16 bits, where 2 * 255 *
+127 saturates."""
 
 BIAS_MAX = 2**30
 """Largest |bias| in int32; the other half of the range is left for the sum of products (255 * 127 * 33000 < 2**30)."""
@@ -48,8 +50,8 @@ class Affine:
 def activation(seen: Range, limit: Range | None = None) -> Affine:
     """u8 with a range that holds zero and `seen`; a range of one point becomes [0, 1].
 
-    `limit` is the interval that a Relu or Clip in front leaves: no code may stand for a number outside it, since only then does the
-    runtime see that the Clip does nothing and drop it.
+    `limit` is the interval that a Relu or Clip in front leaves: no code may stand for a number outside it, since only
+    then does the runtime see that the Clip does nothing and drop it.
     """
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     if limit is not None:
@@ -75,12 +77,18 @@ def _below(scale: float) -> float:
 
 
 def weight(
-    amplitude: NDArray[np.float64], axis: int, input_scale: float, bias: NDArray[np.float64] | None, largest: int = WEIGHT_MAX
+    amplitude: NDArray[np.float64],
+    axis: int,
+    input_scale: float,
+    bias: NDArray[np.float64] | None,
+    largest: int = WEIGHT_MAX,
 ) -> Affine:
-    """i8 symmetric; `amplitude` is max|w|, a scalar or one per output channel along `axis`, `bias` one number per channel.
+    """i8 symmetric; `amplitude` is max|w|, a scalar or one per output channel along `axis`, `bias` one number per
+    channel.
 
-    A channel whose bias would not fit int32 in units of input_scale * scale (a pruned channel with tiny weights, say) gets a larger
-    scale: it loses resolution that its bias makes irrelevant. A channel of zeros without a bias gets the scale 1.
+    A channel whose bias would not fit int32 in units of input_scale * scale (a pruned channel with tiny weights, say)
+    gets a larger scale: it loses resolution that its bias makes irrelevant. A channel of zeros without a bias gets
+    the scale 1.
     """
     scale = amplitude / largest
     if bias is not None:
@@ -92,7 +100,8 @@ def weight(
 
 
 def bias(input: Affine, weights: Affine, channels: int) -> Affine:
-    """int32 with the scale input * weight, rounded as the runtime does (float32); it must be exactly that to be fused."""
+    """int32 with the scale input * weight, rounded as the runtime does (float32); it must be exactly that to be
+    fused."""
     scale = np.broadcast_to(input.scale * weights.scale, (channels,)).astype(np.float32)
     return Affine(scale, np.zeros(channels, np.int32))
 
