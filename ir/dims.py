@@ -411,8 +411,8 @@ def _evaluate(tree: ast.expr, resolve: Callable[[str], Size], text: str) -> Size
     match tree:
         case ast.Constant(value=int(number)) if not isinstance(number, bool):
             return number
-        case ast.Constant(value=str(name)):  # JSON writes characters beyond 16 bits as two escapes, Python reads them
-        apart
+        case ast.Constant(value=str(name)):
+            # JSON writes characters beyond 16 bits as two escapes; Python reads each as a character of its own
             return resolve(name.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))
         case ast.Name(id=name):
             return resolve("?" + name.removeprefix(_FRESH) if name.startswith(_FRESH) else name)
