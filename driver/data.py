@@ -100,25 +100,24 @@ def from_path(path: str | Path, graph: Graph) -> Data:
     if len(counts) != 1 or 0 in counts:
         raise UsageError(f"{path} is empty or uneven", why=f"its arrays have {sorted(counts)} samples along their first axis")
     (count,) = counts
-    batch = batch_size(graph)
-    if batch > count:
-        raise UsageError(f"{path} has {count} samples", why=f"the model takes {batch} at a time")
-    return Data(lambda: _batches(wanted, count, batch), str(path)).bound(graph)
+    fixed = fixed_batch(graph)
+    if fixed is not None and fixed > count:
+        raise UsageError(f"{path} has {count} samples", why=f"the model takes {fixed} at a time")
+    return Data(lambda: _batches(wanted, count, fixed), str(path)).bound(graph)
 
 
-def batch_size(graph: Graph) -> int:
-    """The fixed first size of the model's inputs, else BATCH."""
-    for value in graph.inputs:
-        if value.shape and isinstance(value.shape[0], int):
-            return max(1, value.shape[0])
-    return BATCH
+def fixed_batch(graph: Graph) -> int | None:
+    """The first size of the model's inputs where it is fixed, else None."""
+    sizes = [v.shape[0] for v in graph.inputs if v.shape and isinstance(v.shape[0], int)]
+    return sizes[0] if sizes else None
 
 
-def _batches(arrays: Mapping[str, Array], count: int, batch: int) -> Iterator[Feeds]:
-    for start in range(0, count, batch):
-        part = {k: a[start : start + batch] for k, a in arrays.items()}
-        if all(len(a) == batch for a in part.values()) or batch == BATCH:
-            yield part
+def _batches(arrays: Mapping[str, Array], count: int, fixed: int | None) -> Iterator[Feeds]:
+    """Groups of samples; where the batch is fixed, samples that do not fill one are left out."""
+    size = fixed or BATCH
+    for start in range(0, count, size):
+        if fixed is None or start + fixed <= count:
+            yield {k: a[start : start + size] for k, a in arrays.items()}
 
 
 def _load_arrays(path: Path, graph: Graph) -> dict[str, Array]:

@@ -32,6 +32,9 @@ MEASURES: dict[str, tuple[Callable[[Step], float | None], dict[str, float]]] = {
 """What can be asked for besides the user's own metrics: how it is read from the last step, and its units. All but the last three
 also take "x", a ratio to the baseline."""
 
+ROUNDING = 1e-9
+"""A value this close to its limit is at it: percentages of counts are not exact in binary."""
+
 ABSOLUTE_ONLY = frozenset(["sqnr", "max_error", "cosine"])
 
 
@@ -49,7 +52,8 @@ class Condition:
     def judge(self, baseline: Step, final: Step) -> Clause:
         """The clause with its value and whether it is met; both are None where something was not measured."""
         value, scale = self.value(baseline, final), self.scale()
-        met = None if value is None else value <= self.number if self.relation == "<=" else value >= self.number
+        slack = ROUNDING * max(1.0, abs(self.number))
+        met = None if value is None else value <= self.number + slack if self.relation == "<=" else value >= self.number - slack
         shown = "B" if self.metric == "size" and self.unit != "x" else self.unit
         factor = scale if shown == "B" else 1.0
         return Clause(
