@@ -142,7 +142,7 @@ def agreement(result: ts.Result, name: str, images: np.ndarray) -> tuple[str, ..
         emitted = result.emit_pytorch(folder)
         result.save(Path(folder) / "saved.onnx")
         saved = OrtRunner(ts.load(Path(folder) / "saved.onnx"))
-        module = TorchRunner(result.to_torch(), result.model)
+        module = TorchRunner(result.model)
         worst, same = 0.0, []
         for feed in batches(name, images[:128]):
             (a,), (b,) = saved.run(feed).values(), module.run(feed).values()

@@ -29,6 +29,12 @@ class Loc:
 
 NOWHERE = Loc()
 
+SCOPE_KEY, SOURCE_KEY = "pkg.tersor.scope", "pkg.tersor.source"
+"""Keys of node metadata in ONNX files under which the module path and the source line of a node are kept."""
+
+TORCH_SCOPES, TORCH_TRACE = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
+"""Keys under which torch's exporter keeps the same."""
+
 
 def fuse(primary: Loc, others: Sequence[Loc], rule: str = "") -> Loc:
     """The location of a node that replaces several: `primary`'s, remembering every distinct origin."""

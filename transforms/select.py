@@ -13,7 +13,8 @@ SHOWN = 8
 class Selection:
     """Nodes that match one of `only` (all, when it is empty) and none of `skip`.
 
-    A pattern is a shell pattern ("layer1.*", "Conv") or a plain module scope, which also selects everything below it.
+    A pattern is a shell pattern ("layer1.*", "Conv") or a plain path (module scope or a name with slashes), which
+    also selects everything below it.
     Raises UsageError for a pattern that matches no node of the graph: a typo must not be a silent no-op.
     """
 
@@ -46,7 +47,7 @@ def matches(node: Node, pattern: str) -> bool:
     if fnmatchcase(node.op, pattern):
         return True
     for loc in (node.loc, *node.loc.fused):
-        if loc.origin and fnmatchcase(loc.origin, pattern):
+        if loc.origin and (fnmatchcase(loc.origin, pattern) or loc.origin.lstrip("/").startswith(pattern + "/")):
             return True
         if loc.scope and (fnmatchcase(loc.scope, pattern) or loc.scope.startswith(pattern + ".")):
             return True

@@ -13,17 +13,9 @@ from dataclasses import dataclass, field
 import onnx
 
 from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, Value, lookup
+from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
 from .lowering import Form, form_of
 from .protos import exact_name, set_attribute, set_value_info, text
-
-SCOPE_KEY = "pkg.tersor.scope"
-SOURCE_KEY = "pkg.tersor.source"
-"""Keys of node metadata_props under which the module path and the source line of a node are kept."""
-
-TORCH_SCOPES, TORCH_TRACE = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
-"""Keys under which torch's exporter keeps the same."""
-
-
 class Names:
     """Hands out names, each once."""
 
@@ -192,7 +184,7 @@ def node_name(node: Node) -> str:
 
 
 def metadata(loc: Loc) -> dict[str, str]:
-    """What is written into a node's metadata_props: what its exporter attached, and scope and source where that lacks them."""
+    """A node's metadata_props: what its exporter attached, and scope and source where that lacks them."""
     kept = dict(loc.metadata)
     for key, value, theirs in ((SCOPE_KEY, loc.scope, TORCH_SCOPES), (SOURCE_KEY, loc.source, TORCH_TRACE)):
         if value and theirs not in kept:

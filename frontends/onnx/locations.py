@@ -1,7 +1,7 @@
 """Where a node comes from in the user's program, read from what exporters leave in names and metadata.
 
-torch's exporter over torch.export writes `pkg.torch.onnx.*` metadata on each node; its older, tracing exporter names a node
-"/layer1/layer1.0/conv1/Conv" after the modules around it.
+torch's exporter over torch.export writes `pkg.torch.onnx.*` metadata on each node; its older, tracing exporter names a
+node "/layer1/layer1.0/conv1/Conv" after the modules around it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from pathlib import PurePath
 from onnx import NodeProto
 
 from ...ir import Loc
+from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
+from .strings import text
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
-_TRACE = "pkg.torch.onnx.stack_trace"
 _FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
 
 
-def location(node: NodeProto, call: Loc | None) -> Loc:
+def location(node: NodeProto, name: str, op: str, call: Loc | None) -> Loc:
     """The node's place; `call` is that of the function call around a node from a function body."""
-    metadata = tuple([(p.key, p.value) for p in node.metadata_props]) if len(node.metadata_props) else ()
+    metadata = tuple([(text(p.key), text(p.value)) for p in node.metadata_props]) if len(node.metadata_props) else ()
     scope = source = ""
     if metadata:
         known = dict(metadata)
-        scope, source = _dynamo_scope(known.get(_SCOPES, "")), _source(known.get(_TRACE, ""))
-    scope = scope or module_path(node.name, node.op_type)
-    made = Loc(scope=scope, source=source, origin=node.name, metadata=metadata)
+        scope = known.pop(SCOPE_KEY, "") or _dynamo_scope(known.get(TORCH_SCOPES, ""))
+        source = known.pop(SOURCE_KEY, "") or _source(known.get(TORCH_TRACE, ""))
+        metadata = tuple(known.items())
+    scope = scope or module_path(name, op)
+    made = Loc(scope=scope, source=source, origin=name, metadata=metadata)
     if call is None:
         return made
     around = call.scope or call.origin
@@ -36,7 +38,7 @@ def location(node: NodeProto, call: Loc | None) -> Loc:
         made,
         scope=scope or around,
         source=source or call.source,
-        origin="/".join(n for n in (call.origin, node.name) if n),
+        origin="/".join(n for n in (call.origin, name) if n),
     )
 
 
@@ -57,10 +59,10 @@ def module_path(name: str, op: str) -> str:
     return ".".join(path)
 
 
-def _dynamo_scope(text: str) -> str:
+def _dynamo_scope(written: str) -> str:
     """The innermost module of "['', 'layer1', 'layer1.0', 'conv2d']": the last entry is the operation itself."""
     try:
-        scopes = ast.literal_eval(text) if text else []
+        scopes = ast.literal_eval(written) if written else []
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return ""
     if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
