@@ -59,7 +59,7 @@ def latency(
     gc.disable()
     try:
         for done in range(runs):
-            if done >= LEAST_ROUNDS and time.perf_counter() > end:
+            if done >= LEAST_ROUNDS and time.perf_counter() >= end:
                 break
             for place in range(len(runners)):
                 index = (place + done) % len(runners)

@@ -25,8 +25,8 @@ class Difference:
     is the share of elements that are not equal: what counts for integers, booleans and strings. `count` is the number
     of elements.
 
-    NaN equals NaN, and an infinity itself; where only one side has one, errors are infinite. So they are where shapes
-    differ, and `reason` says it.
+    NaN equals NaN, and an infinity itself; where only one side has one, errors are infinite. So they are where strings
+    or shapes differ, and `reason` says it.
     """
 
     max_error: float
@@ -59,7 +59,9 @@ class Comparison:
             return
         self.count += a.size
         if a.dtype.kind in "OUS" or b.dtype.kind in "OUS":
-            self.unequal += int((a != b).sum())
+            unequal = int((a != b).sum())
+            self.unequal += unequal
+            self.reason = self.reason or ("other strings" if unequal else "")
             return
         for x, y in _chunks(a, b):
             self._update_numbers(x, y)

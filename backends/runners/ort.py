@@ -72,7 +72,7 @@ class OrtRunner(Runner):
         check_feeds(self.inputs, arrays)
         arrays.update({n: arrays[n].astype(CARRIERS[d].numpy) for n, d in self._carried.items() if n in arrays})
         try:
-            results: list[Any] = self.session.run(names, arrays)
+            results: list[Any] = list(self.session.run(names, arrays))
         except Exception as error:
             raise _failed("ONNX Runtime cannot run the model", error) from error
         return [

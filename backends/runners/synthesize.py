@@ -13,8 +13,8 @@ from ...ir.tensors import integer_range
 from .base import Feeds
 
 BATCH, SPATIAL, LENGTH, SIGNAL = 2, 64, 16, 512
-"""What symbolic sizes become: the first axis, the trailing axes of a tensor of rank 4 and above, any other; but the second
-axis of a float matrix may be a sampled signal, which networks cut into windows."""
+"""What symbolic sizes become: a first one; the sizes of an image, all but the first two of a tensor of rank 4 and above;
+any other; and that of a float matrix, which may be a sampled signal that networks cut into windows."""
 
 COUNTING = 4
 """Integers of which nothing is known are below this: valid as indices, counts and flags nearly everywhere."""
@@ -81,11 +81,18 @@ def _filling(value: Value, sizes: _Sizes) -> Filling:
             why=f"its type is {value.type!r}",
             do="give sample inputs",
         )
-    dtype, rank = value.type.dtype, len(value.type.shape)
-    signal = dtype.is_float and not _is_mask(value)
-    shape = tuple(sizes.of(s, axis, rank, signal) for axis, s in enumerate(value.type.shape))
+    dtype, longest = value.type.dtype, _longest(value, value.type)
+    shape = tuple(sizes.of(size, BATCH if axis == 0 else longest) for axis, size in enumerate(value.type.shape))
     span, why = _span(value, dtype)
     return Filling(value.name, dtype, shape, span, why)
+
+
+def _longest(value: Value, type_: TensorType) -> int:
+    """What symbolic sizes behind the first one become."""
+    shape = type_.shape or ()
+    if len(shape) >= 4 and not any(isinstance(size, int) for size in shape[2:]):
+        return SPATIAL
+    return SIGNAL if len(shape) == 2 and type_.dtype.is_float and not _is_mask(value) else LENGTH
 
 
 def _is_mask(value: Value) -> bool:
@@ -161,11 +168,9 @@ class _Sizes:
             raise UsageError(f"size {symbol.name} cannot be {size}", why=f"it goes from {symbol.lower}{limit}")
         return size
 
-    def of(self, size: Size, axis: int, rank: int, signal: bool) -> int:
+    def of(self, size: Size, default: int) -> int:
         if isinstance(size, int):
             return size
-        longest = SIGNAL if signal and rank == 2 else LENGTH
-        default = BATCH if axis == 0 else SPATIAL if rank >= 4 and axis >= 2 else longest
         for symbol in sorted(free_symbols(size), key=lambda s: s.name):
             if symbol not in self.known:
                 self.known[symbol] = self.derived(symbol, default)

@@ -1,4 +1,4 @@
-"""Graphs as ONNX: exact interface, unique names, regions with outer names, locations, and what a file says beside the graph."""
+"""Graphs as ONNX: exact interface, unique names, regions with outer names, locations, and what a file says besides."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ graph(%x: f32[2], %c: bool[]) -> (y, z) {
   %0 = Neg(%x) : f32[2]
   %y, %z = If(%c, %0, %x) captures 2 : f32[2], f32[2] regions {
     then_branch = graph(%a: f32[2], %b: f32[2]) -> (p, q) { return %a, @k }
-    else_branch = graph(%a: f32[2], %b: f32[2]) -> (p, q) { %p = Add(%a, %b) : f32[2] %n = Abs(%p) : f32[2] return %p, %p }
+    else_branch = graph(%a: f32[2], %b: f32[2]) -> (p, q) { %p = Add(%a, %b) : f32[2] return %p, %p }
   }
   return %y, %z }"""
 
@@ -260,7 +260,8 @@ def test_what_an_exporter_says_of_a_place_is_not_said_twice() -> None:
 
 ATTRIBUTES = {
     "int": 3, "float": 0.1, "str": "é", "bytes": b"\xff", "ints": (1, 2), "floats": (0.5, 2.0), "strs": ("a", "b"),
-    "none": EmptyList("FLOATS"), "tensor": Dense(np.arange(3)), "tensors": (Dense(np.ones(2)),), "type": tensor("f32", 2, "N"),
+    "none": EmptyList("FLOATS"), "tensor": Dense(np.arange(3)), "tensors": (Dense(np.ones(2)),),
+    "type": tensor("f32", 2, "N"),
     "types": (tensor("i8", 1),),
 }  # fmt: skip
 

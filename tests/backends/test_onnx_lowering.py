@@ -21,8 +21,8 @@ OPSETS = range(OLDEST_OPSET, CANONICAL_OPSET + 1)
 NEW = {
     ("AffineGrid", 20), ("Bernoulli", 15), ("BitCast", 26), ("BitwiseAnd", 18), ("BitwiseNot", 18), ("BitwiseOr", 18),
     ("BitwiseXor", 18), ("Col2Im", 18), ("CumProd", 26), ("DFT", 17), ("DeformConv", 19), ("GridSample", 16),
-    ("GroupNormalization", 18), ("ImageDecoder", 20), ("MelWeightMatrix", 17), ("Optional", 15), ("OptionalGetElement", 15),
-    ("OptionalHasElement", 15), ("RegexFullMatch", 20), ("STFT", 17), ("SequenceMap", 17), ("StringConcat", 20),
+    ("GroupNormalization", 18), ("ImageDecoder", 20), ("MelWeightMatrix", 17), ("Optional", 15),
+    ("OptionalGetElement", 15), ("OptionalHasElement", 15), ("RegexFullMatch", 20), ("STFT", 17), ("SequenceMap", 17), ("StringConcat", 20),
     ("StringSplit", 20), ("TensorScatter", 24),
 }  # fmt: skip
 """Operators that older opsets lack and that are refused there."""
@@ -88,7 +88,8 @@ CASES = {
           %y = Attention(%q, %k, %v) : f32[2,3,4,5] return %y }""",
     "attention_packed_grouped_causal": """
         graph(%q: f32[2,6,32], %k: f32[2,6,16], %v: f32[2,6,16]) -> (y) {
-          %y = Attention(%q, %k, %v) {q_num_heads=4, kv_num_heads=2, is_causal=1, scale=0.3} : f32[2,6,32] return %y }""",
+          %y = Attention(%q, %k, %v) {q_num_heads=4, kv_num_heads=2, is_causal=1, scale=0.3} : f32[2,6,32]
+          return %y }""",
     "attention_boolean_mask_with_hidden_rows": """
         graph(%q: f32[1,2,4,8], %k: f32[1,2,3,8], %v: f32[1,2,3,8], %m: bool[4,3]) -> (y) {
           %y = Attention(%q, %k, %v, %m) : f32[1,2,4,8] return %y }""",
@@ -218,7 +219,8 @@ REFUSALS = {
     "new_operator": ("graph(%x: f32[3]) -> (y) { %y = CumProd(%x, i64[]{0}) : f32[3] return %y }", 25, "26"),
     "antialias": (
         """graph(%x: f32[1,1,4,4]) -> (y) {
-             %y = Resize(%x, _, _, i64[4]{1,1,2,2}) {antialias=1, mode="linear"} : f32[1,1,2,2] return %y }""", 17, "18",
+             %y = Resize(%x, _, _, i64[4]{1,1,2,2}) {antialias=1, mode="linear"} : f32[1,1,2,2]
+             return %y }""", 17, "18",
     ),
     "element_type": ("graph(%x: bf16[3]) -> (y) { %y = LeakyRelu(%x) : bf16[3] return %y }", 15, "16"),
     "output_element_type": ("graph(%x: f32[3]) -> (y) { %y = Cast(%x) {to=17} : f8e4m3fn[3] return %y }", 18, "19"),
