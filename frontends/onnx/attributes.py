@@ -6,9 +6,12 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from onnx import AttributeProto
+from onnx import AttributeProto, TypeProto
 
 from ...ir import Attribute, EmptyList, InvalidModelError, UnsupportedError
+from ...ir.attributes import TypeAttribute
+from ...ir.types import AnyType
+from .strings import text
 from .tensors import TensorReader
 from .types import Sizes, type_of
 
@@ -21,7 +24,7 @@ def shortest(number: float) -> float:
     return float(str(np.float32(number)))
 
 
-def text(data: bytes) -> str | bytes:
+def string(data: bytes) -> str | bytes:
     """A string attribute: str where it is UTF-8, else its bytes."""
     try:
         return data.decode("utf-8")
@@ -29,17 +32,40 @@ def text(data: bytes) -> str | bytes:
         return data
 
 
+def _tensors(proto: AttributeProto, tensors: TensorReader, where: str) -> Attribute:
+    return tuple([tensors.read(t, where) for t in proto.tensors]) or EmptyList("TENSORS")
+
+
+def _types(proto: AttributeProto, where: str) -> Attribute:
+    return tuple([_type(t, where) for t in proto.type_protos]) or EmptyList("TYPE_PROTOS")
+
+
+def _type(proto: TypeProto, where: str) -> TypeAttribute:
+    found = type_of(proto, Sizes(), where)
+    if isinstance(found, AnyType):
+        raise InvalidModelError("a type attribute names no type", where=where)
+    return found
+
+
+def _strings(proto: AttributeProto) -> Attribute:
+    if not proto.strings:
+        return EmptyList("STRINGS")
+    decoded = [string(s) for s in proto.strings]
+    every = [s for s in decoded if isinstance(s, str)]
+    return tuple(every) if len(every) == len(decoded) else tuple(proto.strings)
+
+
 _READ: dict[int, _Read] = {
     AttributeProto.INT: lambda a, _, __: a.i,
     AttributeProto.FLOAT: lambda a, _, __: shortest(a.f),
-    AttributeProto.STRING: lambda a, _, __: text(a.s),
+    AttributeProto.STRING: lambda a, _, __: string(a.s),
     AttributeProto.TENSOR: lambda a, tensors, where: tensors.read(a.t, where),
-    AttributeProto.TYPE_PROTO: lambda a, _, where: type_of(a.tp, Sizes(), where),  # pyright: ignore[reportReturnType]
+    AttributeProto.TYPE_PROTO: lambda a, _, where: _type(a.tp, where),
     AttributeProto.INTS: lambda a, _, __: tuple(a.ints) or EmptyList("INTS"),
     AttributeProto.FLOATS: lambda a, _, __: tuple([shortest(f) for f in a.floats]) or EmptyList("FLOATS"),
     AttributeProto.STRINGS: lambda a, _, __: _strings(a),
-    AttributeProto.TENSORS: lambda a, tensors, where: tuple([tensors.read(t, where) for t in a.tensors]) or EmptyList("TENSORS"),
-    AttributeProto.TYPE_PROTOS: lambda a, _, where: tuple([type_of(t, Sizes(), where) for t in a.type_protos]) or EmptyList("TYPE_PROTOS"),  # pyright: ignore[reportReturnType]
+    AttributeProto.TENSORS: _tensors,
+    AttributeProto.TYPE_PROTOS: lambda a, _, where: _types(a, where),
 }  # fmt: skip
 
 _FIELDS = (
@@ -62,22 +88,17 @@ def kind_of(proto: AttributeProto, where: str) -> int:
     for name, kind in _LISTS:
         if len(getattr(proto, name)):
             return kind
-    raise InvalidModelError(f"attribute {proto.name!r} has no value", where=where)
+    raise InvalidModelError(f"attribute {text(proto.name)!r} has no value", where=where)
 
 
 def read(proto: AttributeProto, tensors: TensorReader, where: str) -> Attribute:
-    """The value of any attribute but a subgraph. Raises UnsupportedError for kinds that the IR does not hold (sparse tensors)."""
+    """The value of any attribute but a subgraph.
+
+    Raises UnsupportedError for kinds that the IR does not hold (sparse tensors).
+    """
     kind = kind_of(proto, where)
     if kind not in _READ:
         known = kind in AttributeProto.AttributeType.values()
         label = AttributeProto.AttributeType.Name(kind) if known else str(kind)  # pyright: ignore[reportArgumentType]
-        raise UnsupportedError(f"attribute {proto.name!r} is of the kind {label}", where=where)
+        raise UnsupportedError(f"attribute {text(proto.name)!r} is of the kind {label}", where=where)
     return _READ[kind](proto, tensors, where)
-
-
-def _strings(proto: AttributeProto) -> Attribute:
-    if not proto.strings:
-        return EmptyList("STRINGS")
-    decoded = [text(s) for s in proto.strings]
-    every = [s for s in decoded if isinstance(s, str)]
-    return tuple(every) if len(every) == len(decoded) else tuple(proto.strings)

@@ -8,16 +8,18 @@ from ...ir import Attribute, InvalidModelError, Schema, UnsupportedError, lookup
 from ...ir.attributes import kind_of
 
 _FIRST_EXPERIMENTS = frozenset(
-    ["Affine", "ConstantFill", "Crop", "DynamicSlice", "GivenTensorFill", "GRUUnit", "ImageScaler", "ParametricSoftplus", "Scale",
-     "ScaledTanh", "ATen"]
+    ["ATen", "Affine", "ConstantFill", "Crop", "DynamicSlice", "GRUUnit", "GivenTensorFill", "ImageScaler",
+     "ParametricSoftplus", "Scale", "ScaledTanh"]
 )  # fmt: skip
 """Operators that ONNX tried out and took back before 1.5."""
 
 
 def schema_of(op: str, domain: str, imports: Mapping[str, int], where: str) -> Schema | None:
-    """The operator's schema at the version that the file asks for; None for an operator of a domain that onnx does not define.
+    """The operator's schema at the version that the file asks for; None for an operator of a domain that onnx does not
+    define.
 
-    Raises InvalidModelError for an ai.onnx operator that does not exist there, or a domain that the file does not import.
+    Raises InvalidModelError for an ai.onnx operator that does not exist there, or a domain that the file does not
+    import.
     """
     version = imports.get(domain)
     if version is None:
@@ -54,6 +56,7 @@ def check_node(
     schema: Schema,
     operands: Sequence[object | None],
     outputs: int,
+    *,
     attrs: Mapping[str, Attribute],
     regions: Sequence[str],
     where: str,

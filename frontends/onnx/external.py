@@ -1,12 +1,13 @@
 """Weights in files beside the model: which files may be read, and how.
 
-A location in a model is data from a stranger. It must be a relative path without `..` that names a regular file with one hard link
-inside the model's folder after following symbolic links. One layout with links outward is let through: in a Hugging Face cache the
-files of `snapshots/<revision>/` are links to `blobs/` of the same repository folder.
+A location in a model is data from a stranger. It must be a relative path without `..` that names a regular file with
+one hard link inside the model's folder after following symbolic links. One layout with links outward is let through: in
+a Hugging Face cache the files of `snapshots/<revision>/` are links to `blobs/` of the same repository folder.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,15 +17,18 @@ from ...ir.tensors import Dense, from_raw
 
 
 class Folder:
-    """The folder of a model file; it opens the data files that the model names. `path` None: the model came without a file."""
+    """The folder of a model file; it opens the data files that the model names.
+
+    `path` is None for a model that came without a file.
+    """
 
     def __init__(self, model: Path | None, *, mmap: bool = True) -> None:
         self.model, self.mmap = model, mmap
         self.files: dict[str, MappedFile] = {}
 
-    def slice(self, entries: dict[str, str], dtype: DType, shape: tuple[int, ...], nbytes: int, where: str) -> Tensor:
+    def slice(self, entries: dict[str, str], dtype: DType, shape: tuple[int, ...], where: str) -> Tensor:
         """The tensor that `external_data` entries describe. Raises InvalidModelError naming tensor and file."""
-        location = entries.get("location", "")
+        location, nbytes = entries.get("location", ""), dtype.file_bytes(math.prod(shape))
         file = self.open(location, where)
         offset = _number(entries, "offset", 0, where)
         length = _number(entries, "length", nbytes, where)
@@ -45,7 +49,7 @@ class Folder:
         return self.files[location]
 
     def resolve(self, location: str, where: str) -> Path:
-        """The real path of a data file. Raises InvalidModelError for a path that is unsafe or leads to no regular file."""
+        """The real path of a data file. Raises InvalidModelError for one that is unsafe or is no regular file."""
         if self.model is None:
             raise UsageError(
                 "the model keeps weights in another file, and where it came from is not known",

@@ -32,7 +32,7 @@ SMALL = 1024
 
 
 def fallback(node: Node) -> Sequence[Type] | None:
-    """Types of the outputs (ANY where nothing is known), or None where ONNX has no inference for the operator. Never raises."""
+    """Types of the outputs (ANY for what is not known), or None where ONNX has no inference. Never raises."""
     version = effective_version(node.op, node.domain)
     if version is None or node.regions:
         return None

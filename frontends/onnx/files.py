@@ -20,7 +20,7 @@ Source = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 @dataclass(frozen=True)
 class Payloads:
-    """The weights that stayed behind when the rest of a model was parsed: in `file` where that is mapped, else in `data`."""
+    """The weights that stayed behind when the rest was parsed: in `file` where that is mapped, else in `data`."""
 
     stripped: wire.Stripped
     data: memoryview
@@ -103,12 +103,12 @@ def _parse(data: memoryview, file: MappedFile | None, folder: Folder, name: str)
 
 _AGAIN = "download it again, with the link to the raw file"
 _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
-    (0, b"version https://git-lfs", "a Git LFS pointer: the model itself was not downloaded", "run `git lfs pull` in its repository"),
+    (0, b"version https://git-lfs", "a Git LFS pointer: the model itself was not downloaded", "run `git lfs pull`"),
     (0, b"\x89PNG", "a PNG image", "give the path of an .onnx file"),
     (0, b"\xff\xd8\xff", "a JPEG image", "give the path of an .onnx file"),
     (0, b"GIF8", "a GIF image", "give the path of an .onnx file"),
     (0, b"%PDF", "a PDF document", "give the path of an .onnx file"),
-    (0, b"PK\x03\x04", "a ZIP archive (a PyTorch checkpoint is one)", "unpack it, or export the PyTorch module with torch.onnx.export"),
+    (0, b"PK\x03\x04", "a ZIP archive (a PyTorch checkpoint?)", "export the module with torch.onnx.export"),
     (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
     (0, b"BZh", "a bzip2 archive", "unpack it first"),
     (0, b"\xfd7zXZ", "an xz archive", "unpack it first"),
@@ -118,7 +118,7 @@ _KINDS: tuple[tuple[int, bytes, str, str], ...] = (
     (4, b"TFL3", "a TensorFlow Lite model", "convert it to ONNX with tf2onnx"),
     (4, b"ORTM", "an ONNX Runtime .ort model", "give the .onnx file that it was made from"),
     (0, b"GGUF", "a GGUF model", "export the original model to ONNX"),
-    (0, b"\x80\x02", "a Python pickle (an old PyTorch checkpoint?)", "export the PyTorch module with torch.onnx.export"),
+    (0, b"\x80\x02", "a Python pickle (an old PyTorch checkpoint?)", "export the module with torch.onnx.export"),
     (0, b"\x93NUMPY", "a NumPy array", "give the path of an .onnx file"),
     (8, b"{\"", "a safetensors file: weights without a graph", "export the module that they belong to"),
 )  # fmt: skip

@@ -11,14 +11,17 @@ from ...ir import LimitError
 class Limits:
     """Upper bounds on what a file may make `load` do.
 
-    `nodes` counts nodes after inlining functions; `tensor_bytes` all weights together, mapped or not; `expanded_bytes` what is made
-    from less than its size in the file (sparse tensors); `depth` nested subgraphs and function calls.
+    `nodes` counts nodes after inlining functions; `tensor_bytes` all weights together, mapped or not; `expanded_bytes`
+    what is made from less than its size in the file (sparse tensors); `depth` nested subgraphs and function calls.
     """
 
     nodes: int = 1_000_000
     tensor_bytes: int = 256 << 30
     expanded_bytes: int = 1 << 30
     depth: int = 64
+
+
+DEFAULT = Limits()
 
 
 class Account:

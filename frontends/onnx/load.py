@@ -13,18 +13,20 @@ from ...ir.inference import Inference
 from .fallback import fallback
 from .files import Opened, Source, open_model
 from .functions import imports_of
-from .limits import Account, Limits
+from .limits import DEFAULT, Account, Limits
 from .reader import Reader
 
 
-def load(source: Source, *, limits: Limits = Limits(), mmap: bool = True) -> Model:
+def load(source: Source, *, limits: Limits = DEFAULT, mmap: bool = True) -> Model:
     """An ONNX model as IR at the canonical opset, with types inferred.
 
-    `source` is a path, the bytes of a serialized ModelProto, or a ModelProto. Weights in files stay there and are mapped; a file that
-    shrinks while it is mapped can end the process, so pass `mmap=False` (which copies) where files are replaced in place.
+    `source` is a path, the bytes of a serialized ModelProto, or a ModelProto. Weights in files stay there and are
+    mapped; a file that shrinks while it is mapped can end the process, so pass `mmap=False` (which copies) where files
+    are replaced in place.
 
-    Raises UsageError for a path that cannot be read, InvalidModelError for a file that breaks ONNX's rules, UnsupportedError for one
-    that uses what has no canonical form, LimitError for one that asks for more than `limits` allow.
+    Raises UsageError for a path that cannot be read, InvalidModelError for a file that breaks ONNX's rules,
+    UnsupportedError for one that uses what has no canonical form, LimitError for one that asks for more than `limits`
+    allow.
     """
     with _no_collection():
         opened = open_model(source, mmap=mmap)
@@ -58,7 +60,7 @@ def _check_opset(opened: Opened) -> None:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """No garbage collection while many objects that all stay alive are made: it would look at each of them again and again."""
+    """No garbage collection while many objects that all stay alive are made: it would look at each again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
 """A ModelProto as a graph of the IR: inputs, constants, nodes, subgraphs and function calls.
 
-Nodes are read in dataflow order and raised to the canonical opset one by one, so that a rule sees operands that are canonical and
-typed already. Constant nodes and initializers become constants; subgraphs become isolated regions whose captures are operands.
-Training information and quantization annotations of a file are not read.
+Nodes are read in dataflow order and raised to the canonical opset one by one, so that a rule sees operands that are
+canonical and typed already. Constant nodes and initializers become constants; subgraphs become isolated regions whose
+captures are operands. Training information and quantization annotations of a file are not read.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from . import attributes
 from .checks import check_node, schema_of
 from .constants import constant_of
 from .files import Opened
-from .functions import Functions, bound_attributes, check_call, dereference, domain_of, imports_of
+from .functions import Functions, bound_attributes, check_call, dereference, imports_of
 from .limits import Account
 from .locations import location
 from .raising import raise_node
 from .scopes import Entry, Scope, entries, free_names, in_order, undefined
+from .strings import text, texts
 from .tensors import TensorReader
 from .types import Sizes, type_of
 
@@ -57,8 +58,8 @@ class Reader:
         proto = self.proto
         imports = imports_of(proto)
         self.opset |= {d: v for d, v in imports.items() if d}
-        graph = Graph(proto.graph.name)
-        graph.doc = proto.graph.doc_string
+        graph = Graph(text(proto.graph.name))
+        graph.doc = text(proto.graph.doc_string)
         scope = Scope(graph, imports)
         self.interface(proto.graph, scope)
         if start is not None:
@@ -69,16 +70,19 @@ class Reader:
             graph,
             self.opset,
             source_opset=imports.get("", 0),
-            metadata={p.key: p.value for p in proto.metadata_props},
-            doc=proto.doc_string,
-            producer=proto.producer_name,
-            producer_version=proto.producer_version,
-            domain=proto.domain,
+            metadata={text(p.key): text(p.value) for p in proto.metadata_props},
+            doc=text(proto.doc_string),
+            producer=text(proto.producer_name),
+            producer_version=text(proto.producer_version),
+            domain=text(proto.domain),
             version=proto.model_version,
         )
 
     def infer(self, node: Node) -> None:
-        """Types of a new node's outputs. In a region they are provisional: its node's own inference follows, and it may never run."""
+        """Types of a new node's outputs.
+
+        In a region they are provisional: the inference of the node around it follows, and the region may never run.
+        """
         if self.rule is None:
             return
         try:
@@ -86,20 +90,24 @@ class Reader:
         except InvalidModelError:
             if not self.inside:
                 raise
+        except ValueError as error:
+            raise InvalidModelError("a node's attributes make no sense", where=node.where, why=str(error)) from error
 
     # Graphs
 
     def interface(self, proto: GraphProto, scope: Scope) -> None:
         """Inputs and initializers. An initializer that is an input as well is that input's default, and no constant."""
-        tensors = {t.name: t for t in proto.initializer}
+        # Of two initializers with one name the last is meant, as it is in ONNX Runtime.
+        tensors = {text(t.name): t for t in proto.initializer}
         for info in proto.input:
-            if info.name in scope.names:
-                raise InvalidModelError(f"two inputs are called {info.name!r}", where=self.name)
-            value = scope.graph.add_input(info.name, self.type(info, scope))
-            scope.names[info.name] = value
-            default = tensors.pop(info.name, None)
+            name = text(info.name)
+            if name in scope.names:
+                raise InvalidModelError(f"two inputs are called {name!r}", where=self.name)
+            value = scope.graph.add_input(name, self.type(info, scope))
+            scope.names[name] = value
+            default = tensors.pop(name, None)
             if default is not None:
-                tensor = self.tensors.read(default, f"{self.name}, initializer {info.name!r}")
+                tensor = self.tensors.read(default, f"{self.name}, initializer {name!r}")
                 scope.graph.defaults[value] = tensor
                 if value.type is ANY:
                     value.type = tensor.type
@@ -109,15 +117,15 @@ class Reader:
                 raise InvalidModelError("an initializer has no name", where=where)
             scope.names[name] = constant(self.tensors.read(tensor, where), name)
         for sparse in proto.sparse_initializer:
-            name = sparse.values.name
+            name = text(sparse.values.name)
             scope.names[name] = constant(self.tensors.sparse(sparse, f"{self.name}, sparse initializer {name!r}"), name)
 
     def type(self, info: ValueInfoProto, scope: Scope) -> Type:
-        return type_of(info.type, scope.sizes, f"{self.name}, value {info.name!r}")
+        return type_of(info.type, scope.sizes, f"{self.name}, value {text(info.name)!r}")
 
     def nodes(self, proto: GraphProto, scope: Scope) -> None:
-        scope.declared = {v.name: v.type for v in (*proto.value_info, *proto.output)}
-        self.run(in_order(entries(proto.node), scope.names, self.name), scope, [v.name for v in proto.output])
+        scope.declared = {text(v.name): v.type for v in (*proto.value_info, *proto.output)}
+        self.run(in_order(entries(proto.node), scope.names, self.name), scope, [text(v.name) for v in proto.output])
 
     def run(self, nodes: Sequence[Entry], scope: Scope, results: Sequence[str]) -> None:
         used = set(results)
@@ -127,7 +135,7 @@ class Reader:
             self.node(entry, scope, used)
 
     def outputs(self, proto: GraphProto, scope: Scope) -> None:
-        names = [v.name for v in proto.output]
+        names = [text(v.name) for v in proto.output]
         twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
         if twice is not None and scope.graph.parent is None:
             raise InvalidModelError(f"two outputs are called {twice!r}", where=self.name)
@@ -149,25 +157,25 @@ class Reader:
     def node(self, entry: Entry, scope: Scope, used: set[str]) -> None:
         where = f"{self.name}, node {entry.label()}"
         self.account.node(where)
-        function = self.functions.find(entry.proto)
+        function = self.functions.find(entry)
         if function is not None:
             self.call(function, entry, scope, where)
-        elif entry.proto.op_type == "Constant" and not domain_of(entry.proto.domain):
+        elif entry.op == "Constant" and not entry.domain:
             self.constant(entry, scope, where)
         else:
             self.operation(entry, scope, used, where)
 
     def constant(self, entry: Entry, scope: Scope, where: str) -> None:
         attrs = [b[0] for a in entry.proto.attribute if (b := dereference(a, scope)) is not None]
-        names = [a.name for a in entry.proto.attribute if dereference(a, scope) is not None]
+        names = [text(a.name) for a in entry.proto.attribute if dereference(a, scope) is not None]
         if len(attrs) != 1 or len(entry.outputs) != 1 or entry.inputs:
             raise InvalidModelError("a Constant needs exactly one value attribute and one output", where=where)
         name = entry.outputs[0]
         scope.names[name] = constant(constant_of(names[0], attrs[0], self.tensors, where), scope.prefix + name)
 
     def operation(self, entry: Entry, scope: Scope, used: set[str], where: str) -> None:
-        proto, domain = entry.proto, domain_of(entry.proto.domain)
-        schema = schema_of(proto.op_type, domain, scope.imports, where)
+        proto, domain = entry.proto, entry.domain
+        schema = schema_of(entry.op, domain, scope.imports, where)
         operands = [self.value(name, scope, where) for name in entry.inputs]
         while operands and operands[-1] is None:
             operands.pop()
@@ -176,18 +184,18 @@ class Reader:
             outputs.pop()
         attrs, graphs = self.attributes(proto, scope, where)
         if schema is not None:
-            check_node(schema, operands, len(outputs), attrs, list(graphs), where)
+            check_node(schema, operands, len(outputs), attrs=attrs, regions=list(graphs), where=where)
         regions, captures = self.regions(graphs, where)
         results = [Value(scope.prefix + name if name else "", self.declared(name, scope, where)) for name in outputs]
         node = Node(
-            proto.op_type,
+            entry.op,
             (*operands, *captures),
             attrs,
             results,
             domain=domain,
             regions=regions,
             captures=len(captures),
-            loc=location(proto, scope.call),
+            loc=location(proto, entry.name, entry.op, scope.call),
         )
         scope.graph.insert(node)
         if domain:
@@ -215,17 +223,17 @@ class Reader:
             given, seen = bound
             kind = attributes.kind_of(given, where)
             if kind == AttributeProto.GRAPH:
-                graphs[attribute.name] = (given.g, seen)
+                graphs[text(attribute.name)] = (given.g, seen)
             elif kind == AttributeProto.GRAPHS:
-                raise UnsupportedError(f"attribute {attribute.name!r} is a list of graphs", where=where)
+                raise UnsupportedError(f"attribute {text(attribute.name)!r} is a list of graphs", where=where)
             else:
-                attrs[attribute.name] = attributes.read(given, self.tensors, where)
+                attrs[text(attribute.name)] = attributes.read(given, self.tensors, where)
         return attrs, graphs
 
     # Subgraphs
 
     def regions(self, graphs: Regions, where: str) -> tuple[dict[str, Graph], list[Value]]:
-        """Isolated regions, and the outer values that any of them uses: the last operands of the node and last inputs of each."""
+        """Isolated regions, and what they capture: the last operands of the node and the last inputs of each region."""
         outer: dict[str, dict[str, Value | None]] = {}
         captured: dict[Value, None] = {}
         for attribute, (proto, scope) in graphs.items():
@@ -243,7 +251,7 @@ class Reader:
     def region(
         self, proto: GraphProto, around: Scope, outer: dict[str, Value | None], captured: Sequence[Value]
     ) -> Graph:
-        scope = replace(around, graph=Graph(proto.name), names={}, sizes=Sizes(local=True))
+        scope = replace(around, graph=Graph(text(proto.name)), names={}, sizes=Sizes(local=True))
         self.interface(proto, scope)
         inside = {value: scope.graph.add_input(value.name, value.type) for value in captured}
         for name, value in outer.items():
@@ -255,12 +263,12 @@ class Reader:
 
     def region_outputs(self, proto: GraphProto, scope: Scope) -> None:
         """What a region yields; names matter only in being different."""
-        values = [self.value(v.name, scope, f"{self.name}, subgraph {proto.name!r}") for v in proto.output]
-        names = [v.name for v in proto.output]
+        values = [self.value(text(v.name), scope, f"{self.name}, subgraph {text(proto.name)!r}") for v in proto.output]
+        names = [text(v.name) for v in proto.output]
         unique = [n if names.index(n) == i else f"{n}/{i}" for i, n in enumerate(names)]
         if any(v is None for v in values):
             raise InvalidModelError(
-                "an output of a subgraph has no value", where=f"{self.name}, subgraph {proto.name!r}"
+                "an output of a subgraph has no value", where=f"{self.name}, subgraph {text(proto.name)!r}"
             )
         scope.graph.set_outputs([v for v in values if v is not None], unique)
 
@@ -271,21 +279,21 @@ class Reader:
         imports = imports_of(function) or scope.imports
         check_call(function, entry, imports, where)
         self.account.enter(where)
-        title = entry.proto.name or next((o for o in entry.outputs if o), function.name)
-        place = location(entry.proto, scope.call)
+        formals, title = texts(function.input), entry.title
+        place = location(entry.proto, entry.name, entry.op, scope.call)
         inner = Scope(
             scope.graph,
             imports,
-            names=dict.fromkeys(function.input),
+            names=dict.fromkeys(formals),
             call=place if place.origin or place.scope else Loc(origin=title),
             prefix=f"{scope.prefix}{title}/",
         )
         inner.names |= {
-            formal: self.value(name, scope, where) for formal, name in zip(function.input, entry.inputs, strict=False)
+            formal: self.value(name, scope, where) for formal, name in zip(formals, entry.inputs, strict=False)
         }
         inner.bindings = bound_attributes(function, entry.proto, scope, inner)
-        self.run(self.functions.body(function, self.name), inner, list(function.output))
-        for name, formal in zip(entry.outputs, function.output, strict=False):
+        self.run(self.functions.body(function, self.name), inner, texts(function.output))
+        for name, formal in zip(entry.outputs, texts(function.output), strict=False):
             if name:
                 scope.names[name] = value = self.value(formal, inner, where)
                 if value is not None and value.node is not None and not value.is_input:

@@ -1,6 +1,7 @@
 """Names: what a list of nodes defines and uses, in which order it can be read, and what a subgraph takes from outside.
 
-ONNX connects nodes by names that are assigned once. Order in a file should follow the dataflow but not every exporter sees to that.
+ONNX connects nodes by names that are assigned once. Order in a file should follow the dataflow but not every exporter
+sees to that.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from onnx import AttributeProto, GraphProto, NodeProto, TypeProto
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TypeProto
 
 from ...ir import Graph, InvalidModelError, Loc, Value
+from .strings import text, texts
 from .types import Sizes
 
 Binding = tuple[AttributeProto, "Scope"]
@@ -21,8 +23,8 @@ Binding = tuple[AttributeProto, "Scope"]
 class Scope:
     """Where nodes are read into, and what names, attribute references and operator versions mean there.
 
-    A function body has a scope of its own in the caller's graph; a subgraph has a scope of its own in a region. `names` maps an
-    optional function input that the caller left out to None.
+    A function body has a scope of its own in the caller's graph; a subgraph has a scope of its own in a region. `names`
+    maps an optional function input that the caller left out to None.
     """
 
     graph: Graph
@@ -40,30 +42,46 @@ class Entry:
     """A node with its names taken out of the proto once; `free` are the outer names that its subgraphs use."""
 
     proto: NodeProto
+    op: str
+    domain: str
+    name: str
     inputs: Sequence[str]
     outputs: Sequence[str]
     free: Sequence[str]
 
     def label(self) -> str:
         """The node for messages: operator and name, or the name of its first output."""
-        name = self.proto.name or next((o for o in self.outputs if o), "")
-        return f"{self.proto.op_type} {name!r}" if name else self.proto.op_type
+        title = self.title
+        return f"{self.op} {title!r}" if title else self.op
+
+    @property
+    def title(self) -> str:
+        """The node's name, else that of its first output."""
+        return self.name or next((o for o in self.outputs if o), "")
 
 
 def entries(nodes: Iterable[NodeProto]) -> list[Entry]:
-    return [Entry(n, tuple(n.input), tuple(n.output), tuple(_free_of_node(n))) for n in nodes]
+    return [
+        Entry(n, text(n.op_type), domain_of(n), text(n.name), texts(n.input), texts(n.output), _free_of_node(n))
+        for n in nodes
+    ]
+
+
+def domain_of(proto: NodeProto | FunctionProto | OperatorSetIdProto) -> str:
+    """The domain, with ONNX's own under one name."""
+    domain = text(proto.domain)
+    return "" if domain == "ai.onnx" else domain
 
 
 def free_names(graph: GraphProto) -> list[str]:
     """The names that a subgraph uses and does not define, in order of first use."""
-    defined = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-    defined |= {t.values.name for t in graph.sparse_initializer}
+    defined = {text(v.name) for v in (*graph.input, *graph.initializer, *(t.values for t in graph.sparse_initializer))}
     used: dict[str, None] = {}
     for node in graph.node:
-        used.update(dict.fromkeys(node.input))
+        used.update(dict.fromkeys(texts(node.input)))
         used.update(dict.fromkeys(_free_of_node(node)))
-        defined.update(node.output)
-    used.update(dict.fromkeys(v.name for v in graph.output))
+        defined.update(texts(node.output))
+    used.update(dict.fromkeys(text(v.name) for v in graph.output))
     return [name for name in used if name and name not in defined]
 
 
@@ -77,8 +95,10 @@ def subgraphs(node: NodeProto) -> list[GraphProto]:
     return found
 
 
-def _free_of_node(node: NodeProto) -> list[str]:
+def _free_of_node(node: NodeProto) -> Sequence[str]:
     names: dict[str, None] = {}
+    if not len(node.attribute):
+        return ()
     for graph in subgraphs(node):
         names.update(dict.fromkeys(free_names(graph)))
     return list(names)

@@ -14,11 +14,12 @@ from ...ir.tensors import Array, Dense, from_raw
 from .external import Folder
 from .files import Payloads
 from .limits import Account
+from .strings import text
 
 
 @dataclass(frozen=True)
 class _Field:
-    """The typed field of TensorProto that keeps a dtype where there are no raw data, and the integer type in which it keeps bits."""
+    """The field of TensorProto that keeps a dtype without raw data, and the integers that its bits are, if any."""
 
     name: str
     bits: Any = None
@@ -31,8 +32,11 @@ _FIELDS: dict[DType, _Field] = {
     **dict.fromkeys([DType.U64, DType.U32], _Field("uint64_data")),
     **dict.fromkeys([DType.I32, DType.I16, DType.I8, DType.U16, DType.U8, DType.BOOL], _Field("int32_data")),
     **dict.fromkeys([DType.F16, DType.BF16], _Field("int32_data", np.uint16)),
-    **{d: _Field("int32_data", np.uint8) for d in DType if d not in (DType.STRING,) and (d.bits < 8 or d.label.startswith("f8"))},
+    **{d: _Field("int32_data", np.uint8) for d in DType if 0 < d.bits < 8 or d.label.startswith("f8")},
 }  # fmt: skip
+MAX_RANK = 64
+"""What numpy can hold."""
+
 _COMPLEX = (DType.C64, DType.C128)
 
 
@@ -50,8 +54,8 @@ class TensorReader:
         nbytes = dtype.file_bytes(math.prod(shape))
         self.account.tensor(nbytes, where)
         if proto.data_location == TensorProto.EXTERNAL:
-            entries = {e.key: e.value for e in proto.external_data}
-            return self.folder.slice(entries, dtype, shape, nbytes, where)
+            entries = {text(e.key): text(e.value) for e in proto.external_data}
+            return self.folder.slice(entries, dtype, shape, where)
         if not proto.HasField("raw_data"):
             return Dense(_typed(proto, dtype, shape, where), dtype)
         raw = proto.raw_data
@@ -67,6 +71,10 @@ class TensorReader:
         except ValueError as error:
             raise InvalidModelError("a tensor has an unknown element type", where=where, why=str(error)) from error
         shape = tuple(proto.dims)
+        if len(shape) > MAX_RANK:
+            raise InvalidModelError(
+                f"a tensor has {len(shape)} axes", where=where, why=f"more than {MAX_RANK} are not possible"
+            )
         if any(d < 0 for d in shape):
             raise InvalidModelError("a tensor has a negative size", where=where, why=f"its shape is {shape}")
         if proto.HasField("segment"):

@@ -18,6 +18,7 @@ from ...ir import (
     symbol,
 )
 from ...ir.dims import Size
+from .strings import text
 
 _MEANINGLESS = frozenset(["None", "none", "unknown", "-1"])
 """Names that exporters write for sizes of which they know nothing: two of them need not be equal."""
@@ -26,7 +27,8 @@ _MEANINGLESS = frozenset(["None", "none", "unknown", "-1"])
 class Sizes:
     """Sizes of one graph: a `dim_param` is the same symbol wherever it occurs.
 
-    In a region the names stand for sizes of their own (`local`): in a loop body, one name may mean another number at each iteration.
+    In a region the names stand for sizes of their own (`local`): in a loop body, one name may mean another number at
+    each iteration.
     """
 
     def __init__(self, *, local: bool = False) -> None:
@@ -36,7 +38,7 @@ class Sizes:
     def size(self, dim: TypeProto.Tensor.TensorShapeProto.Dimension) -> Size:  # pyright: ignore[reportAttributeAccessIssue]
         if dim.HasField("dim_value"):
             return dim.dim_value if dim.dim_value >= 0 else fresh()
-        name = dim.dim_param
+        name = text(dim.dim_param)
         if not name or name.startswith("?") or name in _MEANINGLESS:
             return fresh()
         if name not in self.known:
@@ -45,7 +47,7 @@ class Sizes:
 
 
 def type_of(proto: TypeProto, sizes: Sizes, where: str) -> Type:
-    """The IR's type; ANY where the proto says nothing. Raises InvalidModelError for an element type that ONNX does not have."""
+    """The IR's type; ANY where the proto says nothing. Raises InvalidModelError for an unknown element type."""
     match proto.WhichOneof("value"):
         case "tensor_type":
             return _tensor(proto.tensor_type, sizes, where)

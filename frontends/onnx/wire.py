@@ -1,10 +1,11 @@
 """Finding weights in a serialized ONNX model without reading them.
 
-Protobuf messages are sequences of (tag, payload), and every payload that is not a number carries its length: a walk over tags and
-lengths touches a few bytes per field and skips the rest. `strip` walks over a (mapped) ModelProto, notes where large raw tensor data
-lies, and gives the same message with each of those payloads replaced by a short marker, which onnx's own classes then parse. It
-only skips and records; whatever it does not understand makes it give up, and the caller parses the whole message instead.
-Wire format: https://protobuf.dev/programming-guides/encoding/. Field numbers: onnx.proto.
+Protobuf messages are sequences of (tag, payload), and every payload that is not a number carries its length: a walk
+over tags and lengths touches a few bytes per field and skips the rest. `strip` walks over a (mapped) ModelProto, notes
+where large raw tensor data lies, and gives the same message with each of those payloads replaced by a short marker,
+which onnx's own classes then parse. It only skips and records; whatever it does not understand makes it give up, and
+the caller parses the whole message instead. Wire format: https://protobuf.dev/programming-guides/encoding/. Field
+numbers: onnx.proto.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ class NotWalkable(Exception):
 
 @dataclass(frozen=True)
 class Stripped:
-    """A model without its large payloads: `message` to be parsed, and (offset, length) in the original for each marker."""
+    """A model without its large payloads: `message` to parse, and (offset, length) in the original of each marker."""
 
     message: bytes
     token: bytes
     slices: list[tuple[int, int]]
 
     def find(self, raw_data: bytes) -> tuple[int, int] | None:
-        """The (offset, length) that a tensor's raw data stands for, or None when the raw data are the numbers themselves."""
+        """The (offset, length) that a tensor's raw data stand for; None when they are the numbers themselves."""
         if len(raw_data) != len(self.token) + 8 or not raw_data.startswith(self.token):
             return None
         return self.slices[int.from_bytes(raw_data[len(self.token) :], "little")]

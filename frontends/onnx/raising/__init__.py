@@ -6,20 +6,23 @@ from collections.abc import Callable, Sequence
 
 from ....ir import CANONICAL_OPSET, Node, UnsupportedError, Value, lookup
 from .step import Step
-from .table import DEPRECATED, by_operator
+from .table import DEPRECATED, NEWER, by_operator, listed
 
 __all__ = ["raise_node"]
 
 _ROWS = by_operator()
+_NEWER = frozenset(listed(NEWER))
 
 
 def raise_node(
     node: Node, version: int, used: Sequence[bool], infer: Callable[[Node], None] | None = None
 ) -> Sequence[Value]:
-    """Raises an ai.onnx node from opset `version` to the canonical one, in its graph, and gives what stands for its outputs.
+    """Raises an ai.onnx node from opset `version` to the canonical one, in its graph, and gives what stands for its
+    outputs.
 
-    `used[i]` says whether anything will read output i. `infer` is called for each canonical node in order. Raises UnsupportedError
-    for a form that has no canonical equivalent, and for an operator that is newer than the canonical opset.
+    `used[i]` says whether anything will read output i. `infer` is called for each canonical node in order. Raises
+    UnsupportedError for a form that has no canonical equivalent, and for an operator that is newer than the canonical
+    opset.
     """
     if version > CANONICAL_OPSET:
         _refuse_newer(node, version)
@@ -42,9 +45,11 @@ def raise_node(
 
 
 def _refuse_newer(node: Node, version: int) -> None:
-    """Operators that are new after the canonical opset stay as they are; a newer form of an older operator is not understood."""
+    """Refuses a newer form of an older operator; operators that are new after the canonical opset stay as they are."""
     theirs, ours = lookup(node.op, "", version), lookup(node.op, "", CANONICAL_OPSET)
-    if theirs is not None and ours is not None and theirs.version > ours.version:
+    if theirs is None or ours is None or theirs.version == ours.version:
+        return
+    if (node.op, theirs.version) not in _NEWER:
         raise UnsupportedError(
             f"{node.op}-{theirs.version} is newer than opset {CANONICAL_OPSET}",
             where=node.where,

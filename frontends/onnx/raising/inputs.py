@@ -9,7 +9,7 @@ from .step import Rule, Step, ints
 
 
 def axes_operand(*, required: bool = False) -> Rule:
-    """`axes` becomes operand 1 (Squeeze-13, Unsqueeze-13, ReduceSum-13, Reduce*-18). An empty list meant the same as none."""
+    """`axes` becomes operand 1 (Squeeze-13, Unsqueeze-13, ReduceSum-13, Reduce*-18); an empty list meant none."""
 
     def rule(step: Step) -> None:
         axes = ints(step.pop("axes"))
@@ -72,7 +72,7 @@ def dropout_ratio(step: Step) -> None:
 
 
 def dropout_mask(step: Step) -> None:
-    """Dropout-10: the mask is boolean; it had the type of the data before. In inference nothing is dropped, and it is all true."""
+    """Dropout-10: the mask is boolean (all true, as nothing is dropped); it had the type of the data before."""
     if len(step.node.outputs) > 1 and step.used[1]:
         step.replace(1, step.after.CastLike(step.node.outputs[1], step.node.operand(0)))
 

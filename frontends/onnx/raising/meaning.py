@@ -13,9 +13,11 @@ _GRID_MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
 def softmax_of_rows(step: Step) -> None:
-    """Softmax-13, LogSoftmax-13, Hardmax-13: along one axis; before, over all axes from `axis` (default 1) on, flattened.
+    """Softmax-13, LogSoftmax-13, Hardmax-13: along one axis; before, over all axes from `axis` (default 1) on,
+    flattened.
 
-    The two are the same when at most one of those axes is longer than 1; else the operand is flattened to two axes around the node.
+    The two are the same when at most one of those axes is longer than 1; else the operand is flattened to two axes
+    around the node.
     """
     node = step.node
     axis, x = node.int("axis", 1) if "axis" in node.attrs else 1, node.operand(0)
@@ -174,7 +176,8 @@ def reshape_operand(step: Step) -> None:
 def upsample_sizes(step: Step) -> None:
     """Upsample-7: one scale per axis; before, one for height and one for width."""
     height, width = step.pop("height_scale"), step.pop("width_scale")
-    assert isinstance(height, float) and isinstance(width, float)
+    assert isinstance(height, float)
+    assert isinstance(width, float)
     step.node.attrs["scales"] = (1.0, 1.0, height, width)
     if step.node.attrs.get("mode") == "bilinear":
         step.node.attrs["mode"] = "linear"

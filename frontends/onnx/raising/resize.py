@@ -1,7 +1,8 @@
 """Rows from Upsample and the first Resize to Resize-13 and later.
 
-Upsample and Resize-10 leave the mapping of coordinates open. What runtimes do is x_in = x_out / scale (asymmetric) and, for nearest,
-to round down where a size grows and up where it shrinks (ONNX Runtime's "simple" mode, which the node tests of opset 10 agree with).
+Upsample and Resize-10 leave the mapping of coordinates open. What runtimes do is x_in = x_out / scale (asymmetric) and,
+for nearest, to round down where a size grows and up where it shrinks (ONNX Runtime's "simple" mode, which the node
+tests of opset 10 agree with).
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def _nearest(step: Step, scales: Value) -> Value:
 def optional_operands(step: Step) -> None:
     """Resize-13: operands that were empty tensors are missing, and one coordinate mode is gone.
 
-    tf_half_pixel_for_nn maps to (x + 0.5) / scale, half a pixel above half_pixel: rounding that down is rounding half_pixel's result
-    half up, and rounding it to nearest, half down, is rounding half_pixel's up.
+    tf_half_pixel_for_nn maps to (x + 0.5) / scale, half a pixel above half_pixel: rounding that down is rounding
+    half_pixel's result half up, and rounding it to nearest, half down, is rounding half_pixel's up.
     """
     node = step.node
     mode = node.attrs.get("coordinate_transformation_mode")
@@ -69,7 +70,7 @@ def optional_operands(step: Step) -> None:
             node.set_input(index, None)
     if mode != _CROP and len(node.inputs) > 1:
         node.set_input(1, None)
-    while node.inputs[-1] is None:
+    while node.inputs and node.inputs[-1] is None:
         node.set_inputs(node.inputs[:-1])
     if mode == "tf_half_pixel_for_nn":
         rounding = _HALF_PIXEL_FOR_NEAREST.get(str(node.attrs.get("nearest_mode", "round_prefer_floor")))

@@ -13,9 +13,10 @@ from ....ir.tensors import Array, Dense
 class Step:
     """A node that is being raised from one version of its operator to the next, in place.
 
-    A rule changes `node`, which then has the form of the rule's version; `before` and `after` put canonical nodes around it, and
-    `replace` says what stands for an output from then on. `used[i]` tells whether anything reads output i. Types of operands are
-    known as far as the file declares them or inference got, so a rule must have a form that is right without them.
+    A rule changes `node`, which then has the form of the rule's version; `before` and `after` put canonical nodes
+    around it, and `replace` says what stands for an output from then on. `used[i]` tells whether anything reads output
+    i. Types of operands are known as far as the file declares them or inference got, so a rule must have a form that is
+    right without them.
     """
 
     def __init__(self, node: Node, used: Sequence[bool]) -> None:

@@ -1,8 +1,10 @@
-"""Every version change of every ai.onnx operator up to the canonical opset: a row for what has to be done, or a list of what has not.
+"""Every version change of every ai.onnx operator up to the canonical opset: a row for what has to be done, or a list of
+what has not.
 
-ROWS holds (operators, version, rule). WIDENED and EXTENDED hold the changes under which a node means the same as before: the first
-allow more element types, negative axes, containers, or say the same in other words; the second add attributes or operands that
-are optional and off by default. A test compares the three with the history in onnx.defs, so that none is forgotten.
+ROWS holds (operators, version, rule). WIDENED and EXTENDED hold the changes under which a node means the same as
+before: the first allow more element types, negative axes, containers, or say the same in other words; the second add
+attributes or operands that are optional and off by default. A test compares the three with the history in onnx.defs, so
+that none is forgotten.
 """
 
 from __future__ import annotations
@@ -61,8 +63,8 @@ def rename(**names: str) -> Rule:
 
 _REDUCTIONS = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare"
 _IN_PLACE = (
-    "Abs Add BatchNormalization Ceil Clip Div Dropout Elu Exp Floor HardSigmoid InstanceNormalization LeakyRelu Log Max Mean Min Mul "
-    "Neg PRelu Reciprocal Relu Sigmoid Sqrt Sub Sum Tanh"
+    "Abs Add BatchNormalization Ceil Clip Div Dropout Elu Exp Floor HardSigmoid InstanceNormalization LeakyRelu Log "
+    "Max Mean Min Mul Neg PRelu Reciprocal Relu Sigmoid Sqrt Sub Sum Tanh"
 )
 
 ROWS: tuple[tuple[str, int, Rule], ...] = (
@@ -157,12 +159,18 @@ WIDENED = """
 23 Unsqueeze
 24 Constant ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear Reshape Scan Shape Size
 24 SplitToSequence Squeeze TopK Transpose Unsqueeze
-25 Cast CastLike Constant ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear Reshape Scan Shape
-25 Size Squeeze Transpose Unsqueeze
+25 Cast CastLike Constant ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear Reshape Scan
+25 Shape Size Squeeze Transpose Unsqueeze
 """
 
+NEWER = """
+28 Cast Celu Compress DepthToSpace DequantizeLinear Einsum OneHot Optional OptionalGetElement OptionalHasElement
+28 QuantizeLinear ReduceLogSum ReduceLogSumExp ReverseSequence Unique
+"""
+"""Changes after the canonical opset that only allow more element types: such a node means the same before them."""
+
 DEPRECATED = {"Scatter": 10, "Upsample": 9}
-"""Operators that were renamed, with the last version of their own; a later file that still has one means that version."""
+"""Operators that were renamed, with the last version of their own, which is what a later file with one means."""
 
 
 def by_operator() -> dict[str, list[tuple[int, Rule]]]:
@@ -175,7 +183,7 @@ def by_operator() -> dict[str, list[tuple[int, Rule]]]:
 
 
 def listed(text: str) -> Iterator[tuple[str, int]]:
-    """The (operator, version) pairs of EXTENDED or WIDENED: each line is a version and the operators that changed with it."""
+    """The (operator, version) pairs of a list above: each line is a version and operators that changed with it."""
     for line in text.strip().splitlines():
         version, *operators = line.split()
         for op in operators:
