@@ -16,6 +16,8 @@ from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, Value
 from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
 from .lowering import Form, form_of
 from .protos import exact_name, set_attribute, set_value_info, text
+
+
 class Names:
     """Hands out names, each once."""
 

@@ -13,7 +13,7 @@ from ...ir.tensors import integer_range
 from .base import Feeds
 
 BATCH, SPATIAL, LENGTH, SIGNAL = 2, 64, 16, 512
-"""What symbolic sizes become: a first one; the sizes of an image, all but the first two of a tensor of rank 4 and above;
+"""What symbolic sizes become: a first one; the sizes of an image, all but the first two in a tensor of rank 4 and up;
 any other; and that of a float matrix, which may be a sampled signal that networks cut into windows."""
 
 COUNTING = 4
