@@ -68,27 +68,31 @@ class Code:
 
     def variables(self) -> Iterator[Variable]:
         """Every use of a local variable, from left to right."""
+        return (leaf for leaf in self.leaves() if not isinstance(leaf, Member))
+
+    def leaves(self) -> Iterator[Variable]:
+        """Every use of a variable or member, from left to right."""
         for part in self.parts:
             if isinstance(part, Slot) and isinstance(part.child, Code):
-                yield from part.child.variables()
-            elif isinstance(part, Slot) and not isinstance(part.child, Member):
+                yield from part.child.leaves()
+            elif isinstance(part, Slot):
                 yield part.child
 
     @property
     def depth(self) -> int:
         """How deeply calls and operators are nested; 0 for a name or a literal."""
         inner = [0 if isinstance(p.child, Variable) else p.child.depth for p in self.parts if isinstance(p, Slot)]
-        return 1 + max(inner) if inner else 0
+        return max(inner) + (len(self.parts) > 1) if inner else 0
 
     @property
     def width(self) -> int:
         """About how many columns the expression will take."""
-        return sum(
-            len(p) if isinstance(p, str) else p.child.width for p in self.parts
-        )
+        return sum(len(p) if isinstance(p, str) else p.child.width for p in self.parts)
 
     def substitute(self, variable: Variable, by: Code) -> Code:
         """The expression with one variable replaced."""
+        if len(self.parts) == 1 and isinstance(self.parts[0], Slot) and self.parts[0].child is variable:
+            return by
         parts = tuple(
             Slot(by if p.child is variable else p.child.substitute(variable, by), p.need)
             if isinstance(p, Slot) and (p.child is variable or isinstance(p.child, Code))

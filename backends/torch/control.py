@@ -73,10 +73,14 @@ def attention(node: Node, e: Emitter) -> Outputs:
     mask, past_key, past_value = node.input(3), node.input(4), node.input(5)
     e.need(node.input(6) is None, node, "it has lengths of the keys")
     e.need(not any(o.users for o in node.outputs[3:]), node, "its scores are used")
+    windows = [node.int(side, -1) for side in ("left_window_size", "right_window_size")]
+    e.need(all(w < 0 for w in windows), node, "it attends within a window")
     rank = e.need_rank(node, node.operand(0))
     causal, softcap = bool(node.int("is_causal")), node.float("softcap")
     precision = node.attr("softmax_precision")
-    e.need(precision in (None, 1) or e.dtype(node.operand(0)) is DType.F32, node, "it states a precision of the softmax")
+    e.need(
+        precision in (None, 1) or e.dtype(node.operand(0)) is DType.F32, node, "it states a precision of the softmax"
+    )
     if past_key is not None:
         e.need(rank == 4 and not causal, node, "it has a past and flat or causal operands")
         names = [e.variable(o) if i < len(node.outputs) else Variable("past") for i, o in enumerate(node.outputs[1:3])]
@@ -109,9 +113,11 @@ def rotary(node: Node, e: Emitter) -> Code:
         index = e.tensor(node.input(3))
         cos, sin = form("{0}[{1}]", cos, index), form("{0}[{1}]", sin, index)
     options: dict[str, Piece] = {}
-    for name, attribute in (("heads", "num_heads"), ("size", "rotary_embedding_dim"), ("interleaved", "interleaved")):
-        if node.int(attribute):
-            options[name] = node.int(attribute) if name != "interleaved" else True
+    for name, attribute in (("heads", "num_heads"), ("size", "rotary_embedding_dim")):
+        if node.int(attribute, 0):
+            options[name] = node.int(attribute)
+    if node.int("interleaved", 0):
+        options["interleaved"] = True
     return call(e.helper("rotate"), e.tensor(node.operand(0)), cos, sin, **options)
 
 

@@ -118,24 +118,21 @@ def clip(node: Node, e: Emitter) -> Code:
 
 
 def where(node: Node, e: Emitter) -> Code:
-    condition, a, b = node.operand(0), node.operand(1), node.operand(2)
-    ranks = [e.rank(v) for v in (condition, a, b)]
-    rank = max((r for r in (ranks[0], ranks[1]) if r is not None), default=None)
-    first = e.tensor(a)
-    number = e.number(b)
-    if number is not None and e.const(a) is None and (not ranks[2] or (rank is not None and ranks[2] <= rank)):
-        return call("torch.where", e.tensor(condition), first, literal(number))
-    number = e.number(a)
-    rank = max((r for r in (ranks[0], ranks[2]) if r is not None), default=None)
-    if number is not None and e.const(b) is None and (not ranks[1] or (rank is not None and ranks[1] <= rank)):
-        return call("torch.where", e.tensor(condition), literal(number), e.tensor(b))
-    return call("torch.where", e.tensor(condition), first, e.tensor(b))
+    """A number stands for a scalar where condition and other choice fix the shape."""
+    condition, chosen, other = node.operand(0), node.operand(1), node.operand(2)
+    if e.const(other) is not None and e.const(chosen) is not None:
+        return call("torch.where", *[e.tensor(v) for v in (condition, chosen, other)])
+    return call("torch.where", e.tensor(condition), e.beside(chosen, other), e.beside(other, chosen))
 
 
 def cast(node: Node, e: Emitter) -> Code | None:
     dtype = DType.of_code(node.int("to"))
     e.need(dtype in TORCH_TYPES, node, f"PyTorch has no element type {dtype.label}")
-    e.need(e.dtype(node.operand(0)) in TORCH_TYPES, node, "the element type of its operand is not known or not one of PyTorch's")
+    e.need(
+        e.dtype(node.operand(0)) in TORCH_TYPES,
+        node,
+        "the element type of its operand is not known or not one of PyTorch's",
+    )
     if e.dtype(node.operand(0)) is dtype:
         return e.alias(node.output, node.operand(0))
     return method(e.tensor(node.operand(0)), "to", raw(f"torch.{TORCH_TYPES[dtype]}"))
@@ -153,7 +150,11 @@ def dropout(node: Node, e: Emitter) -> Code | None:
     """Inert outside of training; its mask is not offered."""
     e.need(not any(o.users for o in node.outputs[1:]), node, "its mask is used")
     ratio = 0.5 if node.input(1) is None else e.number(node.input(1))
-    e.need(ratio is not None and (node.input(2) is None or e.const(node.input(2)) is not None), node, "its ratio or mode is not constant")
+    e.need(
+        ratio is not None and (node.input(2) is None or e.const(node.input(2)) is not None),
+        node,
+        "its ratio or mode is not constant",
+    )
     return call("F.dropout", e.tensor(node.operand(0)), ratio, raw("self.training"))
 
 

@@ -58,7 +58,8 @@ def emit(
     """Writes `<folder>/<stem>.py` and `<stem>.safetensors`; with `check` also a test and what it compares with.
 
     The check imports the written file, loads the written weights and compares with ONNX Runtime on `samples`, or on made-up inputs. If
-    anything fails, the folder is left as it was. Without `check` torch is not needed.
+    anything fails, the folder is left as it was. Without `check` torch is not needed. Inputs that have a default in the graph become
+    parameters or buffers of the module.
 
     Raises UnsupportedError with the location of what PyTorch source cannot express, ParityError where the numbers differ, UsageError
     where files cannot be written.
@@ -111,7 +112,13 @@ def _refuse_bad_target(target: Path, names: Sequence[str], overwrite: bool) -> N
 
 
 def _write(
-    model: Model, source: Source, target: Path, names: Sequence[str], stem: str, check: bool, samples: Sequence[Feeds] | None
+    model: Model,
+    source: Source,
+    target: Path,
+    names: Sequence[str],
+    stem: str,
+    check: bool,
+    samples: Sequence[Feeds] | None,
 ) -> Difference | None:
     """Writes and checks in a temporary folder inside the target; the files move when all is well, weights before code."""
     with tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=target) as scratch:
@@ -131,7 +138,7 @@ def _checked(
     from . import parity
 
     module = _executed(source.text, draft / names[0]).load()
-    inputs = [v.name for v in model.graph.inputs if v not in model.graph.defaults or samples is not None]
+    inputs = [v.name for v in model.graph.inputs if v not in model.graph.defaults]
     runner = TorchRunner(module, inputs, model.graph.output_names)
     result = parity.check(model, runner.run, samples)
     save_tensors(draft / names[3], result.record)
@@ -151,7 +158,9 @@ def _executed(text: str, path: Path) -> ModuleType:
         exec(compile(text, str(path), "exec"), module.__dict__)
     except Exception as error:
         raise TersorError(
-            "the emitted module cannot be imported", why=f"{type(error).__name__}: {error}", do=f"this is a fault of the emitter (torch {torch.__version__})"
+            "the emitted module cannot be imported",
+            why=f"{type(error).__name__}: {error}",
+            do=f"this is a fault of the emitter (torch {torch.__version__})",
         ) from error
     return module
 

@@ -13,7 +13,7 @@ from typing import NoReturn, Union
 
 import numpy as np
 
-from ...ir import Array, DType, Dim, Graph, Model, Node, Size, Tensor, TensorType, UnsupportedError, Value
+from ...ir import Array, Dim, DType, Graph, Model, Node, Size, Tensor, TensorType, UnsupportedError, Value
 from ...ir.dims import Symbol
 from ...ir.tensors import reshape
 from .code import Code, Member, Piece, Variable, call, code, form, infix, literal, raw, sequence
@@ -24,6 +24,12 @@ from .program import Assign, Block
 
 SMALL_ELEMENTS = 16
 SIZE_ELEMENTS = 64
+
+UNSIGNED = frozenset([DType.U16, DType.U32, DType.U64])
+FREE_OF_ARITHMETIC = frozenset(
+    ["QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Shape", "Size", "If", "Loop", "Concat", "Expand"]
+)
+"""Operators that only move or convert, which is all that PyTorch offers for wide unsigned integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +102,8 @@ class Emitter:
         variable = Variable(identifier(value.name, "x"), note(value))
         self.variables[value] = variable
         self.parameters.append(variable)
-        if value in self.graph.defaults:
-            default = self.members.tensor(("default_" + identifier(value.name, "x"),), self.graph.defaults[value], trainable=False)
-            bound = Variable(variable.hint, variable.note)
-            self.assign([bound], form("{0} if {1} is None else {1}", default, variable, level=1))
-            self.variables[value] = bound
         for axis, size in enumerate(value.shape or ()):
-            if isinstance(size, Dim) and size not in self.dimensions and plain_symbol(size) is not None and value not in self.graph.defaults:
+            if isinstance(size, Dim) and size not in self.dimensions and plain_symbol(size) is not None:
                 name = Variable(identifier(size_name(size), "size"))
                 self.assign([name], form(f"{{0}}.shape[{axis}]", variable))
                 self.dimensions[size] = code(name)
@@ -121,19 +122,30 @@ class Emitter:
         row = self.table.get((node.domain, node.op))
         if row is None:
             self.refuse(node, "it has no row in the emitter's table")
+        wide = next((v for v in node.inputs if self.dtype(v) in UNSIGNED), None)
+        self.need(
+            wide is None or node.op in FREE_OF_ARITHMETIC,
+            node,
+            "PyTorch hardly computes with 16 to 64 bit unsigned integers",
+        )
         self.note_section(node)
         try:
             result = row(node, self)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError) as error:
             raise UnsupportedError(
-                f"{node.op} cannot be emitted as PyTorch", where=node.where, why=f"an operand or attribute is unusual: {error}"
+                f"{node.op} cannot be emitted as PyTorch",
+                where=node.where,
+                why=f"an operand or attribute is unusual: {error}",
             ) from error
         self.bind(node, result)
 
     def from_contents(self, node: Node) -> Sizes | None:
         """What type inference found in a vector or scalar of sizes, when all of them can be reached."""
         found = self.contents.get(node.output) if len(node.outputs) == 1 else None
-        dtype, rank = self.dtype(node.output) if found is not None else None, node.outputs[0].rank if node.outputs else None
+        dtype, rank = (
+            self.dtype(node.output) if found is not None else None,
+            node.outputs[0].rank if node.outputs else None,
+        )
         if found is None or dtype not in (DType.I64, DType.I32) or rank not in (0, 1):
             return None
         items = [literal(d) if isinstance(d, int) else self.polynomial(d) for d in found]
@@ -184,7 +196,10 @@ class Emitter:
     def refuse(self, node: Node, why: str) -> NoReturn:
         label = f"{node.domain}::{node.op}" if node.domain else node.op
         raise UnsupportedError(
-            f"{label} cannot be emitted as PyTorch", where=node.where, why=why, do="emit ONNX instead, or simplify this part away"
+            f"{label} cannot be emitted as PyTorch",
+            where=node.where,
+            why=why,
+            do="emit ONNX instead, or simplify this part away",
         )
 
     def need(self, holds: bool, node: Node, why: str) -> None:
@@ -239,7 +254,12 @@ class Emitter:
         if value in self.sizes:
             return self.sizes[value]
         tensor = value.const
-        if tensor is None or tensor.rank > 1 or tensor.count > SIZE_ELEMENTS or tensor.dtype not in (DType.I64, DType.I32, DType.BOOL):
+        if (
+            tensor is None
+            or tensor.rank > 1
+            or tensor.count > SIZE_ELEMENTS
+            or tensor.dtype not in (DType.I64, DType.I32, DType.BOOL)
+        ):
             return None
         return Sizes(tuple(literal(x) for x in tensor.numpy().reshape(-1).tolist()), tensor.rank, tensor.dtype)
 
@@ -263,7 +283,13 @@ class Emitter:
     def beside(self, value: Value | None, other: Value | None) -> Code:
         """An operand of an elementwise operator: a scalar constant becomes a number when the other operand fixes shape and type."""
         number = self.number(value)
-        if number is None or value is None or other is None or self.const(other) is not None or self.resolve(other) in self.sizes:
+        if (
+            number is None
+            or value is None
+            or other is None
+            or self.const(other) is not None
+            or self.resolve(other) in self.sizes
+        ):
             return self.tensor(value)
         rank, other_rank = self.resolve(value).rank or 0, self.rank(other)
         return literal(number) if rank == 0 or (other_rank is not None and rank <= other_rank) else self.tensor(value)
@@ -292,7 +318,9 @@ class Emitter:
         if dtype is None or dtype not in TORCH_TYPES:
             shown = "an unknown element type" if dtype is None else f"the element type {dtype.label}"
             raise UnsupportedError(
-                "a value cannot be emitted as PyTorch", where=f"%{plain_text(name or value.name)}", why=f"it has {shown}"
+                "a value cannot be emitted as PyTorch",
+                where=f"%{plain_text(name or value.name)}",
+                why=f"it has {shown}",
             )
         return raw(f"torch.{TORCH_TYPES[dtype]}")
 
@@ -343,7 +371,9 @@ class Emitter:
         path = self.placement.constant(value)
         if self.placement.is_named(value) or tensor.count > SMALL_ELEMENTS or tensor.dtype.is_float:
             return code(self.members.tensor(path, tensor, trainable=self.placement.trainable(value)))
-        return code(self.members.tensor(path, tensor, trainable=False, value=array_literal(tensor.numpy(), tensor.dtype)))
+        return code(
+            self.members.tensor(path, tensor, trainable=False, value=array_literal(tensor.numpy(), tensor.dtype))
+        )
 
     def materialised(self, sizes: Sizes) -> Code:
         """Sizes as a tensor."""
@@ -359,7 +389,12 @@ class Emitter:
         return name
 
     def module(
-        self, node: Node, constructor: Code, tensors: Mapping[str, Tensor], shared: Mapping[str, Tensor], path: tuple[str, ...]
+        self,
+        node: Node,
+        constructor: Code,
+        tensors: Mapping[str, Tensor],
+        shared: Mapping[str, Tensor],
+        path: tuple[str, ...],
     ) -> Member:
         """A module for a node; `shared` are its parameters as the graph holds them, for other users of the same tensors."""
         key = (constructor.render({}), tuple((k, id(t)) for k, t in shared.items()))
@@ -433,3 +468,8 @@ def array_literal(array: Array, dtype: DType) -> Code:
 def dtype_option(dtype: DType, *, empty: bool) -> dict[str, Piece]:
     """The dtype argument of torch.tensor, where its contents do not say it."""
     return {} if dtype in (DType.I64, DType.BOOL) and not empty else {"dtype": raw(f"torch.{TORCH_TYPES[dtype]}")}
+
+
+def float_type(dtype: DType) -> dict[str, Piece]:
+    """The dtype option of a module's constructor."""
+    return {} if dtype is DType.F32 else {"dtype": raw(f"torch.{TORCH_TYPES[dtype]}")}

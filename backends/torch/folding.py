@@ -5,20 +5,33 @@ Exporters write shapes, pads and axes as little computations over constants. Row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ...ir import DType, Graph, Model, Node, Size, TensorType, TersorError, Value, constant, lookup
+from ...ir import DType, Graph, Model, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
+from ...ir.builder import fold as fold_lazily
 from ...ir.inference import infer
+from ...ir.tensors import Lazy, reshape
 from ..runners import evaluate_node
 
 SMALL_INTEGERS, SMALL_FLOATS = 4096, 16
 
 
 def prepared(model: Model) -> tuple[Model, dict[Value, tuple[Size, ...]]]:
-    """A copy with every type that can be known and with small constant integers as constants, and the contents of sizes."""
+    """A copy with every type that can be known and with small constant integers as constants, and the contents of sizes.
+
+    Inputs that have a default become constants: what a caller of a module may override is its state_dict.
+    """
     copy = model.clone()
+    for value, tensor in copy.graph.defaults.items():
+        value.replace_by(constant(tensor, value.name))
+    kept = tuple(v for v in copy.graph.inputs if v not in copy.graph.defaults)
+    copy.graph.defaults, copy.graph.entry.outputs = {}, kept
+    for index, value in enumerate(kept):
+        value.index = index
     contents = infer(copy.graph).contents
-    for graph in copy.graph.graphs():
+    for graph in list(copy.graph.graphs()):
         fold(graph, contents)
     return copy, contents
 
@@ -30,7 +43,10 @@ def fold(graph: Graph, contents: dict[Value, tuple[Size, ...]]) -> None:
             array = known_array(value, contents)
             if array is not None and value.users:
                 value.replace_by(constant(array, value.name))
-        if is_foldable(node):
+        moved = moved_weights(node)
+        if moved is not None:
+            node.output.replace_by(constant(moved, next(v.name for v in node.inputs if v is not None)))
+        elif is_foldable(node):
             try:
                 arrays = evaluate_node(node)
             except TersorError:
@@ -41,6 +57,38 @@ def fold(graph: Graph, contents: dict[Value, tuple[Size, ...]]) -> None:
     for node in reversed(graph):
         if not any(v.users for v in node.outputs):
             node.erase()
+
+
+def moved_weights(node: Node) -> Tensor | None:
+    """Constants that a node only reshapes, transposes or joins, as an expression over them."""
+    if (
+        node.domain
+        or any(v is not None and v.const is None for v in node.inputs)
+        or not isinstance(node.output.type, TensorType)
+    ):
+        return None
+    operands = [v.tensor for v in node.inputs if v is not None]
+    shape = node.output.type.static_shape
+    if node.op in ("Unsqueeze", "Squeeze") and shape is not None:
+        return reshape(operands[0], shape)
+    if node.op == "Slice":
+        return sliced(operands)
+    return fold_lazily(node.op, operands, node.attrs) if node.op in ("Transpose", "Reshape", "Concat") else None
+
+
+def sliced(operands: Sequence[Tensor]) -> Tensor | None:
+    """A slice with steps of 1 as an expression (Slice-13)."""
+    x, *bounds = operands
+    starts, ends, axes, steps = [[int(i) for i in b.numpy()] for b in bounds] + [
+        list(range(bounds[0].count)),
+        [1] * bounds[0].count,
+    ][len(bounds) - 2 :]
+    if set(steps) != {1}:
+        return None
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        first, last, _ = slice(start, end).indices(x.shape[axis])
+        x = Lazy("slice", [x], axis=axis % x.rank, start=first, stop=max(first, last))
+    return x
 
 
 def known_array(value: Value, contents: dict[Value, tuple[Size, ...]]) -> np.ndarray | None:  # pyright: ignore[reportMissingTypeArgument]

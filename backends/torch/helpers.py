@@ -83,7 +83,7 @@ def integer_matmul(
 ) -> Tensor:
     """The product of 8-bit matrices in int32; zero points are scalars, per row of a or per column of b."""
     if isinstance(a_zero, Tensor) and a_zero.dim() == 1:
-        a_zero = a_zero.unsqueeze(-1)
+        a_zero = a_zero.unsqueeze(-1) if a.dim() > 1 else a_zero.squeeze()
     return ((a.double() - a_zero) @ (b.double() - b_zero)).to(torch.int32)
 '''
 
@@ -141,13 +141,16 @@ RESIZE_AXIS = '''
 def resize_axis(x: Tensor, axis: int, size: int, scale: float, mode: str, transform: str, rounding: str) -> Tensor:
     """Nearest or linear interpolation along one axis to `size` elements."""
     length = x.shape[axis]
+    resized = scale * length
     at = torch.arange(size, dtype=torch.float32, device=x.device)
     if transform == "half_pixel":
         at = (at + 0.5) / scale - 0.5
+    elif transform == "half_pixel_symmetric":
+        at = length / 2 * (1 - size / resized) + (at + 0.5) / scale - 0.5
     elif transform == "pytorch_half_pixel":
         at = (at + 0.5) / scale - 0.5 if size > 1 else at * 0
     elif transform == "align_corners":
-        at = at * (length - 1) / (size - 1) if size > 1 else at * 0
+        at = at * (length - 1) / (resized - 1) if resized > 1 else at * 0
     else:
         at = at / scale
     if mode == "nearest":
@@ -165,6 +168,13 @@ def resize_axis(x: Tensor, axis: int, size: int, scale: float, mode: str, transf
     left = x.index_select(axis, low)
     right = x.index_select(axis, (low + 1).clamp(max=length - 1))
     return left * (1 - part) + right * part
+'''
+
+TOP_K = '''
+def top_k(x: Tensor, k: int, dim: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
+    """The k largest or smallest elements and their indices; among equal ones the first comes first."""
+    values, indices = torch.sort(x, dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, k), indices.narrow(dim, 0, k)
 '''
 
 ROTATE = '''
@@ -222,7 +232,8 @@ def attention(
             scores = scores.masked_fill(~mask, float("-inf"))
         else:
             scores = scores + mask
-    x = torch.softmax(scores, -1) @ value
+    blocked = scores.isneginf().all(-1, keepdim=True)  # rows that may look at nothing give zeros
+    x = torch.softmax(scores, -1).masked_fill(blocked, 0.0) @ value
     return x.transpose(1, 2).flatten(2) if flat else x
 '''
 
@@ -262,7 +273,7 @@ def insert_axes(x: Tensor, axes: list[int]) -> Tensor:
 HELPERS = {
     "Block": BLOCK, "along": ALONG, "quantize": QUANTIZE, "dequantize": DEQUANTIZE,
     "dynamic_quantize": DYNAMIC_QUANTIZE, "integer_matmul": INTEGER_MATMUL, "integer_conv": INTEGER_CONV, "gather_nd": GATHER_ND,
-    "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS, "rotate": ROTATE, "attention": ATTENTION,
+    "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS, "top_k": TOP_K, "rotate": ROTATE, "attention": ATTENTION,
     "depth_to_space": DEPTH_TO_SPACE, "space_to_depth": SPACE_TO_DEPTH, "one_hot": ONE_HOT, "insert_axes": UNSQUEEZE_ALL,
 }  # fmt: skip
 """Source by name, in the order in which an emitted file defines them."""

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from ...ir import Dense, DType, Node, Tensor, Value
 from ...ir.tensors import Lazy, transpose
 from .code import Code, Piece, call, code, infix, method, sequence
-from .emitter import Emitter, Row
-from .shaping import float_type
-
-
-def compact(numbers: Sequence[int]) -> Piece:
-    """One number for equal ones, as `nn.Conv2d` takes them."""
-    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+from .emitter import Emitter, Row, float_type
+from .windows import compact, conv_options, padded, spatial_padding
 
 
 def module_call(
-    node: Node, e: Emitter, x: Value, constructor: Code, tensors: Mapping[str, Tensor], weight: Value, default: str
+    node: Node,
+    e: Emitter,
+    x: Value,
+    constructor: Code,
+    tensors: Mapping[str, Tensor],
+    weight: Value,
+    default: str,
+    bias: Value | None = None,
 ) -> Code:
     """`self.name(x)` for a module whose parameters are the graph's tensors."""
-    path = e.placement.module(node, weight, default)
+    path = e.placement.module(node, weight, default, bias)
     return call(e.module(node, constructor, tensors, tensors, path), e.tensor(x))
 
 
@@ -35,38 +37,6 @@ def can_hold(e: Emitter, constructor: Code, tensors: Mapping[str, Tensor], weigh
 
 
 # Convolutions
-
-
-def spatial_padding(node: Node, e: Emitter, spatial: int, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Explicit pads before and after each spatial axis; SAME is worked out from the operand's sizes."""
-    mode = node.str("auto_pad")
-    if mode in ("NOTSET", ""):
-        pads = node.ints("pads", (0,) * (2 * spatial))
-        return list(pads[:spatial]), list(pads[spatial:])
-    if mode == "VALID":
-        return [0] * spatial, [0] * spatial
-    strides, dilations = node.ints("strides", (1,) * spatial), node.ints("dilations", (1,) * spatial)
-    shape = e.resolve(node.operand(0)).shape
-    before, after = list[int](), list[int]()
-    for axis in range(spatial):
-        size = shape[axis + 2] if shape is not None else None
-        extent = (kernel[axis] - 1) * dilations[axis] + 1
-        if strides[axis] == 1:
-            total = extent - 1
-        elif isinstance(size, int):
-            total = max((-(-size // strides[axis]) - 1) * strides[axis] + extent - size, 0)
-        else:
-            e.refuse(node, f"auto_pad {mode} needs a known size of spatial axis {axis}")
-        small, large = total // 2, total - total // 2
-        before.append(small if mode == "SAME_UPPER" else large)
-        after.append(large if mode == "SAME_UPPER" else small)
-    return before, after
-
-
-def padded(x: Code, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Code:
-    """F.pad of the spatial axes."""
-    flat = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
-    return call("F.pad", x, tuple(flat), **({"value": value} if value else {}))
 
 
 def conv(node: Node, e: Emitter) -> Code:
@@ -91,25 +61,10 @@ def conv(node: Node, e: Emitter) -> Code:
         tensors = {"weight": held, **({"bias": bias_tensor} if bias_tensor is not None else {})}
         weight = e.resolve(weight)
         if can_hold(e, made, tensors, weight):
-            path = e.placement.module(node, weight, "conv")
+            path = e.placement.module(node, weight, "conv", bias)
             return call(e.module(node, made, tensors, tensors, path), data)
     more_args = [e.tensor(bias)] if bias is not None else []
     return call(f"F.conv{spatial}d", data, e.tensor(weight), *more_args, **options)
-
-
-def conv_options(node: Node, spatial: int, padding: Sequence[int]) -> dict[str, Piece]:
-    """stride, padding, dilation and groups where they are not the defaults."""
-    strides, dilations = node.ints("strides", (1,) * spatial), node.ints("dilations", (1,) * spatial)
-    options: dict[str, Piece] = {}
-    if set(strides) != {1}:
-        options["stride"] = compact(strides)
-    if any(padding):
-        options["padding"] = compact(padding)
-    if set(dilations) != {1}:
-        options["dilation"] = compact(dilations)
-    if node.int("group") != 1:
-        options["groups"] = node.int("group")
-    return options
 
 
 def conv_transpose(node: Node, e: Emitter) -> Code:
@@ -117,23 +72,37 @@ def conv_transpose(node: Node, e: Emitter) -> Code:
     x, weight, bias = node.operand(0), node.operand(1), node.input(2)
     spatial = e.need_rank(node, weight) - 2
     e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
-    e.need(node.str("auto_pad") in ("NOTSET", "VALID") and node.attr("output_shape") is None, node, "auto_pad and output_shape are not supported")
+    e.need(
+        node.str("auto_pad") in ("NOTSET", "VALID") and node.attr("output_shape") is None,
+        node,
+        "auto_pad and output_shape are not supported",
+    )
     pads = node.ints("pads", (0,) * (2 * spatial)) if node.str("auto_pad") == "NOTSET" else (0,) * (2 * spatial)
     extra = node.ints("output_padding", (0,) * spatial)
     before, after = pads[:spatial], pads[spatial:]
     extra = tuple(o + b - a for o, b, a in zip(extra, before, after, strict=True))
     strides, dilations = node.ints("strides", (1,) * spatial), node.ints("dilations", (1,) * spatial)
-    e.need(all(0 <= o < max(s, d) for o, s, d in zip(extra, strides, dilations, strict=True)), node, "its padding differs too much by side")
+    e.need(
+        all(0 <= o < max(s, d) for o, s, d in zip(extra, strides, dilations, strict=True)),
+        node,
+        "its padding differs too much by side",
+    )
     options = conv_options(node, spatial, before)
     if any(extra):
         options["output_padding"] = compact(extra)
     held, bias_tensor, weight = e.const(weight), e.const(bias), e.resolve(weight)
     if held is not None and held.dtype.is_float and (bias is None or bias_tensor is not None):
         more: dict[str, Piece] = {**options, **({"bias": False} if bias is None else {}), **float_type(held.dtype)}
-        made = call(f"nn.ConvTranspose{spatial}d", held.shape[0], held.shape[1] * node.int("group"), compact(held.shape[2:]), **more)
+        made = call(
+            f"nn.ConvTranspose{spatial}d",
+            held.shape[0],
+            held.shape[1] * node.int("group"),
+            compact(held.shape[2:]),
+            **more,
+        )
         tensors = {"weight": held, **({"bias": bias_tensor} if bias_tensor is not None else {})}
         if can_hold(e, made, tensors, weight):
-            return module_call(node, e, x, made, tensors, weight, "deconv")
+            return module_call(node, e, x, made, tensors, weight, "deconv", bias)
     more_args = [e.tensor(bias)] if bias is not None else []
     return call(f"F.conv_transpose{spatial}d", e.tensor(x), e.tensor(weight), *more_args, **options)
 
@@ -153,7 +122,7 @@ def linear(node: Node, e: Emitter, x: Value, weight: Value, rows: Tensor, bias: 
     tensors = {"weight": rows, **({"bias": bias_tensor} if bias_tensor is not None else {})}
     weight = e.resolve(weight)
     if can_hold(e, made, tensors, weight):
-        return module_call(node, e, x, made, tensors, weight, "linear")
+        return module_call(node, e, x, made, tensors, weight, "linear", bias)
     if not e.is_owned(rows) and id(rows) in e.derived:
         return None  # as it is, the [in, out] matrix serves as well
     owned = code(e.members.tensor(e.placement.constant(weight), rows, trainable=True))
@@ -192,7 +161,11 @@ def following_bias(node: Node, e: Emitter, width: int) -> tuple[Node | None, Val
     bias = add.operand(1) if add.operand(0) is node.output else add.operand(0)
     tensor, rank = e.const(bias), e.rank(node.operand(0))
     fits = tensor is not None and tensor.rank >= 1 and tensor.shape[-1] == width == tensor.count
-    return (add, bias) if fits and tensor is not None and (tensor.rank == 1 or (rank is not None and tensor.rank <= rank)) else (None, None)
+    return (
+        (add, bias)
+        if fits and tensor is not None and (tensor.rank == 1 or (rank is not None and tensor.rank <= rank))
+        else (None, None)
+    )
 
 
 def gemm(node: Node, e: Emitter) -> Code:
@@ -227,7 +200,11 @@ def batch_norm(node: Node, e: Emitter) -> Code:
     known = [t for t in held if t is not None]
     if name is not None and len(known) == 4 and len({t.dtype for t in known}) == 1:
         momentum = round(1 - node.float("momentum"), 6)
-        options: dict[str, Piece] = {**epsilon(node, 1e-5), **({"momentum": momentum} if momentum != 0.1 else {}), **float_type(known[0].dtype)}
+        options: dict[str, Piece] = {
+            **epsilon(node, 1e-5),
+            **({"momentum": momentum} if momentum != 0.1 else {}),
+            **float_type(known[0].dtype),
+        }
         made = call(name, known[0].count, **options)
         shared = dict(zip(("weight", "bias", "running_mean", "running_var"), known, strict=True))
         weight = e.resolve(node.operand(1))
@@ -254,9 +231,19 @@ def layer_norm(node: Node, e: Emitter) -> Code:
     count = -axis if axis < 0 else rank - axis if rank is not None else None
     if count is None:
         e.refuse(node, "the rank of its operand is not known")
-    if held is not None and held.rank == count and (bias is None or (bias_tensor is not None and bias_tensor.shape == held.shape)):
+    if (
+        held is not None
+        and held.rank == count
+        and (bias is None or (bias_tensor is not None and bias_tensor.shape == held.shape))
+    ):
         shape: Piece = held.shape[0] if count == 1 else held.shape
-        made = call("nn.LayerNorm", shape, **epsilon(node, 1e-5), **({"bias": False} if bias is None else {}), **float_type(held.dtype))
+        made = call(
+            "nn.LayerNorm",
+            shape,
+            **epsilon(node, 1e-5),
+            **({"bias": False} if bias is None else {}),
+            **float_type(held.dtype),
+        )
         tensors = {"weight": held, **({"bias": bias_tensor} if bias_tensor is not None else {})}
         if can_hold(e, made, tensors, e.resolve(scale)):
             return module_call(node, e, x, made, tensors, e.resolve(scale), "norm")
@@ -281,7 +268,9 @@ def rms_norm(node: Node, e: Emitter) -> Code:
     return infix("*", call("F.rms_norm", e.tensor(x), tuple(sizes), eps=node.float("epsilon")), e.tensor(scale))
 
 
-def affine_norm(node: Node, e: Emitter, name: str, function: str, lead: list[Piece], options: dict[str, Piece], default: str) -> Code:
+def affine_norm(
+    node: Node, e: Emitter, name: str, function: str, lead: list[Piece], options: dict[str, Piece], default: str
+) -> Code:
     """GroupNormalization and InstanceNormalization: modules for constant scale and bias, else the function."""
     x, scale, bias = node.operand(0), node.operand(1), node.operand(2)
     held, bias_tensor = e.const(scale), e.const(bias)
@@ -298,7 +287,9 @@ def group_norm(node: Node, e: Emitter) -> Code:
 
 
 def instance_norm(node: Node, e: Emitter) -> Code:
-    name = {3: "nn.InstanceNorm1d", 4: "nn.InstanceNorm2d", 5: "nn.InstanceNorm3d"}.get(e.rank(node.operand(0)) or 0, "")
+    name = {3: "nn.InstanceNorm1d", 4: "nn.InstanceNorm2d", 5: "nn.InstanceNorm3d"}.get(
+        e.rank(node.operand(0)) or 0, ""
+    )
     return affine_norm(node, e, name, "F.instance_norm", [], {"affine": True}, "norm")
 
 
@@ -310,7 +301,12 @@ def local_response(node: Node, e: Emitter) -> Code:
     """The window is even on both sides only for odd sizes."""
     e.need(node.int("size") % 2 == 1, node, "its window has an even size")
     return call(
-        "F.local_response_norm", e.tensor(node.operand(0)), node.int("size"), alpha=node.float("alpha"), beta=node.float("beta"), k=node.float("bias")
+        "F.local_response_norm",
+        e.tensor(node.operand(0)),
+        node.int("size"),
+        alpha=node.float("alpha"),
+        beta=node.float("beta"),
+        k=node.float("bias"),
     )
 
 
@@ -343,73 +339,9 @@ def _along_channels(slope: Tensor, rank: int) -> bool:
     return slope.rank <= rank and rank > 1 and padded_shape[1] == slope.count
 
 
-# Pooling
-
-
-def max_pool(node: Node, e: Emitter) -> Code:
-    """MaxPool-22; its indices are not offered."""
-    e.need(not any(o.users for o in node.outputs[1:]), node, "its indices are used")
-    kernel = node.ints("kernel_shape")
-    spatial = len(kernel)
-    e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
-    before, after = spatial_padding(node, e, spatial, kernel)
-    x = e.tensor(node.operand(0))
-    if before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
-        x, before = padded(x, before, after, float("-inf")), [0] * spatial
-    options = pool_options(node, kernel, before)
-    dilations = node.ints("dilations", (1,) * spatial)
-    if set(dilations) != {1}:
-        options["dilation"] = compact(dilations)
-    return call(f"F.max_pool{spatial}d", x, compact(kernel), **options)
-
-
-def pool_options(node: Node, kernel: Sequence[int], padding: Sequence[int]) -> dict[str, Piece]:
-    """PyTorch's stride defaults to the kernel, ONNX's to 1."""
-    strides = node.ints("strides", (1,) * len(kernel))
-    options: dict[str, Piece] = {}
-    if tuple(strides) != tuple(kernel):
-        options["stride"] = compact(strides)
-    if any(padding):
-        options["padding"] = compact(padding)
-    if node.int("ceil_mode"):
-        options["ceil_mode"] = True
-    return options
-
-
-def average_pool(node: Node, e: Emitter) -> Code:
-    kernel = node.ints("kernel_shape")
-    spatial = len(kernel)
-    e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
-    e.need(set(node.ints("dilations", (1,) * spatial)) == {1}, node, "it is dilated")
-    before, after = spatial_padding(node, e, spatial, kernel)
-    x, include = e.tensor(node.operand(0)), bool(node.int("count_include_pad"))
-    uneven = before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True))
-    e.need(not uneven or (include and not node.int("ceil_mode")), node, "its padding differs by side and is not counted")
-    if uneven:
-        x, before = padded(x, before, after), [0] * spatial
-    options = pool_options(node, kernel, before)
-    if any(before) and not include:
-        options["count_include_pad"] = False
-    return call(f"F.avg_pool{spatial}d", x, compact(kernel), **options)
-
-
-def global_pool(name: str) -> Row:
-    """Mean or maximum over all spatial axes."""
-
-    def row(node: Node, e: Emitter) -> Code:
-        rank = e.need_rank(node, node.operand(0))
-        spatial = rank - 2
-        if spatial in (1, 2, 3) and name == "avg":
-            return call(f"F.adaptive_avg_pool{spatial}d", e.tensor(node.operand(0)), 1)
-        return method(e.tensor(node.operand(0)), "mean" if name == "avg" else "amax", dim=tuple(range(2, rank)), keepdim=True)
-
-    return row
-
-
 ROWS: dict[str, Row] = {
-    "Conv": conv, "ConvTranspose": conv_transpose, "MatMul": matmul, "Gemm": gemm, "BatchNormalization": batch_norm,
-    "LayerNormalization": layer_norm, "RMSNormalization": rms_norm, "GroupNormalization": group_norm,
-    "InstanceNormalization": instance_norm, "LpNormalization": lp_norm, "LRN": local_response,
-    "MeanVarianceNormalization": mean_variance, "PRelu": p_relu, "MaxPool": max_pool, "AveragePool": average_pool,
-    "GlobalAveragePool": global_pool("avg"), "GlobalMaxPool": global_pool("max"),
+    "Conv": conv, "ConvTranspose": conv_transpose, "MatMul": matmul, "Gemm": gemm, "PRelu": p_relu,
+    "BatchNormalization": batch_norm, "LayerNormalization": layer_norm, "RMSNormalization": rms_norm,
+    "GroupNormalization": group_norm, "InstanceNormalization": instance_norm, "LpNormalization": lp_norm, "LRN": local_response,
+    "MeanVarianceNormalization": mean_variance,
 }  # fmt: skip

@@ -92,7 +92,9 @@ class Members:
             found = self.owners[id(tensor)] = Member(path[-1])
             self.held.append(tensor)
             made = value or zeros(tensor)
-            self.put(path, Leaf(found, call("nn.Parameter", made) if trainable else made, False, trainable, value is None))
+            self.put(
+                path, Leaf(found, call("nn.Parameter", made) if trainable else made, False, trainable, value is None)
+            )
             if value is None:
                 self.weights[".".join(path)] = tensor
         return found
@@ -122,6 +124,24 @@ class Members:
             node = child
         node.children[path[-1]] = leaf
 
+    def prune(self, used: set[Member]) -> None:
+        """Forgets members that no statement uses."""
+        used = used | {m.module for m in used if isinstance(m, Attribute)}
+        self._prune(self.root, (), used)
+
+    def _prune(self, node: Container, path: Path, used: set[Member]) -> None:
+        for name, child in list(node.children.items()):
+            here = (*path, name)
+            if isinstance(child, Container):
+                self._prune(child, here, used)
+                if not child.children:
+                    del node.children[name]
+            elif child.member not in used:
+                del node.children[name]
+                prefix = ".".join(here)
+                for key in [k for k in self.weights if k == prefix or k.startswith(prefix + ".")]:
+                    del self.weights[key]
+
     # Rendering
 
     def names(self) -> dict[Variable, str]:
@@ -129,7 +149,7 @@ class Members:
         found: dict[Variable, str] = {}
         self._names(self.root, "self", found)
         for member in self.owners.values():
-            if isinstance(member, Attribute):
+            if isinstance(member, Attribute) and member.module in found:
                 found[member] = f"{found[member.module]}.{member.hint}"
         return found
 

@@ -91,7 +91,9 @@ def check(model: Model, run: object, samples: Sequence[Feeds] | None) -> Check:
     """
     feeds = list(samples) if samples is not None else synthesize(model.graph, 1)
     if not feeds:
-        raise UsageError("there are no samples to compare the emitted module on", do="give at least one, or pass check=False")
+        raise UsageError(
+            "there are no samples to compare the emitted module on", do="give at least one, or pass check=False"
+        )
     reference = OrtRunner(model, optimize=False)
     worst: Difference | None = None
     record: dict[str, Tensor] = {}
@@ -102,7 +104,9 @@ def check(model: Model, run: object, samples: Sequence[Feeds] | None) -> Check:
         try:
             found = run(feed)  # pyright: ignore[reportCallIssue]
         except TersorError as error:
-            raise ParityError("the emitted module does not run", why=error.why or error.what, do="emit ONNX instead, and report this") from error
+            raise ParityError(
+                "the emitted module does not run", why=error.why or error.what, do="emit ONNX instead, and report this"
+            ) from error
         for name in model.graph.output_names:
             difference = compare(wanted[name], found[name])
             raise_if_different(name, wanted[name], found[name], difference, tolerance)
@@ -117,14 +121,24 @@ def raise_if_different(name: str, wanted: Array, found: Array, difference: Diffe
     exact = integral and tolerance < QUANTIZED_TOLERANCE
     wrong = difference.mismatch > 0 if exact else not difference.max_error <= tolerance
     if wanted.dtype != found.dtype or wrong:
-        why = difference.reason or f"the largest error is {difference.max_error:.3g} of the largest number, allowed is {tolerance:.3g}"
+        why = (
+            difference.reason
+            or f"the largest error is {difference.max_error:.3g} of the largest number, allowed is {tolerance:.3g}"
+        )
         if wanted.dtype != found.dtype:
             why = f"its element type is {found.dtype}, not {wanted.dtype}"
-        raise ParityError("the emitted module computes something else", where=f"output {name!r}", why=why, do="report this; emit ONNX meanwhile")
+        raise ParityError(
+            "the emitted module computes something else",
+            where=f"output {name!r}",
+            why=why,
+            do="report this; emit ONNX meanwhile",
+        )
 
 
 def recorded(model: Model, feed: Feeds, outputs: Mapping[str, Array]) -> dict[str, Tensor]:
     """Inputs and outputs by position."""
-    given = [np.asarray(feed[v.name]) for v in model.graph.inputs if v.name in feed]
+    given = [np.asarray(feed[v.name]) for v in model.graph.inputs if v not in model.graph.defaults]
     found = [outputs[n] for n in model.graph.output_names]
-    return {f"{kind}.{i}": Dense(a) for kind, arrays in (("input", given), ("output", found)) for i, a in enumerate(arrays)}
+    return {
+        f"{kind}.{i}": Dense(a) for kind, arrays in (("input", given), ("output", found)) for i, a in enumerate(arrays)
+    }

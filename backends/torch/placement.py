@@ -19,16 +19,19 @@ GENERATED = re.compile(
 )
 """Names that tools make up for constants."""
 
-PLAIN_LEAF = re.compile(r"(?:conv|bn|batch_?norm|norm|fc|linear|layer|ln|act|relu|pool|downsample|op|module|block|net)?\d*[a-z]?\Z")
+PLAIN_LEAF = re.compile(
+    r"(?:conv|bn|batch_?norm|norm|fc|linear|layer|ln|act|relu|pool|downsample|op|module|block|net)?\d*[a-z]?\Z"
+)
 """Last components of module paths that say nothing about what the module's output means."""
 
 WEIGHT_SUFFIX = re.compile(r"[._](?:weight|kernel|weights|w|W|scale|gamma)\Z")
 
 PARAMETRIC = frozenset(
-    """Conv ConvTranspose MatMul Gemm Add Mul PRelu BatchNormalization LayerNormalization GroupNormalization InstanceNormalization
-    RMSNormalization LSTM GRU RNN Gather Concat Expand Einsum""".split()
+    ["Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Mul", "PRelu", "BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization", "LSTM", "GRU", "RNN", "Gather", "Concat", "Expand", "Einsum"]
 )
 """Operators whose constant float operands are trained."""
+
+BIAS_SUFFIX = re.compile(r"[._](?:bias|b|B|beta)\Z")
 
 WIDER = {DType.I4: DType.I8, DType.I2: DType.I8, DType.U4: DType.U8, DType.U2: DType.U8}
 
@@ -41,7 +44,15 @@ OUTPUT_HINTS: dict[str, tuple[str, ...]] = {
     "Softmax": ("weights",),
 }  # fmt: skip
 
-CONSTANT_HINTS = {"Add": "offset", "Sub": "offset", "Mul": "factor", "Div": "divisor", "MatMul": "weight", "Gemm": "weight", "Gather": "table"}
+CONSTANT_HINTS = {
+    "Add": "offset",
+    "Sub": "offset",
+    "Mul": "factor",
+    "Div": "divisor",
+    "MatMul": "weight",
+    "Gemm": "weight",
+    "Gather": "table",
+}
 
 
 class Placement:
@@ -79,7 +90,9 @@ class Placement:
     def widened(self, tensor: Tensor) -> Tensor:
         """A tensor of 2- or 4-bit integers as one of bytes. Raises UnsupportedError for other types that PyTorch lacks."""
         if tensor.dtype not in WIDER:
-            raise UnsupportedError(f"a constant of type {tensor.dtype.label} cannot be emitted as PyTorch", why="PyTorch has no such type")
+            raise UnsupportedError(
+                f"a constant of type {tensor.dtype.label} cannot be emitted as PyTorch", why="PyTorch has no such type"
+            )
         key = id(tensor)
         if key not in self.wide:
             dtype = WIDER[tensor.dtype]
@@ -88,12 +101,12 @@ class Placement:
 
     # Modules
 
-    def module(self, node: Node, weight: Value | None, default: str) -> Path:
-        """The path of a module that holds `weight`: the weight's name without its last part, the node's scope, or a default."""
-        if weight is not None and weight.name:
-            stem = WEIGHT_SUFFIX.sub("", weight.name)
-            path = path_of(stem)
-            if stem != weight.name and path is not None:
+    def module(self, node: Node, weight: Value | None, default: str, bias: Value | None = None) -> Path:
+        """The path of a module: the name of its weight or bias without the last part, the node's scope, or a default."""
+        for value, suffix in ((weight, WEIGHT_SUFFIX), (bias, BIAS_SUFFIX)):
+            stem = suffix.sub("", value.name) if value is not None else ""
+            path = path_of(stem) if value is not None and stem != value.name else None
+            if path is not None:
                 return path
         return path_of(scope_of(node)) or (default,)
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
-from .code import Code, Variable
+from .code import Code, Member, Variable
 from .layout import statement
 from .names import identifier, numbered
 
 NESTED_WIDTH = 64
-NESTED_DEPTH = 4
+NESTED_DEPTH = 3
 GENERIC = ("x", "y", "z", "u", "v", "w")
 
 
@@ -102,6 +102,16 @@ def uses(item: Statement | Block) -> Iterator[Variable]:
         yield from expression.variables()
     for block in blocks_of(item):
         yield from uses(block)
+
+
+def members_in(block: Block) -> set[Member]:
+    """The members that a block uses, in the blocks inside it as well."""
+    found = {leaf for result in block.results for leaf in result.leaves() if isinstance(leaf, Member)}
+    for item in block.statements:
+        found |= {leaf for expression in codes_of(item) for leaf in expression.leaves() if isinstance(leaf, Member)}
+        for inner in blocks_of(item):
+            found |= members_in(inner)
+    return found
 
 
 # Tidying
@@ -289,5 +299,3 @@ def _repeat(item: Repeat, names: dict[Variable, str], depth: int) -> list[str]:
     if pairs:
         lines += statement(f"{', '.join(v for v, _ in pairs)} = {', '.join(r for _, r in pairs)}", depth + 1)
     return lines
-
-

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ...ir import DType, Node, Tensor, Value
 from ...ir.tensors import integer_range
-from .code import Code, Piece, call, infix, literal, method, raw
+from .code import Code, Piece, Variable, call, infix, literal, method, raw
 from .emitter import Emitter, Row, Unpacked
-from .layers import conv_options, padded, spatial_padding
 from .members import TORCH_TYPES
 from .placement import WIDER
+from .windows import conv_options, padded, spatial_padding
 
 
 def axis_options(node: Node, e: Emitter, scale: Value) -> dict[str, Piece]:
@@ -33,7 +33,11 @@ def number_or_tensor(value: Value | None, e: Emitter) -> Code:
     if value is None:
         return literal(0)
     tensor = e.const(value)
-    number = e.number(value) if tensor is not None and tensor.rank == 0 and tensor.dtype in (DType.F32, DType.I8, DType.U8, DType.I32) else None
+    number = (
+        e.number(value)
+        if tensor is not None and tensor.rank == 0 and tensor.dtype in (DType.F32, DType.I8, DType.U8, DType.I32)
+        else None
+    )
     return literal(number) if number is not None else e.tensor(value)
 
 
@@ -48,7 +52,9 @@ def quantize(node: Node, e: Emitter) -> Code:
     held = WIDER.get(dtype, dtype)
     e.need(held in TORCH_TYPES, node, f"PyTorch has no element type {dtype.label}")
     kind = raw(f"torch.{TORCH_TYPES[held]}")
-    return call(e.helper("quantize"), e.tensor(x), number_or_tensor(scale, e), number_or_tensor(zero, e), kind, **options)
+    return call(
+        e.helper("quantize"), e.tensor(x), number_or_tensor(scale, e), number_or_tensor(zero, e), kind, **options
+    )
 
 
 def dequantize(node: Node, e: Emitter) -> Code:
@@ -93,7 +99,9 @@ def conv_integer(node: Node, e: Emitter) -> Code:
 def q_linear_matmul(node: Node, e: Emitter) -> Code:
     """dequantize, multiply, quantize (QLinearMatMul-21)."""
     a, b = e.tensor(node.operand(0)), e.tensor(node.operand(3))
-    a_scale, a_zero, b_scale, b_zero, y_scale, y_zero = (number_or_tensor(node.operand(i), e) for i in (1, 2, 4, 5, 6, 7))
+    a_scale, a_zero, b_scale, b_zero, y_scale, y_zero = (
+        number_or_tensor(node.operand(i), e) for i in (1, 2, 4, 5, 6, 7)
+    )
     kind = e.torch_type(node.operand(7))
     e.need(all(e.rank(node.operand(i)) == 0 for i in (1, 4)), node, "its scales are not scalars")
     left, right = call(e.helper("dequantize"), a, a_scale, a_zero), call("dequantize", b, b_scale, b_zero)
@@ -103,7 +111,9 @@ def q_linear_matmul(node: Node, e: Emitter) -> Code:
 def q_linear_conv(node: Node, e: Emitter) -> Code:
     """dequantize, convolve, quantize (QLinearConv-10); the bias is int32 at x_scale * w_scale."""
     x, w, weight = e.tensor(node.operand(0)), e.tensor(node.operand(3)), node.operand(3)
-    x_scale, x_zero, w_scale, w_zero, y_scale, y_zero = (number_or_tensor(node.operand(i), e) for i in (1, 2, 4, 5, 6, 7))
+    x_scale, x_zero, w_scale, w_zero, y_scale, y_zero = (
+        number_or_tensor(node.operand(i), e) for i in (1, 2, 4, 5, 6, 7)
+    )
     spatial = e.need_rank(node, weight) - 2
     e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
     before, after = spatial_padding(node, e, spatial, [int(k) for k in (e.resolve(weight).shape or ())[2:]])
@@ -112,7 +122,7 @@ def q_linear_conv(node: Node, e: Emitter) -> Code:
         data, before = padded(data, before, after), [0] * spatial
     args = [data, call("dequantize", w, w_scale, w_zero, axis=0)]
     if node.input(8) is not None:
-        scale = e.new_variable("bias_scale")
+        scale = Variable("bias_scale")
         e.assign([scale], infix("*", x_scale, w_scale))
         args.append(call("dequantize", e.tensor(node.input(8)), scale, axis=0))
     made = call(f"F.conv{spatial}d", *args, **conv_options(node, spatial, before))

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from ...ir import Node, Tensor, Value
 from ...ir.tensors import Lazy, reshape, take
 from .code import Code, Piece, Variable, call, code, form, method
-from .emitter import Emitter, Outputs, Row
-from .shaping import float_type
+from .emitter import Emitter, Outputs, Row, float_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,13 @@ def recurrent(cell: Cell) -> Row:
         path = e.placement.module(node, None, cell.name[3:].lower())
         module = e.module(node, made, weights(cell, *held, hidden), shared, path)
         e.suggestion = ""
-        return outputs(node, e, cell, call(module, e.tensor(node.operand(0)), *initial(node, e, cell, hidden, directions)), directions)
+        return outputs(
+            node,
+            e,
+            cell,
+            call(module, e.tensor(node.operand(0)), *initial(node, e, cell, hidden, directions)),
+            directions,
+        )
 
     return row
 
@@ -94,10 +99,16 @@ def check(node: Node, e: Emitter, cell: Cell, w: Tensor) -> None:
     e.need(node.attr("clip") is None, node, "it clips")
     e.need(node.str("direction") != "reverse", node, "it only runs backwards")
     e.need(not node.int("layout"), node, "its layout puts the batch first")
-    e.need(node.attr("activation_alpha") is None and node.attr("activation_beta") is None, node, "its activations have parameters")
+    e.need(
+        node.attr("activation_alpha") is None and node.attr("activation_beta") is None,
+        node,
+        "its activations have parameters",
+    )
     named = node.attr("activations")
     wanted = tuple(a.lower() for a in cell.activations) * w.shape[0]
-    e.need(named is None or tuple(str(a).lower() for a in named) == wanted, node, "its activations are not the usual ones")  # pyright: ignore
+    e.need(
+        named is None or tuple(str(a).lower() for a in named) == wanted, node, "its activations are not the usual ones"
+    )  # pyright: ignore
     if cell is LSTM:
         e.need(not node.int("input_forget"), node, "it couples input and forget gates")
     if cell is GRU:

@@ -45,6 +45,16 @@ def torch_reduction(name: str, **more: Piece) -> Row:
     return reduction(express)
 
 
+def nonempty(row: Row) -> Row:
+    """PyTorch has no extreme of nothing."""
+
+    def checked(node: Node, e: Emitter) -> Result:
+        e.need(0 not in (e.resolve(node.operand(0)).shape or ()), node, "its operand is empty")
+        return row(node, e)
+
+    return checked
+
+
 def total(node: Node, e: Emitter) -> Result:
     """ReduceSum keeps the element type, torch.sum widens integers."""
     dtype = e.dtype(node.operand(0))
@@ -87,12 +97,11 @@ def arg_extreme(name: str) -> Row:
 
 
 def top_k(node: Node, e: Emitter) -> Result:
-    options: dict[str, Piece] = {"dim": node.int("axis")}
+    """torch.topk may order equal elements in any way (TopK-24 gives the lower index first)."""
+    options: dict[str, Piece] = {} if node.int("axis") == -1 else {"dim": node.int("axis")}
     if not node.int("largest"):
         options["largest"] = False
-    if not node.int("sorted"):
-        options["sorted"] = False
-    return Unpacked(call("torch.topk", e.tensor(node.operand(0)), e.integer(node.operand(1)), **options))
+    return Unpacked(call(e.helper("top_k"), e.tensor(node.operand(0)), e.integer(node.operand(1)), **options))
 
 
 def cumulative(name: str) -> Row:
@@ -141,8 +150,8 @@ def non_zero(node: Node, e: Emitter) -> Code:
 ROWS: dict[str, Row] = {
     "ReduceSum": total,
     "ReduceMean": torch_reduction("mean"),
-    "ReduceMax": torch_reduction("amax"),
-    "ReduceMin": torch_reduction("amin"),
+    "ReduceMax": nonempty(torch_reduction("amax")),
+    "ReduceMin": nonempty(torch_reduction("amin")),
     "ReduceProd": product,
     "ReduceL1": reduction(lambda x, axes, keep: method(method(x, "abs"), "sum", dim=axes, keepdim=keep)),
     "ReduceL2": reduction(lambda x, axes, keep: method(sum_square(x, axes, keep), "sqrt")),

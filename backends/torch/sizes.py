@@ -214,4 +214,3 @@ ROWS: dict[str, Row] = {
     "Identity": same,
 }
 """Operators on sizes (vectors and scalars of integers)."""
-

@@ -13,11 +13,13 @@ from .helpers import sources
 from .layout import statement
 from .members import TORCH_TYPES
 from .names import class_name, plain_text
-from .program import name_variables, render, tidy
+from .program import members_in, name_variables, render, tidy
 from .sizes import sizes_of
 from .table import TABLE
 
-GENERATED_TITLE = re.compile(r"(?:main_?|torch_?|jit_?|graph|model|net|g|export|tf2onnx|onnx)*[-_\d]*\Z", re.IGNORECASE)
+GENERATED_TITLE = re.compile(
+    r"(?:(?:main|torch|jit|graph|model|net|g|export|exported|tf2onnx|onnx|program)[-_ ]?)*[-_\d]*\Z", re.IGNORECASE
+)
 """Graph names that say nothing."""
 
 
@@ -39,11 +41,12 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
     e = Emitter(model, TABLE, sizes_of, contents)
     e.run()
     tidy(e.block)
+    e.members.prune(members_in(e.block))
     names = {**name_variables(e.block, e.parameters), **e.members.names()}
     title = class_name(name or ("" if GENERATED_TITLE.match(model.graph.name) else model.graph.name))
     if e.members.needs_block:
         e.helper("Block")
-    arguments = [f"{names[p]}: Tensor" + (" | None = None" if v in model.graph.defaults else "") for p, v in zip(e.parameters, model.graph.inputs, strict=True)]
+    arguments = [f"{names[p]}: Tensor" for p in e.parameters]
     results = [r.render(names) for r in e.block.results]
     body = render(e.block, names, 2)
     returned = "Tensor" if len(results) == 1 else f"tuple[{', '.join('Tensor' for _ in results)}]"

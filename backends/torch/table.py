@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import control, elementwise, layers, quantized, recurrent, reductions, shaping
+from . import control, elementwise, indexing, layers, quantized, recurrent, reductions, resizing, shaping, windows
 from .emitter import Row
 
-FAMILIES = (elementwise, reductions, shaping, layers, recurrent, quantized, control)
+FAMILIES = (elementwise, reductions, shaping, indexing, resizing, windows, layers, recurrent, quantized, control)
 
 TABLE: dict[tuple[str, str], Row] = {("", op): row for family in FAMILIES for op, row in family.ROWS.items()}
