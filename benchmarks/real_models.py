@@ -123,7 +123,7 @@ def resnet20(root: Path) -> Iterator[Row]:
     name, output = model.graph.inputs[0].name, model.graph.output_names[0]
     data = ts.data(batches(name, calibration))
     evaluate = {"top1": top1(name, output, images, test["y"])}
-    jobs = {"simplify": "simplify", "prune 30 %": "prune(ratio=0.3)", "int8": "simplify,quantize", "all": ALL}
+    jobs = {"simplify": "simplify", "prune 30 %": "prune(ratio=0.3)", "prune 30 % by 8": "prune(ratio=0.3, multiple_of=8)", "int8": "simplify,quantize", "all": ALL}
     for job, methods in jobs.items():
         result = ts.compress(model, data=data, evaluate=evaluate, methods=methods)
         yield row("resnet20 (onnx)", job, result, "top1", notes=agreement(result, name, images))
@@ -232,7 +232,9 @@ def embedding(outputs: dict[str, np.ndarray], feed: dict[str, np.ndarray]) -> np
 def silero(root: Path) -> Iterator[Row]:
     path = root / "models/silero_vad/silero_vad.onnx"
     model = ts.load(path)
-    result = ts.apply(model, "simplify")
+    window = {"input": padded_speech(root)[None, 32000:32576], "state": np.zeros((2, 1, 128), np.float32), "sr": np.array(16000, np.int64)}
+    data = ts.data([window])
+    result = ts.apply(model, "simplify", data=data)
     made = row("silero_vad", "simplify", result)
     with tempfile.TemporaryDirectory() as folder:
         result.save(Path(folder) / "s.onnx")
@@ -240,20 +242,25 @@ def silero(root: Path) -> Iterator[Row]:
     made.max_error = float(np.abs(expected - found).max() / np.abs(expected).max())
     made.sqnr_db, made.notes = None, [f"{len(expected)} windows of test.wav under the original file and the simplified one"]
     yield made
-    yield oracle_row("silero_vad", model)
+    yield oracle_row("silero_vad", model, data)
 
 
 def speech(session: onnxruntime.InferenceSession, root: Path) -> np.ndarray:
     """Speech probability of each 512-sample window, the state carried on; each window follows the 64 samples before it."""
-    with wave.open(str(root / "models/silero_vad/test.wav")) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
     state, out = np.zeros((2, 1, 128), np.float32), []
-    padded = np.concatenate([np.zeros(64, np.float32), samples])
-    for start in range(0, len(samples) - 512 + 1, 512):
+    padded = padded_speech(root)
+    for start in range(0, len(padded) - 576 + 1, 512):
         window = padded[None, start : start + 576]
-        probability, state = session.run(None, {"input": window, "state": state, "sr": np.int64(16000)})
+        probability, state = session.run(None, {"input": window, "state": state, "sr": np.array(16000, np.int64)})
         out.append(probability[0, 0])
     return np.array(out)
+
+
+def padded_speech(root: Path) -> np.ndarray:
+    """The samples of test.wav in [-1, 1) after 64 of silence."""
+    with wave.open(str(root / "models/silero_vad/test.wav")) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
+    return np.concatenate([np.zeros(64, np.float32), samples])
 
 
 MODELS = {"digits": digits, "resnet20": resnet20, "squeezenet": squeezenet, "minilm": minilm, "silero": silero}

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ..backends.compare import Difference, compare
 from ..backends.runners import Feeds, OrtRunner, synthesize
-from ..ir import Array, Model, ParityError, TersorError, verify
+from ..ir import Array, Model, ParityError, TersorError, UsageError, verify
 from .base import Context, Outcome, Pass
 
 TOLERANCE = 5e-5
@@ -78,7 +78,7 @@ def run_passes(
     """
     check = check or Check()
     feeds = check.feeds(model, context.seed) if check.enabled and passes else []
-    before = outputs(model, feeds) if feeds else []
+    before = _reference(model, feeds, check) if feeds else []
     steps: list[Step] = []
     for done in passes:
         snapshot = model.clone()
@@ -96,6 +96,20 @@ def run_passes(
         if on_step is not None:
             on_step(step)
     return steps
+
+
+def _reference(model: Model, feeds: Sequence[Feeds], check: Check) -> list[dict[str, Array]]:
+    try:
+        return outputs(model, feeds)
+    except TersorError as error:
+        if check.source == "given":
+            raise
+        raise UsageError(
+            "the model cannot run on made-up inputs, so nothing could be checked",
+            where=error.where,
+            why=error.why or error.what,
+            do="give inputs that it accepts (data=..., --data), or switch the check off (check=Check(enabled=False), --no-check)",
+        ) from error
 
 
 def outputs(model: Model, feeds: Sequence[Feeds]) -> list[dict[str, Array]]:
