@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ir import Graph, Node
+from ...ir import Graph, Node, Value
 from ..select import Selection
 from .atoms import Reason
 from .axes import AxisMap, Frozen
@@ -33,19 +33,33 @@ def analyse(graph: Graph, selection: Selection | None = None) -> AxisMap:
 
 
 def visit(node: Node, axes: AxisMap) -> None:
-    """Applies the node's row; without one, or on a form that the row does not cover, everything that the node touches
-    is frozen.
+    """Applies the node's row.
+
+    Without one everything that the node touches is frozen, and so it is on a form that the row does not cover. An
+    operand that the row does not look at (sizes, indices, limits) is frozen, too.
     """
     rule = RULES.get(node.op) if node.domain in ("", "ai.onnx") else None
     if node.regions:
         axes.kill(node, f"{node.op} is control flow")
     elif rule is None:
         axes.kill(node, f"{node.op} has no axis rule")
+    elif (value := of_unknown_rank(node)) is not None:
+        axes.kill(node, f"the rank of %{value.name} is not known")
     else:
+        axes.looked_at.clear()
         try:
             rule.tie(node, axes)
         except Frozen as found:
             axes.kill(node, str(found))
+        for value in node.inputs:
+            if value is not None and not value.is_const and value not in axes.looked_at:
+                axes.freeze_axes(value, range(value.rank or 0), node, f"{node.op} needs all of this operand")
+
+
+def of_unknown_rank(node: Node) -> Value | None:
+    """A value of the node that is no tensor, or one of unknown rank."""
+    used = (*node.inputs, *(v for v in node.outputs if v.users))
+    return next((v for v in used if v is not None and v.rank is None), None)
 
 
 def select(axes: AxisMap, selection: Selection) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from ...ir import Node, Size, Value
 from .atoms import UNIT, Atoms, Ids, Reason
 
+INTEGERS = Reason("", "", "integers are sizes, indices or flags")
+
 
 class Frozen(Exception):
     """Raised by a rule on a form that it does not cover; everything that the node touches is frozen with this
@@ -39,7 +41,7 @@ class AxisMap:
 
     `quiet` holds the values whose removed entries are zero once the constants are masked; `unmasked` the constants that
     keep their numbers in the masked graph because a zero there would divide something; `layers` the weighted nodes in
-    order.
+    order; `looked_at` the values whose ids were asked for since it was last cleared.
     """
 
     def __init__(self) -> None:
@@ -47,6 +49,7 @@ class AxisMap:
         self.layers: list[Layer] = []
         self.quiet: set[Value] = set()
         self.unmasked: set[Value] = set()
+        self.looked_at: set[Value] = set()
         self._axes: dict[Value, list[Ids]] = {}
 
     def __contains__(self, value: Value) -> bool:
@@ -61,18 +64,25 @@ class AxisMap:
         return self._axes.items()
 
     def of(self, value: Value) -> list[Ids]:
-        """The ids along every axis. A constant that is asked for the first time gets fresh atoms."""
+        """The ids along every axis. Constants get them when asked for: floats fresh ones, others frozen ones."""
+        self.looked_at.add(value)
         found = self._axes.get(value)
+        if found is None and value.tensor.dtype.is_float:
+            return self.adopt(value)
         if found is None:
-            found = [self.fresh(size) for size in shape(value)] if value.is_const else []
-            self._axes[value] = found
-            if value.is_const:
-                self.quiet.add(value)
+            found = self._axes[value] = [self.atoms.frozen(INTEGERS)] * value.tensor.rank
         return found
 
-    def fresh(self, size: Size) -> Ids:
+    def adopt(self, value: Value) -> list[Ids]:
+        """Gives a constant fresh atoms, whatever its type: it is a weight."""
+        found = self._axes.get(value)
+        if found is None:
+            found = self._axes[value] = [self.fresh(size) for size in value.tensor.shape]
+            self.quiet.add(value)
+        return found
+
+    def fresh(self, size: int) -> Ids:
         """New atoms for an axis; one of size 1 is frozen, since an axis is never emptied."""
-        assert isinstance(size, int)
         return self.atoms.fresh(size) if size > 1 else self.atoms.frozen(UNIT)
 
     def frozen(self, node: Node, why: str) -> Ids:

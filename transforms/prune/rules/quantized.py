@@ -15,6 +15,9 @@ def scaled(node: Node, axes: AxisMap) -> None:
     x = node.operand(0)
     if node.int("block_size", 0):
         raise Frozen("it has a scale for each block of entries")
+    for value in node.inputs:
+        if value is not None and value.is_const:
+            axes.adopt(value)
     for vector in (node.operand(1), node.input(2)):
         if vector is not None and len(shape(vector)) == 1 and shape(vector)[0] != 1:
             axes.tie(axes[x, node.int("axis")], axes[vector, 0])

@@ -1,0 +1,370 @@
+"""What each axis rule does to a small network: shapes and operands before and after half of the channels are gone.
+
+Every case also runs the mask oracle on every value, and compares the outputs with the masked model.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tersor.ir import skeleton
+from tersor.transforms.base import Context, Outcome
+from tersor.transforms.manager import run_passes
+from tersor.transforms.prune import Prune
+
+
+def prune(model, **options: object) -> Outcome:
+    (step,) = run_passes(model, [Prune(**options)], Context(seed=1))  # pyright: ignore[reportArgumentType]
+    assert step.parity is not None
+    assert step.parity.passed
+    return step.outcome
+
+
+def becomes(graph, model, before: str, after: str, **options: object) -> Outcome:
+    pruned = model(before)
+    outcome = prune(pruned, **options)
+    assert skeleton(pruned.graph) == skeleton(graph(after))
+    assert outcome.checks["mask_oracle"].passed
+    assert outcome.checks["mask_oracle"].changed > 1e-3
+    return outcome
+
+
+def between(constants: str, body: str, stem: int, head: int) -> str:
+    """A convolution that makes `stem` channels %a, a body that makes %b, and a convolution that reads its `head`
+    channels.
+    """
+    return f"""graph(%x: f32[N,3,8,8]) -> (y) {{
+      @stem : f32[{stem},3,1,1] = random(1)
+      @bias : f32[{stem}] = random(2)
+      {constants}
+      @head : f32[5,{head},1,1] = random(9)
+      %a = Conv(%x, @stem, @bias)
+      {body}
+      %y = Conv(%b, @head)
+      return %y
+    }}"""
+
+
+CASES = {
+    "a function of each element passes channels, also where f(0) is not 0": (
+        ("", "%c = Sigmoid(%a) %d = Softplus(%c) %e = Exp(%d) %b = HardSwish(%e)", 8, 8),
+        ("", "%c = Sigmoid(%a) %d = Softplus(%c) %e = Exp(%d) %b = HardSwish(%e)", 4, 4),
+    ),
+    "a clip away from zero is harmless": (
+        ("", "%b = Clip(%a, f32[]{0.5}, f32[]{6.0})", 8, 8),
+        ("", "%b = Clip(%a, f32[]{0.5}, f32[]{6.0})", 4, 4),
+    ),
+    "a constant of one entry per channel follows it": (
+        ("@c : f32[8,1,1] = random(3) @d : f32[1,8,1,1] = random(4)", "%c = Mul(%a, @c) %b = Add(@d, %c)", 8, 8),
+        ("@c : f32[4,1,1] @d : f32[1,4,1,1]", "%c = Mul(%a, @c) %b = Add(@d, %c)", 4, 4),
+    ),
+    "a constant divisor does not divide by the mask's zeros": (
+        ("@c : f32[8,1,1] = random(3)", "%b = Div(%a, @c)", 8, 8),
+        ("@c : f32[4,1,1]", "%b = Div(%a, @c)", 4, 4),
+    ),
+    "PRelu slopes follow channels": (
+        ("@c : f32[8,1,1] = random(3)", "%b = PRelu(%a, @c)", 8, 8),
+        ("@c : f32[4,1,1]", "%b = PRelu(%a, @c)", 4, 4),
+    ),
+    "BatchNormalization's four vectors follow channels": (
+        (
+            "@g : f32[8] = random(3) @h : f32[8] = random(4) @m : f32[8] = random(5) @v : f32[8] = [1,2,3,4,5,6,7,8]",
+            "%b = BatchNormalization(%a, @g, @h, @m, @v)", 8, 8,
+        ),
+        ("@g : f32[4] @h : f32[4] @m : f32[4] @v : f32[4]", "%b = BatchNormalization(%a, @g, @h, @m, @v)", 4, 4),
+    ),
+    "InstanceNormalization's scale and bias follow channels": (
+        ("@g : f32[8] = random(3) @h : f32[8] = random(4)", "%b = InstanceNormalization(%a, @g, @h)", 8, 8),
+        ("@g : f32[4] @h : f32[4]", "%b = InstanceNormalization(%a, @g, @h)", 4, 4),
+    ),
+    "GroupNormalization loses whole groups": (
+        ("@g : f32[8] = random(3) @h : f32[8] = random(4)", "%b = GroupNormalization(%a, @g, @h) {num_groups=4}", 8, 8),
+        ("@g : f32[4] @h : f32[4]", "%b = GroupNormalization(%a, @g, @h) {num_groups=2}", 4, 4),
+    ),
+    "a depthwise convolution follows, and its number of groups": (
+        ("@w : f32[8,1,3,3] = random(3)", "%b = Conv(%a, @w) {group=8, pads=[1,1,1,1]}", 8, 8),
+        ("@w : f32[4,1,3,3]", "%b = Conv(%a, @w) {group=4, pads=[1,1,1,1]}", 4, 4),
+    ),
+    "a depthwise convolution with a multiplier keeps all outputs of an input": (
+        ("@w : f32[16,1,3,3] = random(3)", "%b = Conv(%a, @w) {group=8}", 8, 16),
+        ("@w : f32[8,1,3,3]", "%b = Conv(%a, @w) {group=4}", 4, 8),
+    ),
+    "a convolution of few groups loses the same positions in each": (
+        ("@w : f32[16,8,1,1] = random(3) @v : f32[16] = random(4)", "%b = Conv(%a, @w, @v) {group=2}", 16, 16),
+        ("@w : f32[8,4,1,1] @v : f32[8]", "%b = Conv(%a, @w, @v) {group=2}", 8, 8),
+    ),
+    "a convolution of many groups loses whole ones": (
+        ("@w : f32[24,2,1,1] = random(3) @v : f32[24] = random(4)", "%b = Conv(%a, @w, @v) {group=8}", 16, 24),
+        ("@w : f32[12,2,1,1] @v : f32[12]", "%b = Conv(%a, @w, @v) {group=4}", 8, 12),
+    ),
+    "ConvTranspose has its outputs on the second axis": (
+        ("@w : f32[8,6,2,2] = random(3) @v : f32[6] = random(4)", "%b = ConvTranspose(%a, @w, @v) {strides=[2,2]}", 8,
+        6), ("@w : f32[4,3,2,2] @v : f32[3]", "%b = ConvTranspose(%a, @w, @v) {strides=[2,2]}", 4, 3),
+    ),
+    "a depthwise ConvTranspose follows": (
+        ("@w : f32[8,2,2,2] = random(3) @v : f32[16] = random(4)", "%b = ConvTranspose(%a, @w, @v) {group=8}", 8, 16),
+        ("@w : f32[4,2,2,2] @v : f32[8]", "%b = ConvTranspose(%a, @w, @v) {group=4}", 4, 8),
+    ),
+    "a ConvTranspose of few groups loses the same positions in each": (
+        ("@w : f32[16,4,2,2] = random(3) @v : f32[8] = random(4)", "%b = ConvTranspose(%a, @w, @v) {group=2}", 16, 8),
+        ("@w : f32[8,2,2,2] @v : f32[4]", "%b = ConvTranspose(%a, @w, @v) {group=2}", 8, 4),
+    ),
+    "pools pass channels": (
+        ("", "%c = MaxPool(%a) {kernel_shape=[2,2]} %b = AveragePool(%c) {kernel_shape=[2,2]}", 8, 8),
+        ("", "%c = MaxPool(%a) {kernel_shape=[2,2]} %b = AveragePool(%c) {kernel_shape=[2,2]}", 4, 4),
+    ),
+    "global pools pass channels": (
+        ("", "%c = GlobalMaxPool(%a) %d = GlobalAveragePool(%a) %b = Sub(%c, %d)", 8, 8),
+        ("", "%c = GlobalMaxPool(%a) %d = GlobalAveragePool(%a) %b = Sub(%c, %d)", 4, 4),
+    ),
+    "Resize by scales passes channels": (
+        ("", "%b = Resize(%a, _, f32[4]{1.0,1.0,2.0,2.0})", 8, 8),
+        ("", "%b = Resize(%a, _, f32[4]{1.0,1.0,2.0,2.0})", 4, 4),
+    ),
+    "Resize to sizes states those of space only": (
+        ("", "%s = Shape(%a) {start=0, end=2} %t = Concat(%s, i64[2]{16,16}) {axis=0} %b = Resize(%a, _, _, %t)", 8, 8),
+        ("", "%b = Resize(%a, _, _, i64[2]{16,16}) {axes=[2,3]}", 4, 4),
+    ),
+    "Concat puts channels one after the other": (
+        ("@w : f32[6,8,1,1] = random(3)", "%c = Conv(%a, @w) %b = Concat(%a, %c, %a) {axis=1}", 8, 22),
+        ("@w : f32[3,4,1,1]", "%c = Conv(%a, @w) %b = Concat(%a, %c, %a) {axis=1}", 4, 11),
+    ),
+    "Split gives each part its channels, and new sizes": (
+        (
+            "@w : f32[4,4,1,1] = random(3)",
+            "%c, %d = Split(%a) {axis=1, num_outputs=2} %e = Conv(%c, @w) %b = Concat(%e, %d) {axis=1}", 8, 8,
+        ),
+        (
+            "@w : f32[2,2,1,1]",
+            "%c, %d = Split(%a, i64[2]{2,2}) {axis=1} %e = Conv(%c, @w) %b = Concat(%e, %d) {axis=1}", 4, 4,
+        ),
+    ),
+    "channels between zeros of a Pad go, and so do zeros": (
+        (
+            "@w : f32[16,8,1,1] = random(3)",
+            "%c = Pad(%a, i64[8]{0,4,0,0,0,4,0,0}) %d = Conv(%a, @w) %b = Add(%c, %d)", 8, 16,
+        ),
+        (
+            "@w : f32[8,4,1,1]",
+            "%c = Pad(%a, i64[8]{0,1,0,0,0,3,0,0}) %d = Conv(%a, @w) %b = Add(%c, %d)", 4, 8,
+        ),
+    ),
+    "Transpose carries axes along": (
+        ("", "%c = Transpose(%a) {perm=[0,2,3,1]} %d = Relu(%c) %b = Transpose(%d) {perm=[0,3,1,2]}", 8, 8),
+        ("", "%c = Transpose(%a) {perm=[0,2,3,1]} %d = Relu(%c) %b = Transpose(%d) {perm=[0,3,1,2]}", 4, 4),
+    ),
+    "Squeeze and Unsqueeze shift axes": (
+        ("", "%c = GlobalAveragePool(%a) %d = Squeeze(%c, i64[2]{2,3}) %b = Unsqueeze(%d, i64[2]{-1,-2})", 8, 8),
+        ("", "%c = GlobalAveragePool(%a) %d = Squeeze(%c, i64[2]{2,3}) %b = Unsqueeze(%d, i64[2]{-1,-2})", 4, 4),
+    ),
+    "DepthToSpace ties the channels of one output": (
+        ("", "%b = DepthToSpace(%a) {blocksize=2}", 16, 4),
+        ("", "%b = DepthToSpace(%a) {blocksize=2}", 8, 2),
+    ),
+    "DepthToSpace in column-row-depth order does, too": (
+        ("", '%b = DepthToSpace(%a) {blocksize=2, mode="CRD"}', 16, 4),
+        ("", '%b = DepthToSpace(%a) {blocksize=2, mode="CRD"}', 8, 2),
+    ),
+    "SpaceToDepth repeats channels": (
+        ("", "%b = SpaceToDepth(%a) {blocksize=2}", 8, 32),
+        ("", "%b = SpaceToDepth(%a) {blocksize=2}", 4, 16),
+    ),
+    "Tile repeats channels": (
+        ("", "%b = Tile(%a, i64[4]{1,2,1,1})", 8, 16),
+        ("", "%b = Tile(%a, i64[4]{1,2,1,1})", 4, 8),
+    ),
+    "Expand passes axes that it does not repeat": (
+        ("", "%c = GlobalAveragePool(%a) %b = Expand(%c, i64[4]{1,8,4,4})", 8, 8),
+        ("", "%c = GlobalAveragePool(%a) %b = Expand(%c, i64[4]{1,4,4,4})", 4, 4),
+    ),
+    "a reduction over space passes channels": (
+        ("", "%b = ReduceMean(%a, i64[2]{2,3})", 8, 8),
+        ("", "%b = ReduceMean(%a, i64[2]{2,3})", 4, 4),
+    ),
+    "a sum over channels that are zero where they are masked may lose them": (
+        ("@w : f32[6,1,1,1] = random(3)", "%c = Relu(%a) %d = ReduceSum(%c, i64[1]{1}) %b = Conv(%d, @w)", 8, 6),
+        ("@w : f32[3,1,1,1]", "%c = Relu(%a) %d = ReduceSum(%c, i64[1]{1}) %b = Conv(%d, @w)", 4, 3),
+    ),
+    "a channel shuffle is followed exactly": (
+        (
+            "@w : f32[16,1,3,3] = random(3)",
+            """%c = Reshape(%a, i64[5]{0,2,8,8,8}) %d = Transpose(%c) {perm=[0,2,1,3,4]}
+               %e = Reshape(%d, i64[4]{-1,16,8,8}) %b = Conv(%e, @w) {group=16}""", 16, 16,
+        ),
+        (
+            "@w : f32[8,1,3,3]",
+            """%c = Reshape(%a, i64[5]{0,2,4,8,8}) %d = Transpose(%c) {perm=[0,2,1,3,4]}
+               %e = Reshape(%d, i64[4]{-1,8,8,8}) %b = Conv(%e, @w) {group=8}""", 8, 8,
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rule(graph, model, case: str):
+    before, after = CASES[case]
+    becomes(graph, model, between(*before), between(*after))
+
+
+def test_a_slice_takes_its_part_of_the_channels_and_counts_in_what_is_left(model):
+    pruned = model(
+        between(
+            "@w : f32[6,5,1,1] = random(3)", "%c = Slice(%a, i64[1]{3}, i64[1]{100}, i64[1]{1}) %b = Conv(%c, @w)", 8, 6
+        )
+    )
+    prune(pruned)
+    part = next(n for n in pruned.graph if n.op == "Slice")
+    (start,), (end,) = (part.operand(i).tensor.numpy().tolist() for i in (1, 2))
+    assert part.operand(0).shape[1] < 8
+    assert end - start == part.output.shape[1]
+    assert (
+        part.output.shape[1]
+        == next(n for n in pruned.graph if n.op == "Conv" and n.input(0) is part.output).operand(1).shape[1]
+    )
+
+
+def test_a_backward_slice_reverses_what_is_left(model):
+    pruned = model(between("", "%b = Slice(%a, i64[1]{-1}, i64[1]{-100}, i64[1]{1}, i64[1]{-1})", 8, 8))
+    prune(pruned)
+    assert next(n for n in pruned.graph if n.op == "Slice").output.shape[1] == 4
+
+
+def test_constant_indices_of_a_gather_count_in_what_is_left(model):
+    pruned = model(
+        between("@w : f32[4,3,1,1] = random(3)", "%c = Gather(%a, i64[3]{7,0,5}) {axis=1} %b = Conv(%c, @w)", 8, 4)
+    )
+    prune(pruned, ratio=0.3)
+    node = next(n for n in pruned.graph if n.op == "Gather")
+    left = node.operand(1).tensor.numpy()
+    assert node.operand(0).shape[1] < 8
+    assert left.max() < node.operand(0).shape[1]
+    assert node.output.shape[1] == left.size
+
+
+def test_a_channel_that_a_gather_takes_out_alone_stays(model):
+    """Three of the seven others go."""
+    body = "%c = Gather(%a, i64[]{3}) {axis=1} %d = Unsqueeze(%c, i64[1]{1}) %b = Add(%a, %d)"
+    pruned = model(between("", body, 8, 8))
+    prune(pruned)
+    node = next(n for n in pruned.graph if n.op == "Gather")
+    assert node.operand(0).shape[1] == 5
+    assert 0 <= int(node.operand(1).tensor.numpy()) < 5
+
+
+def test_flattening_keeps_the_positions_of_a_channel_together(graph, model):
+    text = """graph(%x: f32[N,3,4,4]) -> (y) {{
+      @w : f32[{0},3,1,1] = random(1)
+      @v : f32[{1},5] = random(2)
+      %a = Conv(%x, @w)
+      %b = Flatten(%a)
+      %y = MatMul(%b, @v)
+      return %y
+    }}"""
+    becomes(graph, model, text.format(8, 128), text.format(4, 64))
+
+
+def test_gemm_with_transposed_operands_and_a_row_bias(graph, model):
+    text = """graph(%x: f32[6,N]) -> (y) {{
+      @a : f32[6,{0}] = random(1)
+      @b : f32[1,{0}] = random(2)
+      @c : f32[5,{0}] = random(3)
+      %h = Gemm(%x, @a, @b) {{transA=1}}
+      %r = Tanh(%h)
+      %y = Gemm(%r, @c) {{transB=1}}
+      return %y
+    }}"""
+    becomes(graph, model, text.format(8), text.format(4))
+
+
+def test_matmul_over_more_axes_and_a_vector(graph, model):
+    text = """graph(%x: f32[N,T,6]) -> (y) {{
+      @a : f32[6,{0}] = random(1)
+      @b : f32[{0}] = random(2)
+      @c : f32[{0}] = random(3)
+      %h = MatMul(%x, @a)
+      %i = Add(%h, @b)
+      %r = Relu(%i)
+      %y = MatMul(%r, @c)
+      return %y
+    }}"""
+    becomes(graph, model, text.format(8), text.format(4))
+
+
+def test_attention_loses_head_dimensions_where_both_operands_are_zero(graph, model):
+    """Queries and keys come straight from masked weights, so that removed dimensions add zero to their products."""
+    text = """graph(%x: f32[N,T,12]) -> (y) {{
+      @q : f32[12,{0}] = random(1)
+      @k : f32[12,{0}] = random(2)
+      @v : f32[12,{0}] = random(3)
+      @o : f32[{0},12] = random(4)
+      %q = MatMul(%x, @q)
+      %k = MatMul(%x, @k)
+      %v = MatMul(%x, @v)
+      %kt = Transpose(%k) {{perm=[0,2,1]}}
+      %s = MatMul(%q, %kt)
+      %p = Softmax(%s)
+      %h = MatMul(%p, %v)
+      %y = MatMul(%h, @o)
+      return %y
+    }}"""
+    becomes(graph, model, text.format(16), text.format(8))
+
+
+def test_an_embedding_table_loses_features_but_no_entries(graph, model):
+    text = """graph(%i: i64[N,T]) -> (y) {{
+      @table : f32[4,{0}] = random(1)
+      @w : f32[{0},3] = random(2)
+      %e = Gather(@table, %i)
+      %y = MatMul(%e, @w)
+      return %y
+    }}"""
+    becomes(graph, model, text.format(8), text.format(4))
+
+
+def test_scales_of_quantized_weights_follow_channels(graph, model):
+    text = """graph(%x: f32[N,3,8,8]) -> (y) {{
+      @w : i8[{0},3,1,1]{1}
+      @s : f32[{0}]{2}
+      @head : f32[5,{0},1,1] = random(9)
+      %w = DequantizeLinear(@w, @s) {{axis=0}}
+      %a = Conv(%x, %w)
+      %b = Relu(%a)
+      %y = Conv(%b, @head)
+      return %y
+    }}"""
+    weights = " = [" + ",".join(str((7 * i) % 23 - 11) for i in range(24)) + "]"
+    becomes(graph, model, text.format(8, weights, " = [1,2,3,4,5,6,7,8]"), text.format(4, "", ""))
+
+
+def test_a_constant_that_two_layers_share_is_cut_for_each(model):
+    """The same bias serves a layer that may lose channels and one that makes the output."""
+    pruned = model("""graph(%x: f32[N,3,4,4]) -> (y) {
+      @w : f32[8,3,1,1] = random(1)
+      @b : f32[8] = random(2)
+      @v : f32[8,8,1,1] = random(3)
+      %a = Conv(%x, @w, @b)
+      %r = Relu(%a)
+      %y = Conv(%r, @v, @b)
+      return %y
+    }""")
+    prune(pruned)
+    first, last = (n for n in pruned.graph if n.op == "Conv")
+    assert (first.operand(2).shape, last.operand(2).shape) == ((4,), (8,))
+    assert last.operand(1).shape == (8, 4, 1, 1)
+
+
+def test_operands_that_keep_the_same_share_a_constant_again(model):
+    pruned = model("""graph(%x: f32[N,3,4,4]) -> (y) {
+      @w : f32[8,3,1,1] = random(1)
+      @s : f32[8,1,1] = random(2)
+      @v : f32[5,8,1,1] = random(3)
+      %a = Conv(%x, @w)
+      %b = Mul(%a, @s)
+      %c = Relu(%b)
+      %d = Mul(%c, @s)
+      %y = Conv(%d, @v)
+      return %y
+    }""")
+    prune(pruned)
+    first, second = (n for n in pruned.graph if n.op == "Mul")
+    assert first.operand(1) is second.operand(1)
+    assert first.operand(1).shape == (4, 1, 1)
