@@ -27,7 +27,23 @@ SIZE_ELEMENTS = 64
 
 UNSIGNED = frozenset([DType.U16, DType.U32, DType.U64])
 FREE_OF_ARITHMETIC = frozenset(
-    ["QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Shape", "Size", "If", "Loop", "Concat", "Expand"]
+    [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Cast",
+        "Identity",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Shape",
+        "Size",
+        "If",
+        "Loop",
+        "Concat",
+        "Expand",
+    ]
 )
 """Operators that only move or convert, which is all that PyTorch offers for wide unsigned integers."""
 

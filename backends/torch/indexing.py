@@ -42,7 +42,19 @@ def _part(start: Piece, end: Piece, step: int) -> Code:
     first, last = (constant_of(p) if isinstance(p, Code) else None for p in (start, end))
     from_ = raw("") if first == 0 else start
     until = raw("") if last is not None and last >= FAR - 1 else end
-    return form("{0}:{1}", from_, until) if step == 1 else form(f"{{0}}:{{1}}:{step}", from_, until)
+    colon = ":" if all(is_simple(p) for p in (from_, until)) else " : "
+    if colon == " : ":
+        colon = f"{'' if first == 0 else ' '}:{'' if last is not None and last >= FAR - 1 else ' '}"
+    return (
+        form("{0}" + colon + "{1}", from_, until)
+        if step == 1
+        else form("{0}" + colon + "{1}" + f"{colon}{step}", from_, until)
+    )
+
+
+def is_simple(piece: Piece) -> bool:
+    """True for a name, a number or nothing, between which a colon stands without spaces."""
+    return not isinstance(piece, Code) or piece.depth == 0
 
 
 def _flipped(node: Node, e: Emitter, x: Code, axis: int, start: Piece, end: Piece) -> tuple[Code, Piece, Piece]:

@@ -17,7 +17,9 @@ def statement(text: str, depth: int, comment: str = "") -> list[str]:
         noted = f"{pad}{text}  # {comment}"
         return [noted if comment and len(noted) <= WIDTH else pad + text]
     head, value = _assignment(text)
-    if head and operators_in(value):
+    if head and len(list(split_items(value))) > 1:
+        lines = [f"{pad}{head}(", *_items(" (", value, depth + 1), f"{pad})"]
+    elif head and operators_in(value):
         lines = [f"{pad}{head}(", *broken(value, depth + 1), f"{pad})"]
     else:
         lines = broken(text, depth)

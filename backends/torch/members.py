@@ -154,18 +154,38 @@ class Members:
         return found
 
     def _names(self, node: Container, prefix: str, found: dict[Variable, str]) -> None:
-        kind = node.kind if node is not self.root else "block"
         for name, child in node.children.items():
-            if not name.isdigit():
-                reached = f"{prefix}.{name}"
-            elif kind == "block":
-                reached = f'getattr({prefix}, "{name}")'
-            else:
-                reached = f"{prefix}[{name}]" if kind == "list" else f'{prefix}["{name}"]'
+            reached = self.reached(node, prefix, name)
             if isinstance(child, Leaf):
                 found[child.member] = reached
             else:
                 self._names(child, reached, found)
+
+    @staticmethod
+    def reached(node: Container, prefix: str, name: str) -> str:
+        """The expression of a child, its parent being reached by `prefix`."""
+        if not name.isdigit():
+            return f"{prefix}.{name}"
+        match node.kind:
+            case "block":
+                return f'getattr({prefix}, "{name}")'
+            case "list":
+                return f"{prefix}[{name}]"
+            case _:
+                return f'{prefix}["{name}"]'
+
+    def lists(self) -> list[tuple[str, int]]:
+        """Every `nn.ModuleList` as `forward` reaches it, and its length."""
+        found: list[tuple[str, int]] = []
+        self._lists(self.root, "self", found)
+        return found
+
+    def _lists(self, node: Container, prefix: str, found: list[tuple[str, int]]) -> None:
+        if node.kind == "list" and node is not self.root:
+            found.append((prefix, len(node.children)))
+        for name, child in node.children.items():
+            if isinstance(child, Container):
+                self._lists(child, self.reached(node, prefix, name), found)
 
     @property
     def needs_block(self) -> bool:

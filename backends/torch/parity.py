@@ -19,7 +19,7 @@ GRID_OPERATORS = frozenset(
     ["QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "Round", "Floor", "Ceil"]
 )
 
-TEST = '''"""Compares {stem}.py with the outputs that were recorded when it was written. Run it, or use pytest."""
+TEST = '''"""Compares {stem}.py with outputs recorded when it was written. Run it, or use pytest."""
 
 import importlib.util
 from pathlib import Path

@@ -27,7 +27,27 @@ PLAIN_LEAF = re.compile(
 WEIGHT_SUFFIX = re.compile(r"[._](?:weight|kernel|weights|w|W|scale|gamma)\Z")
 
 PARAMETRIC = frozenset(
-    ["Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Mul", "PRelu", "BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization", "LSTM", "GRU", "RNN", "Gather", "Concat", "Expand", "Einsum"]
+    [
+        "Conv",
+        "ConvTranspose",
+        "MatMul",
+        "Gemm",
+        "Add",
+        "Mul",
+        "PRelu",
+        "BatchNormalization",
+        "LayerNormalization",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "RMSNormalization",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "Gather",
+        "Concat",
+        "Expand",
+        "Einsum",
+    ]
 )
 """Operators whose constant float operands are trained."""
 

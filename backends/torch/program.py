@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from .code import Code, Member, Variable
-from .layout import statement
 from .names import identifier, numbered
+from .rolling import Item, Line, Suite
 
 NESTED_WIDTH = 64
 NESTED_DEPTH = 3
@@ -194,8 +194,8 @@ class _Namer:
     def choose(self, variable: Variable, taken: set[str], freed: Sequence[Variable]) -> None:
         """The name of an operand that ends here for a value without a name of its own; else its own, made unique."""
         if variable.generic:
-            heirs = [self.names[v] for v in freed if v.generic and self.names[v] not in taken]
-            free = heirs or [n for n in GENERIC if n not in taken]
+            heirs = sorted({self.names[v] for v in freed if v.generic} - taken)
+            free = [n for n in GENERIC if n in heirs] or heirs or [n for n in GENERIC if n not in taken]
             name = free[0] if free else next(n for n in numbered("x") if n not in taken)
         else:
             stem = identifier(variable.hint, "value")
@@ -241,61 +241,50 @@ class _Namer:
 # Rendering
 
 
-def render(block: Block, names: dict[Variable, str], depth: int) -> list[str]:
-    """The lines of a block without its results."""
-    lines: list[str] = []
-    later: Counter[Variable] = Counter(uses(block))
+def render(block: Block, names: dict[Variable, str]) -> list[Item]:
+    """The statements of a block as text, without its results."""
+    items: list[Item] = []
+    used = Counter(uses(block))
     for item in block.statements:
-        if item.heading:
-            lines += [""] * bool(lines) + [f"{'    ' * depth}# {item.heading}"]
         if isinstance(item, Assign):
-            shown = [names[t] if later[t] else "_" for t in item.targets]
+            shown = [names[t] if used[t] else "_" for t in item.targets]
             note = item.targets[0].note if len(item.targets) == 1 else ""
-            lines += statement(f"{', '.join(shown)} = {item.value.render(names)}", depth, note)
+            items.append(Line(f"{', '.join(shown)} = {item.value.render(names)}", note, item.heading))
         elif isinstance(item, Branch):
-            lines += _branch(item, names, depth)
+            items += _branch(item, names)
         else:
-            lines += _repeat(item, names, depth)
-    return lines
+            items += _repeat(item, names)
+    return items
 
 
-def _results(targets: Sequence[Variable], block: Block, names: dict[Variable, str], depth: int) -> list[str]:
-    shown = ", ".join(names[t] for t in targets)
-    value = ", ".join(r.render(names) for r in block.results)
-    return statement(f"{shown} = {value}", depth) if shown and shown != value else []
+def assignment(targets: Sequence[str], values: Sequence[str]) -> list[Item]:
+    """`a, b = c, d` without the pairs that are equal; nothing when none is left."""
+    pairs = [(t, v) for t, v in zip(targets, values, strict=True) if t != v]
+    return [Line(f"{', '.join(t for t, _ in pairs)} = {', '.join(v for _, v in pairs)}")] if pairs else []
 
 
-def _branch(item: Branch, names: dict[Variable, str], depth: int) -> list[str]:
-    pad = "    " * depth
-    then = render(item.then, names, depth + 1) + _results(item.targets, item.then, names, depth + 1)
-    otherwise = render(item.otherwise, names, depth + 1) + _results(item.targets, item.otherwise, names, depth + 1)
-    return [
-        *statement(f"if {item.condition.render(names)}:", depth),
-        *(then or [f"{pad}    pass"]),
-        f"{pad}else:",
-        *(otherwise or [f"{pad}    pass"]),
-    ]
+def _branch(item: Branch, names: dict[Variable, str]) -> list[Item]:
+    targets = [names[t] for t in item.targets]
+    suites: list[Item] = []
+    for header, block in ((f"if {item.condition.render(names)}:", item.then), ("else:", item.otherwise)):
+        body = [*render(block, names), *assignment(targets, [r.render(names) for r in block.results])]
+        suites.append(Suite(header, tuple(body or [Line("pass")]), item.heading if header != "else:" else ""))
+    return suites
 
 
-def _repeat(item: Repeat, names: dict[Variable, str], depth: int) -> list[str]:
-    pad, inner = "    " * depth, "    " * (depth + 1)
-    lines: list[str] = []
+def _repeat(item: Repeat, names: dict[Variable, str]) -> list[Item]:
+    lines: list[Item] = []
     for variable, value in zip(item.targets, item.initial, strict=True):
-        if names[variable] != value.render(names):
-            lines += statement(f"{names[variable]} = {value.render(names)}", depth)
-    lines += [f"{pad}{names[variable]} = []" for variable in item.collected]
+        lines += assignment([names[variable]], [value.render(names)])
+    lines += [Line(f"{names[variable]} = []") for variable in item.collected]
+    body: list[Item] = []
     if item.condition:
-        lines += statement(f"{names[item.condition[0]]} = {item.condition[1].render(names)}", depth)
-    trips = item.trips.render(names) if item.trips else "2**63 - 1"
-    lines += statement(f"for {names[item.counter]} in range({trips}):", depth)
-    if item.condition:
-        lines += [f"{inner}if not {names[item.condition[0]]}:", f"{inner}    break"]
-    lines += render(item.body, names, depth + 1)
+        lines.append(Line(f"{names[item.condition[0]]} = {item.condition[1].render(names)}"))
+        body.append(Suite(f"if not {names[item.condition[0]]}:", (Line("break"),)))
     carried = [*([item.condition[0]] if item.condition else []), *item.targets]
     results = [r.render(names) for r in item.body.results]
-    scans = results[len(carried) :]
-    lines += [f"{inner}{names[v]}.append({r})" for v, r in zip(item.collected, scans, strict=True)]
-    pairs = [(names[v], r) for v, r in zip(carried, results, strict=False) if names[v] != r]
-    if pairs:
-        lines += statement(f"{', '.join(v for v, _ in pairs)} = {', '.join(r for _, r in pairs)}", depth + 1)
-    return lines
+    body += render(item.body, names)
+    body += [Line(f"{names[v]}.append({r})") for v, r in zip(item.collected, results[len(carried) :], strict=True)]
+    body += assignment([names[v] for v in carried], results[: len(carried)])
+    trips = item.trips.render(names) if item.trips else "2**63 - 1"
+    return [*lines, Suite(f"for {names[item.counter]} in range({trips}):", tuple(body or [Line("pass")]))]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...ir import Model, Tensor, TensorType, Value
+from .code import Variable
 from .emitter import Emitter
 from .folding import prepared
 from .helpers import sources
-from .layout import statement
 from .members import TORCH_TYPES
 from .names import class_name, plain_text
 from .program import members_in, name_variables, render, tidy
+from .rolling import Line, lines, roll
 from .sizes import sizes_of
 from .table import TABLE
 
@@ -46,45 +47,52 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
     title = class_name(name or ("" if GENERATED_TITLE.match(model.graph.name) else model.graph.name))
     if e.members.needs_block:
         e.helper("Block")
-    arguments = [f"{names[p]}: Tensor" for p in e.parameters]
-    results = [r.render(names) for r in e.block.results]
-    body = render(e.block, names, 2)
-    returned = "Tensor" if len(results) == 1 else f"tuple[{', '.join('Tensor' for _ in results)}]"
-    init = e.members.lines(2)
-    functions = sources(e.helpers)
-    code = [*functions, *init, *body, *results]
-    lines = [
-        *docstring(model, title, names, e, stem),
-        *imports(code),
-        *[line for text in functions for line in ("", "", *text.split("\n"))],
+    code = [
+        "    def __init__(self) -> None:",
+        "        super().__init__()",
+        *e.members.lines(2),
+        "",
+        *forward(e, model, names),
+    ]
+    functions = [line for text in sources(e.helpers) for line in ("", "", *text.split("\n"))]
+    text = [
+        *docstring(model, title, [names[p] for p in e.parameters], stem),
+        *imports([*functions, *code]),
+        *functions,
         "",
         "",
         f"class {title}(nn.Module):",
         f'    """{class_line(model)}"""',
         "",
-        "    def __init__(self) -> None:",
-        "        super().__init__()",
-        *init,
-        "",
-        *signature(arguments, returned),
-        *body,
-        *statement(f"return {', '.join(results)}", 2, shape_note(model.graph.outputs[0]) if len(results) == 1 else ""),
+        *code,
         "",
         "",
         *loader(title, stem),
     ]
-    return Source("\n".join(lines) + "\n", title, e.members.weights)
+    return Source("\n".join(text) + "\n", title, e.members.weights)
 
 
-def docstring(model: Model, title: str, names: dict, e: Emitter, stem: str) -> list[str]:  # pyright: ignore
+def forward(e: Emitter, model: Model, names: dict[Variable, str]) -> list[str]:
+    """The method `forward`."""
+    results = [r.render(names) for r in e.block.results]
+    note = shape_note(model.graph.outputs[0]) if len(results) == 1 else ""
+    body = roll(render(e.block, names), e.members.lists(), set(names.values()))
+    returned = "Tensor" if len(results) == 1 else f"tuple[{', '.join('Tensor' for _ in results)}]"
+    return [
+        *signature([f"{names[p]}: Tensor" for p in e.parameters], returned),
+        *lines([*body, Line(f"return {', '.join(results)}", note)], 2),
+    ]
+
+
+def docstring(model: Model, title: str, parameters: Sequence[str], stem: str) -> list[str]:
     """What the network is, and its inputs and outputs with element types and shapes."""
-    lines = [f'"""{title}, a PyTorch module with its weights in {stem}.safetensors.', "", "Inputs:"]
-    for variable, value in zip(e.parameters, model.graph.inputs, strict=True):
-        lines.append(f"    {names[variable]}: {described(value)}")
-    lines += ["", "Outputs:"]
+    text = [f'"""{title}, a PyTorch module with its weights in {stem}.safetensors.', "", "Inputs:"]
+    for name, value in zip(parameters, model.graph.inputs, strict=True):
+        text.append(f"    {name}: {described(value)}")
+    text += ["", "Outputs:"]
     for value, name in zip(model.graph.outputs, model.graph.output_names, strict=True):
-        lines.append(f"    {plain_text(name) or 'result'}: {described(value)}")
-    return [*lines, '"""', ""]
+        text.append(f"    {plain_text(name) or 'result'}: {described(value)}")
+    return [*text, '"""', ""]
 
 
 def described(value: Value) -> str:
@@ -111,12 +119,12 @@ def class_line(model: Model) -> str:
 def imports(code: Sequence[str]) -> list[str]:
     """The imports that the code needs, sorted as isort does."""
     text = "\n".join(code)
-    lines = ["from pathlib import Path", ""]
-    if "torch." in text:
-        lines.append("import torch")
-    if "F." in text:
-        lines.append("import torch.nn.functional as F")
-    return [*lines, "from safetensors.torch import load_file", "from torch import Tensor, nn"]
+    found = ["from pathlib import Path", ""]
+    if re.search(r"\btorch\.", text):
+        found.append("import torch")
+    if re.search(r"\bF\.", text):
+        found.append("import torch.nn.functional as F")
+    return [*found, "from safetensors.torch import load_file", "from torch import Tensor, nn"]
 
 
 def signature(arguments: Sequence[str], returned: str) -> list[str]:
@@ -132,7 +140,7 @@ def signature(arguments: Sequence[str], returned: str) -> list[str]:
 def loader(title: str, stem: str) -> list[str]:
     return [
         f"def load(weights: str | Path | None = None) -> {title}:",
-        '    """The network for inference with its trained weights, by default from the file next to this one."""',
+        '    """The network for inference, with its trained weights from the file next to this one."""',
         f"    model = {title}()",
         f'    model.load_state_dict(load_file(weights or Path(__file__).with_name("{stem}.safetensors")))',
         "    return model.eval()",

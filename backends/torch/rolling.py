@@ -1,0 +1,147 @@
+"""Repeated statements as loops: `for layer in self.layer:` instead of the same lines for layer 0, 1, 2, ...
+
+Statements are compared as the text that would stand in the file. What one index of an `nn.ModuleList` does is rolled up with the next
+when the two texts are equal but for the index, so a loop runs exactly the statements that it replaces, in the same order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Union
+
+from .layout import INDENT, statement
+from .names import RESERVED, unused
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One statement; `note` is the comment at its end, `heading` the one above it."""
+
+    text: str
+    note: str = ""
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Statements under a header, such as a loop; `spaced` ones have blank lines around them."""
+
+    header: str
+    body: tuple[Item, ...]
+    heading: str = ""
+    spaced: bool = False
+
+
+Item = Union[Line, Suite]
+
+
+def lines(items: Sequence[Item], depth: int) -> Iterator[str]:
+    """The text of statements, broken where it is too long; blank lines above headings and loops over modules."""
+    previous: Item | None = None
+    for item in items:
+        spaced = item.heading or any(isinstance(i, Suite) and i.spaced for i in (item, previous))
+        if previous is not None and spaced:
+            yield ""
+        if item.heading:
+            yield f"{INDENT * depth}# {item.heading}"
+        if isinstance(item, Line):
+            yield from statement(item.text, depth, item.note)
+        else:
+            yield from statement(item.header, depth)
+            yield from lines(item.body, depth + 1)
+        previous = item
+
+
+def roll(items: Sequence[Item], lists: Sequence[tuple[str, int]], taken: Collection[str]) -> list[Item]:
+    """Statements with loops over `lists`, pairs of an expression (`self.layer`) and a length. Inner lists are rolled first."""
+    rolled = list(items)
+    for expression, length in sorted(lists, key=lambda pair: (-pair[0].count("."), pair[0])):
+        rolled = _roll_list(rolled, expression, length, taken)
+    return rolled
+
+
+def _roll_list(items: list[Item], expression: str, length: int, taken: Collection[str]) -> list[Item]:
+    starts = [_first_use(items, f"{expression}[{i}]") for i in range(length)]
+    index = 0
+    while index < length - 1:
+        count, body = _run(items, expression, starts, index)
+        if count > 1 and count * len(body) > 3:
+            first = starts[index]
+            assert first is not None
+            loop = _loop(body, expression, (index, count, length), taken)
+            after = first + count * len(body)
+            return [*items[:first], loop, *_roll_list(items[after:], expression, length, taken)]
+        index += 1
+    return items
+
+
+def _first_use(items: Sequence[Item], wanted: str) -> int | None:
+    return next((i for i, item in enumerate(items) if wanted in _flat(item)), None)
+
+
+def _run(items: list[Item], expression: str, starts: list[int | None], index: int) -> tuple[int, list[Item]]:
+    """How many indices from `index` on have equal statements, and these with a placeholder for the module."""
+    first, second = starts[index], starts[index + 1]
+    if first is None or second is None or second <= first:
+        return 0, []
+    size = second - first
+    body = [_generic(item, expression, index) for item in items[first:second]]
+    if any(f"{expression}[" in _flat(item) or f"{expression}." in _flat(item) for item in body):
+        return 0, []
+    count = 1
+    while index + count < len(starts) and starts[index + count] == first + count * size:
+        here = first + count * size
+        others = [_generic(item, expression, index + count) for item in items[here : here + size]]
+        if len(others) != size or [_flat(a) for a in others] != [_flat(b) for b in body]:
+            break
+        body = [_common(a, b) for a, b in zip(body, others, strict=True)]
+        count += 1
+    return count, body
+
+
+PLACEHOLDER = "\0"
+
+
+def _generic(item: Item, expression: str, index: int) -> Item:
+    if isinstance(item, Line):
+        return replace(item, text=item.text.replace(f"{expression}[{index}]", PLACEHOLDER), heading="")
+    header = item.header.replace(f"{expression}[{index}]", PLACEHOLDER)
+    return Suite(header, tuple(_generic(i, expression, index) for i in item.body))
+
+
+def _named(item: Item, name: str) -> Item:
+    if isinstance(item, Line):
+        return replace(item, text=item.text.replace(PLACEHOLDER, name))
+    return Suite(item.header.replace(PLACEHOLDER, name), tuple(_named(i, name) for i in item.body))
+
+
+def _common(a: Item, b: Item) -> Item:
+    """The first of two equal statements, without notes that differ."""
+    if isinstance(a, Line) and isinstance(b, Line):
+        return a if a.note == b.note else replace(a, note="")
+    assert isinstance(a, Suite)
+    assert isinstance(b, Suite)
+    return Suite(a.header, tuple(_common(x, y) for x, y in zip(a.body, b.body, strict=True)))
+
+
+def _flat(item: Item) -> str:
+    return item.text if isinstance(item, Line) else "\n".join([item.header, *(_flat(i) for i in item.body)])
+
+
+def _loop(body: Sequence[Item], expression: str, span: tuple[int, int, int], taken: Collection[str]) -> Suite:
+    start, count, length = span
+    stop = start + count
+    part = "" if count == length else f"[{start or ''}:{stop if stop < length else ''}]"
+    names = {*taken, *RESERVED, *(word for item in body for word in re.findall(r"\w+(?= in )", _flat(item)))}
+    name = unused(_singular(expression), names)
+    return Suite(f"for {name} in {expression}{part}:", tuple(_named(item, name) for item in body), spaced=True)
+
+
+def _singular(expression: str) -> str:
+    """layers -> layer, blocks -> block, layer1 -> block."""
+    last = re.sub(r"\W", "", expression.rsplit(".", 1)[-1]).lower()
+    if not last.isidentifier() or last[-1].isdigit():
+        return "block"
+    return last[:-1] if last.endswith("s") and len(last) > 3 else last
