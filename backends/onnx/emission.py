@@ -14,8 +14,11 @@ import onnx
 
 from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, Value, lookup
 from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
-from .lowering import Form, form_of
+from .lowering import Form
 from .protos import exact_name, set_attribute, set_value_info, text
+
+SMALL = 64
+"""Elements up to which a constant may stand inside a region."""
 
 
 class Names:
@@ -30,6 +33,9 @@ class Names:
 
     def unique(self, hint: str) -> str:
         """`hint` where it is free, else `hint_1`, `hint_2`, ..."""
+        if hint not in self.taken:
+            self.taken.add(hint)
+            return hint
         name, count = hint, self._next.get(hint, 0)
         while name in self.taken:
             count += 1
@@ -43,7 +49,7 @@ class Names:
 class Emission:
     """Turns one graph into a GraphProto without initializers; `weights` collects what belongs into them."""
 
-    spell: Callable[[Node], Form] = form_of
+    spell: Callable[[Node], Form | None] = lambda _: None
     all_types: bool = False
     weights: list[tuple[str, Tensor]] = field(default_factory=list[tuple[str, Tensor]])
     names: dict[Value, str] = field(default_factory=dict[Value, str])
@@ -54,8 +60,7 @@ class Emission:
     def top(self, graph: Graph, proto: onnx.GraphProto) -> None:
         """Fills `proto` with the outermost graph. Raises InvalidModelError where names of the interface clash."""
         self.interface(graph)
-        for inner in graph.graphs():
-            self.forms.update((node, self.spell(node)) for node in inner)
+        self.forms = {node: form for node in graph.walk() if (form := self.spell(node)) is not None}
         self.constants(graph)
         proto.name = text(graph.name) or "graph"
         if graph.doc:
@@ -83,39 +88,51 @@ class Emission:
                     do="rename one of them",
                 )
             self.values.reserve(name)
-            if value.const is None and value not in self.names:
-                self.names[value] = name
+            if value in self.names:
+                continue
+            self.names[value] = name
+            if value.const is not None:
+                self.weights.append((name, value.const))
 
     def constants(self, graph: Graph) -> None:
         """Names every constant that the forms still use, in order of first use, before other values take the names."""
         for inner in graph.graphs():
             used: list[Value | None] = []
             for node in inner:
-                used += self.forms[node].operands
-                used += node.inputs[len(node.inputs) - node.captures :]
-            for value in (*used, *inner.exit.inputs):
+                used += self.operands(node)
+                used += captured(node)
+            # A small constant that a region yields and nobody else uses stands there as a Constant node.
+            used += [v for v in inner.exit.inputs if inner is graph or (v is not None and not _is_small(v))]
+            for value in used:
                 if value is not None and value.const is not None and value not in self.names:
                     self.names[value] = self.values.unique(text(value.name) or "constant")
                     self.weights.append((self.names[value], value.const))
 
+    def operands(self, node: Node) -> Sequence[Value | None]:
+        """The operands to be written, without captures."""
+        form = self.forms.get(node)
+        return form.operands if form is not None else node.inputs[: len(node.inputs) - node.captures]
+
     def body(self, graph: Graph, proto: onnx.GraphProto) -> None:
         for node in graph:
             self.node(node, proto.node.add())
+            if not self.all_types and lookup(node.op, node.domain) is not None:
+                continue
             for value in node.outputs:
-                if (
-                    value in self.names
-                    and (self.all_types or lookup(node.op, node.domain) is None)
-                    and value.type != ANY
-                ):
+                if value in self.names and value.type != ANY and not value.is_output:
                     set_value_info(proto.value_info.add(), self.names[value], value.type)
 
     def results(self, graph: Graph, proto: onnx.GraphProto, names: Sequence[str]) -> None:
-        """Declares what the graph yields, through an Identity where the yielded value has another name."""
+        """Declares what the graph yields, through a node that gives it its name where it has another one or none."""
         for value, name in zip(graph.outputs, names, strict=True):
-            if self.names[value] != name:
-                copy = proto.node.add(op_type="Identity", name=self.nodes.unique("Identity"))
-                copy.input.append(self.names[value])
-                copy.output.append(name)
+            if self.names.get(value) != name:
+                inside = value not in self.names
+                op = "Constant" if inside else "Identity"
+                copy = proto.node.add(op_type=op, name=self.nodes.unique(op), output=[name])
+                if inside:
+                    set_attribute(copy.attribute.add(), "value", value.tensor)
+                else:
+                    copy.input.append(self.names[value])
             set_value_info(proto.output.add(), name, value.type)
 
     def region(self, node: Node, region: Graph, proto: onnx.GraphProto, fallback: str) -> None:
@@ -124,10 +141,9 @@ class Emission:
         for value in region.inputs[:own]:
             self.names[value] = self.values.unique(text(value.name) or f"{fallback}_input")
             set_value_info(proto.input.add(), self.names[value], value.type)
-        outer = node.inputs[len(node.inputs) - node.captures :]
-        for inner, captured in zip(region.inputs[own:], outer, strict=True):
-            assert captured is not None, "a captured value is never missing"
-            self.names[inner] = self.names[captured]
+        for inner, outer in zip(region.inputs[own:], captured(node), strict=True):
+            assert outer is not None, "a captured value is never missing"
+            self.names[inner] = self.names[outer]
         proto.name = text(region.name) or fallback
         if region.doc:
             proto.doc_string = text(region.doc)
@@ -141,12 +157,12 @@ class Emission:
         self.results(region, proto, names)
 
     def node(self, node: Node, proto: onnx.NodeProto) -> None:
-        form = self.forms[node]
+        form = self.forms.get(node)
         proto.op_type = node.op
         if node.domain:
             proto.domain = node.domain
         proto.name = self.nodes.unique(text(node_name(node)))
-        inputs = ["" if v is None else self.names[v] for v in form.operands]
+        inputs = ["" if v is None else self.names[v] for v in self.operands(node)]
         while inputs and not inputs[-1]:
             inputs.pop()
         proto.input.extend(inputs)
@@ -155,7 +171,7 @@ class Emission:
             self.region(node, region, attribute.g, f"{node.op}_{name}")
         self.outputs(node, proto)
         schema = lookup(node.op, node.domain)
-        for name, value in form.attrs.items():
+        for name, value in (node.attrs if form is None else form.attrs).items():
             set_attribute(proto.attribute.add(), name, value, schema.attributes.get(name, "") if schema else "")
         for key, value in metadata(node.loc).items():
             proto.metadata_props.add(key=text(key), value=text(value))
@@ -169,6 +185,15 @@ class Emission:
             if value not in self.names:
                 self.names[value] = self.values.unique(text(value.name) or node.op)
             proto.output.append(self.names[value])
+
+
+def _is_small(value: Value) -> bool:
+    return value.const is not None and value.const.count <= SMALL
+
+
+def captured(node: Node) -> Sequence[Value | None]:
+    """The operands that the node's regions capture."""
+    return node.inputs[len(node.inputs) - node.captures :]
 
 
 def may_omit(node: Node, index: int) -> bool:

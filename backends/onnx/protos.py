@@ -28,6 +28,8 @@ FIELDS = {
 
 def text(value: str) -> str:
     """A string that protobuf accepts: what has no UTF-8 form is written as an escape."""
+    if value.isascii():
+        return value
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -22,9 +22,9 @@ LOWEST_FOR_TORCH = 17
 """The oldest opset that a model which did not come from ONNX is written for unless asked."""
 
 
-def to_proto(model: Model, opset: int | None = None) -> onnx.ModelProto:
-    """The model as a ModelProto with every weight inside it; see `save` for `opset` and for what is raised."""
-    proto, weights = _emitted(model, opset)
+def to_proto(model: Model, opset: int | None = None, *, value_info: bool = False) -> onnx.ModelProto:
+    """The model as a ModelProto with every weight inside it; see `save` for the options and for what is raised."""
+    proto, weights = _emitted(model, opset, value_info)
     for name, tensor in weights:
         set_tensor(proto.graph.initializer.add(), tensor, name)
     return proto
@@ -36,6 +36,7 @@ def save(
     *,
     opset: int | None = None,
     external_data: bool | Literal["auto"] = "auto",
+    value_info: bool = False,
     overwrite: bool = True,
 ) -> None:
     """Writes the model to `path`: completely, or not at all and with an error that names the path.
@@ -46,15 +47,15 @@ def save(
 
     `opset` is the version of ai.onnx to write, from 13 on. Without it that is the version that the model came in, or
     the next one that can hold it; for a model that did not come from ONNX the lowest from 17 on that has all of its
-    operators. `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than 1.8
-    GB together).
+    operators. `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than
+    1.8 GB together). `value_info` writes the types of all values inside, else only of those that no schema tells.
 
     Raises UsageError where the path cannot be written, or exists and `overwrite` is false, or the opset is not one;
     UnsupportedError where the opset cannot hold a node, naming the lowest that can; InvalidModelError where the names
     of the interface do not fit ONNX.
     """
     place = target(path, overwrite)
-    proto, weights = _emitted(model, opset)
+    proto, weights = _emitted(model, opset, value_info)
     external = external_data
     if external == "auto":
         external = sum(t.nbytes for _, t in weights) > EXTERNAL_FROM
@@ -69,7 +70,7 @@ def default_opset(model: Model) -> int:
     return lowest(model, min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET))
 
 
-def _emitted(model: Model, opset: int | None) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
+def _emitted(model: Model, opset: int | None, value_info: bool) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
     """The model without its weights, and these by name."""
     version = default_opset(model) if opset is None else opset
     newest = max(CANONICAL_OPSET, newest_needed(model))
@@ -79,6 +80,6 @@ def _emitted(model: Model, opset: int | None) -> tuple[onnx.ModelProto, list[tup
             why=f"opsets from {OLDEST_OPSET} to {newest} can",
             do="choose one of them",
         )
-    emission = Emission(lambda node: spelled(node, version))
+    emission = Emission(lambda node: spelled(node, version), value_info)
     proto = model_proto(lowered(model, version), version, emission)
     return proto, emission.weights

@@ -49,6 +49,7 @@ def test_a_constant_can_be_an_output_and_an_operand() -> None:
     text = "graph(%x: f32[2]) -> (k, y) { @k : f32[2] = [3.0,4.0] %y = Add(%x, @k) : f32[2] return @k, %y }"
     found = run(text, x=X)
     assert (found["k"].tolist(), found["y"].tolist()) == ([3, 4], [4, 2])
+    assert len(proto_of(text).graph.node) == 1
 
 
 def test_inputs_and_outputs_keep_their_names_and_inner_values_give_way() -> None:
@@ -121,6 +122,11 @@ def test_a_branch_that_yields_captured_values_constants_and_one_value_twice_runs
     taken, other = (run(BRANCHES, x=X, c=np.array(c)) for c in (True, False))
     assert (taken["y"].tolist(), taken["z"].tolist()) == ([-1, 2], [5, 6])
     assert (other["y"].tolist(), other["z"].tolist()) == ([0, 0], [0, 0])
+
+
+def test_a_small_constant_that_a_branch_yields_stands_in_the_branch() -> None:
+    then = proto_of(BRANCHES).graph.node[1].attribute[0].g
+    assert [n.op_type for n in then.node] == ["Identity", "Constant"]
 
 
 def test_a_loop_keeps_its_own_inputs_beside_what_it_captures() -> None:
@@ -209,6 +215,14 @@ def test_types_of_outputs_that_no_schema_tells_are_written() -> None:
     proto = to_proto(Model(graph, {"": 26, "my.domain": 3}))
     assert [v.name for v in proto.graph.value_info] == ["0"]
     assert {o.domain: o.version for o in proto.opset_import}["my.domain"] == 3
+
+
+def test_types_of_inner_values_are_written_when_asked_for() -> None:
+    model = Model(parse("graph(%x: f32[N]) -> (y) { %0 = Abs(%x) : f32[N] %y = Neg(%0) : f32[N] return %y }"))
+    assert not to_proto(model).graph.value_info
+    proto = to_proto(model, value_info=True)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [v.name for v in proto.graph.value_info] == ["0"]
 
 
 def test_a_domain_that_only_a_node_mentions_is_imported() -> None:

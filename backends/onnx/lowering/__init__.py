@@ -9,9 +9,9 @@ from .descent import (
     newest_needed,
     spelled,
 )
-from .forms import Form, form_of
+from .forms import Form
 
 __all__ = [
-    "OLDEST_OPSET", "Form", "expressible", "form_of", "lowered", "lowest", "lowest_without_decomposition",
+    "OLDEST_OPSET", "Form", "expressible", "lowered", "lowest", "lowest_without_decomposition",
     "newest_needed", "spelled",
 ]  # fmt: skip

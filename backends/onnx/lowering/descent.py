@@ -101,15 +101,14 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
             _decompose(graph, made, opset)
 
 
-def spelled(node: Node, opset: int) -> Form:
-    """The form of a node at `opset`. Raises UnsupportedError where there is none."""
-    form = form_of(node)
+def spelled(node: Node, opset: int) -> Form | None:
+    """A node's form at `opset`, None where that is the canonical one. Raises UnsupportedError where there is none."""
     down = steps(node, opset)
     if not down:
         if opset > CANONICAL_OPSET and not node.domain:
             _check_unchanged_since(node, opset)
-        return form
-    form.attrs = dict(form.attrs)
+        return None
+    form = form_of(node)
     for version in down:
         rule = FORMS.get((node.op, version))
         try:

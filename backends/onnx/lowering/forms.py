@@ -53,9 +53,8 @@ FormRule = Callable[[Form], None]
 
 
 def form_of(node: Node) -> Form:
-    """The canonical form."""
-    operands = node.inputs[: len(node.inputs) - node.captures] if node.captures else node.inputs
-    return Form(node, list(operands), node.attrs)
+    """The canonical form, to be edited."""
+    return Form(node, list(node.inputs[: len(node.inputs) - node.captures]), dict(node.attrs))
 
 
 def without(*names: str, unless: Callable[[Attribute], bool] = lambda _: True) -> FormRule:
