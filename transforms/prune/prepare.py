@@ -1,7 +1,8 @@
 """Exact rewrites that put a graph into the form that the axis rules expect.
 
-Constants and known sizes are folded, a Resize names only the axes that it resizes, and a constant that several operands
-share is given to each of them separately, so that each may lose other channels. Surgery joins again what stayed equal.
+What is computed from known sizes becomes constant, a Resize names only the axes that it resizes, and a constant that
+several operands share is given to each of them separately, so that each may lose other channels. Surgery joins again
+what stayed equal.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ import numpy as np
 
 from ...ir import Graph, Node, Value, constant
 from ...ir.inference import Fallback, Inference
-from ..simplify.constants import fold_constants
+from ..simplify.constants import evaluated, known_shape, reshape_to_constant, result_bytes
 from ..simplify.dead import erase_dead
+
+SIZES_BYTES = 1024
+"""What is computed from sizes is no larger than this."""
 
 
 def prepare(graph: Graph, fallback: Fallback | None = None) -> None:
-    """All of them, in place; types are inferred on the way.
-
-    Folding gives what is computed from sizes the numbers of the original, whatever is removed later.
-    """
+    """All of them, in place; types are inferred on the way."""
     inference = Inference(graph, fallback)
     inference.run()
-    fold_constants(graph, inference)
+    fold_sizes(graph, inference)
     inference.run()
     for node in graph:
         if node.op == "Resize" and not node.domain:
@@ -30,10 +31,26 @@ def prepare(graph: Graph, fallback: Fallback | None = None) -> None:
     unshare(graph)
 
 
-def narrow_resize(node: Node, inference: Inference) -> None:
-    """Leaves out the axes whose size a Resize states without changing it, so that the statement does not forbid pruning
-    them.
+def fold_sizes(graph: Graph, inference: Inference) -> None:
+    """Makes known sizes, pads and scales constants: the numbers of the original, whatever is removed later.
+
+    Weights are left alone, so that none is stored twice.
     """
+    for node in graph:
+        size = result_bytes(node)
+        results = known_shape(node, inference)
+        if results is None and size is not None and size <= SIZES_BYTES and node.op != "Identity":
+            results = evaluated(node, SIZES_BYTES)
+        if results is None:
+            reshape_to_constant(node, inference)
+            continue
+        for old, tensor in zip(node.outputs, results, strict=True):
+            if old.users:
+                old.replace_by(constant(tensor, old.name))
+
+
+def narrow_resize(node: Node, inference: Inference) -> None:
+    """Leaves out the axes whose size a Resize states without changing it: so it does not forbid pruning them."""
     x, sizes = node.operand(0), node.input(3)
     shape = x.shape
     if sizes is None or shape is None or node.input(1) is not None:
