@@ -2,10 +2,8 @@
 
     import tersor as ts
 
-    model = ts.load("model.onnx")
-    result = ts.compress(model, "latency<=0.6x, size<=0.3x", data=ts.data(samples), methods="simplify,prune(ratio=0.3),int8")
-    print(result)
-    result.save("small.onnx")
+    model = ts.load("model.onnx") result = ts.compress(model, "latency<=0.6x, size<=0.3x", data=ts.data(samples),
+    methods="simplify,prune(ratio=0.3),int8") print(result) result.save("small.onnx")
 
 Names are imported when they are first used: importing tersor imports neither torch nor ONNX Runtime.
 """
@@ -50,9 +48,34 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Builder", "Check", "Context", "Graph", "Limits", "Model", "Node", "Outcome", "P", "Pass", "Prune", "Quantize", "Result", "Simplify",
-    "TersorError", "Value", "apply", "benchmark", "compress", "data", "decline", "load", "parse", "rule", "save", "to_text", "verify",
-]  # fmt: skip
+    "Builder",
+    "Check",
+    "Context",
+    "Graph",
+    "Limits",
+    "Model",
+    "Node",
+    "Outcome",
+    "P",
+    "Pass",
+    "Prune",
+    "Quantize",
+    "Result",
+    "Simplify",
+    "TersorError",
+    "Value",
+    "apply",
+    "benchmark",
+    "compress",
+    "data",
+    "decline",
+    "load",
+    "parse",
+    "rule",
+    "save",
+    "to_text",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """The main job on real trained models: python benchmarks/real_models.py --data FOLDER [--only NAME] [--json FILE]
 
-FOLDER holds models/ (cifar_resnet, squeezenet11, minilm, silero_vad), cifar10/, imagenet/ and stsb/; MiniLM needs `tersor[bench]`.
-Latencies are ratios of interleaved runs on one thread. Accuracies of the same images are compared, so small differences mean
-more than their intervals say.
+FOLDER holds models/ (cifar_resnet, squeezenet11, minilm, silero_vad), cifar10/, imagenet/ and stsb/; MiniLM needs
+`tersor[bench]`. Latencies are ratios of interleaved runs on one thread. Accuracies of the same images are compared, so
+small differences mean more than their intervals say.
 """
 
 from __future__ import annotations
@@ -53,18 +53,28 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
 
-def row(model: str, job: str, result: ts.Result, metric: str = "", sqnr: float | None = None, notes: tuple[str, ...] = ()) -> Row:
+def row(
+    model: str, job: str, result: ts.Result, metric: str = "", sqnr: float | None = None, notes: tuple[str, ...] = ()
+) -> Row:
     """A row from a run's record."""
     first, last = result.record.steps[0], result.record.steps[-1]
     timed = last.latency
     return Row(
-        model, job, metric,
-        first.metrics[metric].value if metric else None, last.metrics[metric].value if metric else None,
-        (first.parameters or 0, last.parameters or 0), (first.flops or 0, last.flops or 0), (first.bytes or 0, last.bytes or 0),
-        (timed.ratio, timed.ratio_low, timed.ratio_high) if timed and timed.ratio and timed.ratio_low and timed.ratio_high else None,
+        model,
+        job,
+        metric,
+        first.metrics[metric].value if metric else None,
+        last.metrics[metric].value if metric else None,
+        (first.parameters or 0, last.parameters or 0),
+        (first.flops or 0, last.flops or 0),
+        (first.bytes or 0, last.bytes or 0),
+        (timed.ratio, timed.ratio_low, timed.ratio_high)
+        if timed and timed.ratio and timed.ratio_low and timed.ratio_high
+        else None,
         sqnr if sqnr is not None else last.distance.sqnr_db if last.distance else None,
-        last.distance.max_error if last.distance else None, list(notes),
-    )  # fmt: skip
+        last.distance.max_error if last.distance else None,
+        list(notes),
+    )
 
 
 def oracle_row(name: str, model: ts.Model, data: Any = None) -> Row:
@@ -109,7 +119,11 @@ def digits(_: Path) -> Iterator[Row]:
     data = from_path(folder / "calibration.npz", model.graph)
     _, evaluate = load_function(f"{folder / 'evaluate.py'}:top1")
     result = ts.compress(
-        model, "size<=0.3x, drop(top1)<=2%", data=data, evaluate={"top1": evaluate}, methods="simplify,prune(ratio=0.25),quantize"
+        model,
+        "size<=0.3x, drop(top1)<=2%",
+        data=data,
+        evaluate={"top1": evaluate},
+        methods="simplify,prune(ratio=0.25),quantize",
     )
     yield row("digits", "the demo's goal", result, "top1", notes=(result.why,))
     yield oracle_row("digits", model, data)
@@ -123,7 +137,13 @@ def resnet20(root: Path) -> Iterator[Row]:
     name, output = model.graph.inputs[0].name, model.graph.output_names[0]
     data = ts.data(batches(name, calibration))
     evaluate = {"top1": top1(name, output, images, test["y"])}
-    jobs = {"simplify": "simplify", "prune 30 %": "prune(ratio=0.3)", "prune 30 % by 8": "prune(ratio=0.3, multiple_of=8)", "int8": "simplify,quantize", "all": ALL}
+    jobs = {
+        "simplify": "simplify",
+        "prune 30 %": "prune(ratio=0.3)",
+        "prune 30 % by 8": "prune(ratio=0.3, multiple_of=8)",
+        "int8": "simplify,quantize",
+        "all": ALL,
+    }
     for job, methods in jobs.items():
         result = ts.compress(model, data=data, evaluate=evaluate, methods=methods)
         yield row("resnet20 (onnx)", job, result, "top1", notes=agreement(result, name, images))
@@ -148,7 +168,10 @@ def agreement(result: ts.Result, name: str, images: np.ndarray) -> tuple[str, ..
             (a,), (b,) = saved.run(feed).values(), module.run(feed).values()
             worst = max(worst, float(np.abs(a - b).max() / np.abs(a).max()))
             same.append(a.argmax(1) == b.argmax(1))
-        return (f"emitted torch vs onnx: max error {worst:.1e}, same class {np.concatenate(same).mean():.1%}, {len(emitted.files)} files",)
+        return (
+            f"emitted torch vs onnx: max error {worst:.1e}, same class {np.concatenate(same).mean():.1%}, "
+            f"{len(emitted.files)} files",
+        )
 
 
 def torch_resnet20(root: Path) -> Any:
@@ -197,7 +220,10 @@ def minilm(root: Path) -> Iterator[Row]:
 
     folder = root / "models/minilm"
     network = BertModel(BertConfig.from_pretrained(folder, attn_implementation="sdpa"), add_pooling_layer=False).eval()
-    weights = {k: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v) for k, v in load_file(folder / "model.safetensors").items()}
+    weights = {
+        k: torch.from_numpy(v.astype(np.float32) if v.dtype == np.float16 else v)
+        for k, v in load_file(folder / "model.safetensors").items()
+    }
     missing, _ = network.load_state_dict(weights, strict=False)
     assert not [k for k in missing if "position_ids" not in k and "token_type_ids" not in k], missing
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -208,13 +234,21 @@ def minilm(root: Path) -> Iterator[Row]:
     arguments = {k: torch.from_numpy(np.repeat(np.pad(feeds[0][k], ((0, 0), (0, 4))), 2, 0)) for k in names}
     sizes = {0: torch.export.Dim("batch", min=1, max=256), 1: torch.export.Dim("sequence", min=2, max=512)}
     model = ts.load((network, (), arguments, dict.fromkeys(names, sizes)))
-    long = {k: np.pad(feeds[0][k], ((0, 0), (0, 128 - feeds[0][k].shape[1])), constant_values=int(k == "attention_mask")) for k in names}
+    long = {
+        k: np.pad(feeds[0][k], ((0, 0), (0, 128 - feeds[0][k].shape[1])), constant_values=int(k == "attention_mask"))
+        for k in names
+    }
     reference = [embedding(OrtRunner(model).run(f), f) for f in feeds]
     for job, methods in {"simplify": "simplify", "dynamic int8": "simplify,quantize(mode='dynamic')"}.items():
         result = ts.compress(model, data=ts.data([long]), methods=methods, runs=20)
         runner = OrtRunner(result.model)
         cosines = [float(a @ embedding(runner.run(f), f)) for a, f in zip(reference, feeds, strict=True)]
-        made = row("minilm", job, result, sqnr=ts.verify(model, result.model, ts.data(feeds[:50]), tolerance=float("inf")).sqnr_db)
+        made = row(
+            "minilm",
+            job,
+            result,
+            sqnr=ts.verify(model, result.model, ts.data(feeds[:50]), tolerance=float("inf")).sqnr_db,
+        )
         made.metric, made.before, made.after = "cosine", 1.0, float(np.mean(cosines))
         made.notes = [f"smallest cosine {min(cosines):.4f} of {len(cosines)} sentences; latency at length 128"]
         yield made
@@ -232,7 +266,11 @@ def embedding(outputs: dict[str, np.ndarray], feed: dict[str, np.ndarray]) -> np
 def silero(root: Path) -> Iterator[Row]:
     path = root / "models/silero_vad/silero_vad.onnx"
     model = ts.load(path)
-    window = {"input": padded_speech(root)[None, 32000:32576], "state": np.zeros((2, 1, 128), np.float32), "sr": np.array(16000, np.int64)}
+    window = {
+        "input": padded_speech(root)[None, 32000:32576],
+        "state": np.zeros((2, 1, 128), np.float32),
+        "sr": np.array(16000, np.int64),
+    }
     data = ts.data([window])
     result = ts.apply(model, "simplify", data=data)
     made = row("silero_vad", "simplify", result)
@@ -240,13 +278,18 @@ def silero(root: Path) -> Iterator[Row]:
         result.save(Path(folder) / "s.onnx")
         expected, found = (speech(onnxruntime.InferenceSession(str(p)), root) for p in (path, Path(folder) / "s.onnx"))
     made.max_error = float(np.abs(expected - found).max() / np.abs(expected).max())
-    made.sqnr_db, made.notes = None, [f"{len(expected)} windows of test.wav under the original file and the simplified one"]
+    made.sqnr_db, made.notes = (
+        None,
+        [f"{len(expected)} windows of test.wav under the original file and the simplified one"],
+    )
     yield made
     yield oracle_row("silero_vad", model, data)
 
 
 def speech(session: onnxruntime.InferenceSession, root: Path) -> np.ndarray:
-    """Speech probability of each 512-sample window, the state carried on; each window follows the 64 samples before it."""
+    """Speech probability of each 512-sample window, the state carried on; each window follows the 64 samples before
+    it.
+    """
     state, out = np.zeros((2, 1, 128), np.float32), []
     padded = padded_speech(root)
     for start in range(0, len(padded) - 576 + 1, 512):
@@ -269,14 +312,34 @@ MODELS = {"digits": digits, "resnet20": resnet20, "squeezenet": squeezenet, "min
 def show(rows: list[Row]) -> None:
     """The table."""
     table = Table(box=None, header_style="bold")
-    for heading in ("model", "job", "metric", "parameters", "FLOPs", "bytes", "latency", "SQNR dB", "max error", "notes"):
+    for heading in (
+        "model",
+        "job",
+        "metric",
+        "parameters",
+        "FLOPs",
+        "bytes",
+        "latency",
+        "SQNR dB",
+        "max error",
+        "notes",
+    ):
         table.add_column(heading)
     for r in rows:
         metric = f"{r.metric} {r.before:.4f} -> {r.after:.4f}" if r.before is not None and r.after is not None else ""
         shares = [f"{pair[1] / pair[0]:.3f}x" if pair and pair[0] else "" for pair in (r.parameters, r.flops, r.bytes)]
         ratio = "{:.2f}x [{:.2f}, {:.2f}]".format(*r.latency_ratio) if r.latency_ratio else ""
         sqnr = "" if r.sqnr_db is None else f"{r.sqnr_db:.1f}"
-        table.add_row(r.model, r.job, metric, *shares, ratio, sqnr, "" if r.max_error is None else f"{r.max_error:.1e}", "; ".join(r.notes))
+        table.add_row(
+            r.model,
+            r.job,
+            metric,
+            *shares,
+            ratio,
+            sqnr,
+            "" if r.max_error is None else f"{r.max_error:.1e}",
+            "; ".join(r.notes),
+        )
     Console(width=220).print(table)
 
 

@@ -24,10 +24,12 @@ VERIFY_TOLERANCE = 1e-4
 
 
 def load(model: Source, *, limits: Limits | None = None) -> Model:
-    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or (module, args[, kwargs[, dynamic_shapes]]).
+    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or (module, args[, kwargs[,
+    dynamic_shapes]]).
 
-    Weights of a file stay in it, mapped. Raises UsageError for a missing file or another kind of object, InvalidModelError for a
-    file that is broken or breaks a limit, UnsupportedError for an operator that cannot be taken in.
+    Weights of a file stay in it, mapped. Raises UsageError for a missing file or another kind of object,
+    InvalidModelError for a file that is broken or breaks a limit, UnsupportedError for an operator that cannot be taken
+    in.
     """
     if isinstance(model, Model):
         return model
@@ -35,7 +37,10 @@ def load(model: Source, *, limits: Limits | None = None) -> Model:
         from ..frontends.torch import from_module
 
         if not 2 <= len(model) <= 4:
-            raise UsageError("not a module with arguments", do="call load((module, args, kwargs, dynamic_shapes)), the last two optional")
+            raise UsageError(
+                "not a module with arguments",
+                do="call load((module, args, kwargs, dynamic_shapes)), the last two optional",
+            )
         module, args, kwargs, dynamic_shapes = (*model, None, None)[:4]
         return from_module(module, args, kwargs, dynamic_shapes=dynamic_shapes)
     if "torch" in sys.modules:
@@ -55,14 +60,19 @@ def verify(
 ) -> report.Parity:
     """The worst difference between the outputs of two models, on `data` or on synthesized inputs (typed, seeded).
 
-    tolerance: the largest max|a - b| / max|reference|. Raises ParityError beyond it, UsageError when the interfaces differ.
+    tolerance: the largest max|a - b| / max|reference|. Raises ParityError beyond it, UsageError when the interfaces
+    differ.
     """
     _same_interface(reference, candidate)
     bound = data.bound(reference.graph) if data is not None else None
     feeds = parity_feeds(reference, bound, seed)
     difference = measure.distance(reference, candidate, feeds)
     parity = measure.as_parity(
-        difference, kind="verify", against="the reference", inputs="given" if bound is not None else "synthetic", tolerance=tolerance
+        difference,
+        kind="verify",
+        against="the reference",
+        inputs="given" if bound is not None else "synthetic",
+        tolerance=tolerance,
     )
     if not parity.passed:
         raise ParityError(
@@ -80,13 +90,16 @@ def _same_interface(a: Model, b: Model) -> None:
         ("outputs", a.graph.output_names, b.graph.output_names),
     ):
         if left != right:
-            raise UsageError(f"the models have different {what}", why=f"{left} and {right}", do="compare models of one interface")
+            raise UsageError(
+                f"the models have different {what}", why=f"{left} and {right}", do="compare models of one interface"
+            )
 
 
 def benchmark(
     models: Model | Sequence[Model], data: Data | None = None, *, runs: int = measure.RUNS, seed: int = 0
 ) -> list[report.Latency]:
-    """Latency of one model, or of several interleaved in one run (ratios are to the first), on one thread of ONNX Runtime.
+    """Latency of one model, or of several interleaved in one run (ratios are to the first), on one thread of ONNX
+    Runtime.
 
     The input is the first of `data`, else a synthesized one; one sample where the batch size is open.
     """

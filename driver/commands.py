@@ -63,7 +63,8 @@ def simplify(options: Namespace) -> int:
 def prune(options: Namespace) -> int:
     return _one_pass(
         options,
-        f"prune(ratio={options.ratio}, scope={options.scope!r}, multiple_of={options.multiple_of}, importance={options.importance!r})",
+        f"prune(ratio={options.ratio}, scope={options.scope!r}, multiple_of={options.multiple_of}, "
+        f"importance={options.importance!r})",
     )
 
 
@@ -84,7 +85,12 @@ def _one_pass(options: Namespace, pipeline: str) -> int:
 
 
 def compress(options: Namespace) -> int:
-    names = ["model.onnx", "report.html", "report.json", *(["model.py", "model.safetensors"] if options.pytorch else [])]
+    names = [
+        "model.onnx",
+        "report.html",
+        "report.json",
+        *(["model.py", "model.safetensors"] if options.pytorch else []),
+    ]
     outputs = [Path(options.output) / name for name in names]
     files.refuse_existing(outputs, options.force)
     model = api.load(options.model)
@@ -125,7 +131,11 @@ def _feeds(result: Result) -> Data:
 def _with_files(record: report.Report, options: Namespace, written: Sequence[Path]) -> report.Report:
     from dataclasses import replace
 
-    read = [(role, Path(path)) for role, path in (("model", options.model), ("data", options.data)) if path and Path(path).is_file()]
+    read = [
+        (role, Path(path))
+        for role, path in (("model", options.model), ("data", options.data))
+        if path and Path(path).is_file()
+    ]
     run = replace(
         record.run,
         inputs=tuple(_file(role, path) for role, path in read),
@@ -147,7 +157,9 @@ def verify(options: Namespace) -> int:
     data = from_path(options.data, reference.graph) if options.data else None
     parity = api.verify(reference, candidate, data, tolerance=options.tolerance, seed=options.seed)
     if options.json:
-        return _json({"max_error": parity.max_error, "sqnr_db": parity.sqnr_db, "cosine": parity.cosine, "inputs": parity.inputs})
+        return _json(
+            {"max_error": parity.max_error, "sqnr_db": parity.sqnr_db, "cosine": parity.cosine, "inputs": parity.inputs}
+        )
     shown = "exact" if parity.sqnr_db is None else f"SQNR {parity.sqnr_db:.1f} dB"
     print(f"equal within {parity.tolerance:g}: max error {parity.max_error:.3g}, {shown}, on {parity.inputs} inputs")
     return OK
@@ -197,12 +209,21 @@ def _run(options: Namespace, model: Model, passes: Sequence[Pass], **more: Any) 
     check = Check(enabled=False) if options.no_check else None
     with Bars(enabled=not options.quiet and not options.json) as bars:
         result = run_compress(
-            model, more.pop("goal", None), data=data, methods=passes, check=check, seed=options.seed, progress=bars.update,
-            call="tersor " + " ".join(sys.argv[1:]), **more,
-        )  # fmt: skip
+            model,
+            more.pop("goal", None),
+            data=data,
+            methods=passes,
+            check=check,
+            seed=options.seed,
+            progress=bars.update,
+            call="tersor " + " ".join(sys.argv[1:]),
+            **more,
+        )
     warned = result.record.warnings
     if warned and options.strict:
-        raise StrictError(f"{warned[0].code}: {warned[0].message}", where=warned[0].where, do="fix it, or run without --strict")
+        raise StrictError(
+            f"{warned[0].code}: {warned[0].message}", where=warned[0].where, do="fix it, or run without --strict"
+        )
     if not options.quiet:
         for one in warned:
             print(f"warning {one.code}: {one.message}{f' ({one.where})' if one.where else ''}", file=sys.stderr)

@@ -31,11 +31,14 @@ def apply(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Result:
-    """Runs passes on a copy of `model`, verified and compared after each; the figures of each step but no latency or metrics.
+    """Runs passes on a copy of `model`, verified and compared after each; the figures of each step but no latency or
+    metrics.
 
     Raises ParityError when an exact or masked pass changed the outputs, UsageError for options that do not fit.
     """
-    return _run(model, resolve(list(passes)), data=data, check=check, seed=seed, progress=progress, call=_call("apply", passes))
+    return _run(
+        model, resolve(list(passes)), data=data, check=check, seed=seed, progress=progress, call=_call("apply", passes)
+    )
 
 
 def compress(
@@ -56,10 +59,11 @@ def compress(
 ) -> Result:
     """Runs `methods` in order on a copy of `model`, measures every step, and judges `goal` at the end.
 
-    goal: conditions such as "latency<=0.6x, drop(top1)<=0.5%, size<=25MB". data: calibration samples. evaluate: the user's metrics
-    by name. methods: names, pipeline texts or passes; "auto" is simplify, then static int8 when there is calibration data. only and
-    skip: patterns of layers for the passes that select layers. runs: timed runs of each step for the latency; 0 measures none.
-    Raises UsageError, ParityError and whatever a pass raises; a missed goal is no error: see `Result.met`.
+    goal: conditions such as "latency<=0.6x, drop(top1)<=0.5%, size<=25MB". data: calibration samples. evaluate: the
+    user's metrics by name. methods: names, pipeline texts or passes; "auto" is simplify, then static int8 when there is
+    calibration data. only and skip: patterns of layers for the passes that select layers. runs: timed runs of each step
+    for the latency; 0 measures none. Raises UsageError, ParityError and whatever a pass raises; a missed goal is no
+    error: see `Result.met`.
     """
     if target != "ort-cpu":
         raise UsageError(f"there is no target {target!r}", do="the target is ort-cpu")
@@ -69,9 +73,16 @@ def compress(
         methods = ["simplify", "quantize"] if data is not None else ["simplify"]
     passes = with_selection(resolve(methods), only, skip)
     result = _run(
-        model, passes, data=data, check=check, seed=seed, progress=progress, call=call or _call("compress", passes),
-        evaluate=evaluate, runs=runs,
-    )  # fmt: skip
+        model,
+        passes,
+        data=data,
+        check=check,
+        seed=seed,
+        progress=progress,
+        call=call or _call("compress", passes),
+        evaluate=evaluate,
+        runs=runs,
+    )
     judged = judge(conditions, result.record.steps)
     result.record = replace(result.record, goal=judged)
     return result
@@ -103,10 +114,21 @@ def _run(
     timed = measure.latencies(models, single(feeds[0], original), runs, progress) if runs else [None] * len(models)
     scored = measure.metrics(models, evaluate or {}, progress)
     source: Literal["given", "synthetic"] = "given" if bound is not None else "synthetic"
-    rows = [report.Step(name="baseline", contract="baseline", latency=timed[0], metrics=scored[0], **measure.static_figures(original, feeds[0]))]
+    rows = [
+        report.Step(
+            name="baseline",
+            contract="baseline",
+            latency=timed[0],
+            metrics=scored[0],
+            **measure.static_figures(original, feeds[0]),
+        )
+    ]
     for index, step in enumerate(steps, start=1):
         against_original = measure.as_parity(
-            measure.distance(original, step.model, feeds), kind=step.done.contract, against="the original model", inputs=source
+            measure.distance(original, step.model, feeds),
+            kind=step.done.contract,
+            against="the original model",
+            inputs=source,
         )
         rows.append(_step_row(step, timed[index], scored[index], against_original, feeds[0]))
     record = report.Report(
@@ -114,7 +136,9 @@ def _run(
         run=run_record(call, seed),
         steps=tuple(rows),
         layers=tuple(layer_rows(original, steps, feeds[0])),
-        warnings=tuple(report.ReportWarning(code=c, message=m, where=w) for s in steps for c, m, w in s.outcome.warnings),
+        warnings=tuple(
+            report.ReportWarning(code=c, message=m, where=w) for s in steps for c, m, w in s.outcome.warnings
+        ),
     )
     return Result(model=working, original=original, steps=steps, record=record, feeds=feeds)
 
@@ -142,7 +166,9 @@ def interface(model: Model) -> dict[str, tuple[report.Port, ...] | int | None]:
     graph = model.graph
     return {
         "inputs": tuple(report.Port(name=v.name, type=repr(v.type)) for v in graph.inputs),
-        "outputs": tuple(report.Port(name=n, type=repr(v.type)) for n, v in zip(graph.output_names, graph.outputs, strict=True)),
+        "outputs": tuple(
+            report.Port(name=n, type=repr(v.type)) for n, v in zip(graph.output_names, graph.outputs, strict=True)
+        ),
         "opset": model.source_opset or None,
     }
 
@@ -151,10 +177,18 @@ def _step_row(
     step: Step, timed: report.Latency | None, scored: dict[str, report.Metric], distance: report.Parity, feed: Feeds
 ) -> report.Step:
     return report.Step(
-        name=step.done.name, transform=str(step.done), contract=step.done.contract, seconds=step.seconds, latency=timed, metrics=scored,
-        parity=measure.of_check(step.parity, step.done.contract) if step.parity is not None else None, distance=distance,
-        rules=rule_rows(step), notes=tuple(step.outcome.notes), **measure.static_figures(step.model, feed),
-    )  # fmt: skip
+        name=step.done.name,
+        transform=str(step.done),
+        contract=step.done.contract,
+        seconds=step.seconds,
+        latency=timed,
+        metrics=scored,
+        parity=measure.of_check(step.parity, step.done.contract) if step.parity is not None else None,
+        distance=distance,
+        rules=rule_rows(step),
+        notes=tuple(step.outcome.notes),
+        **measure.static_figures(step.model, feed),
+    )
 
 
 def run_record(call: str, seed: int | None) -> report.Run:

@@ -1,4 +1,6 @@
-"""Calibration and evaluation inputs: anything that can be iterated again and again, checked against the model's interface."""
+"""Calibration and evaluation inputs: anything that can be iterated again and again, checked against the model's
+interface.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ BATCH = 32
 class Data:
     """A re-iterable of feeds ({input name: array}), nothing of which is kept in memory.
 
-    `name` is for messages. `source` is called for each pass over the data. Every feed is checked against the graph's inputs when
-    the data is bound to it.
+    `name` is for messages. `source` is called for each pass over the data. Every feed is checked against the graph's
+    inputs when the data is bound to it.
     """
 
     def __init__(self, source: Callable[[], Iterator[Feeds]], name: str) -> None:
@@ -55,7 +57,9 @@ def data(loader: Iterable[Any], *, inputs: Callable[[Any], Mapping[str, Any]] | 
     """
     if iter(loader) is loader:
         raise UsageError(
-            "calibration data can be read only once", why=f"{type(loader).__name__} is an iterator", do="give a list or a loader"
+            "calibration data can be read only once",
+            why=f"{type(loader).__name__} is an iterator",
+            do="give a list or a loader",
         )
 
     def source() -> Iterator[Feeds]:
@@ -73,10 +77,11 @@ def data(loader: Iterable[Any], *, inputs: Callable[[Any], Mapping[str, Any]] | 
 
 
 def from_path(path: str | Path, graph: Graph) -> Data:
-    """Data from an .npz (one array per input, samples along its first axis) or a folder of .npz and .npy files (one feed each).
+    """Data from an .npz (one array per input, samples along its first axis) or a folder of .npz and .npy files (one
+    feed each).
 
-    In a single .npz, samples are grouped as the model's first dimension says: its fixed batch, or up to 32. Raises UsageError when the
-    file is missing, is not what it should be, or does not fit the model.
+    In a single .npz, samples are grouped as the model's first dimension says: its fixed batch, or up to 32. Raises
+    UsageError when the file is missing, is not what it should be, or does not fit the model.
     """
     path = Path(path)
     if path.is_dir():
@@ -98,7 +103,9 @@ def from_path(path: str | Path, graph: Graph) -> Data:
         )
     counts = {len(a) if a.ndim else 0 for a in wanted.values()}
     if len(counts) != 1 or 0 in counts:
-        raise UsageError(f"{path} is empty or uneven", why=f"its arrays have {sorted(counts)} samples along their first axis")
+        raise UsageError(
+            f"{path} is empty or uneven", why=f"its arrays have {sorted(counts)} samples along their first axis"
+        )
     (count,) = counts
     fixed = fixed_batch(graph)
     if fixed is not None and fixed > count:
@@ -124,16 +131,22 @@ def _load_arrays(path: Path, graph: Graph) -> dict[str, Array]:
     try:
         loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise UsageError(f"{path} cannot be read as numpy data", why=str(error), do="save it with numpy.savez") from error
+        raise UsageError(
+            f"{path} cannot be read as numpy data", why=str(error), do="save it with numpy.savez"
+        ) from error
     if isinstance(loaded, np.ndarray):
         names = [v.name for v in graph.inputs if v not in graph.defaults]
         if len(names) != 1:
-            raise UsageError(f"{path} holds one array", why=f"the model has the inputs {', '.join(names)}", do="save an .npz")
+            raise UsageError(
+                f"{path} holds one array", why=f"the model has the inputs {', '.join(names)}", do="save an .npz"
+            )
         return {names[0]: loaded}
     try:
         return {name: loaded[name] for name in loaded.files}
     except (ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} cannot be read as numpy data", why=str(error), do="save plain arrays, no objects") from error
+        raise UsageError(
+            f"{path} cannot be read as numpy data", why=str(error), do="save plain arrays, no objects"
+        ) from error
 
 
 def _load_feed(path: Path, graph: Graph) -> Feeds:

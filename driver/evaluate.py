@@ -1,4 +1,6 @@
-"""The user's own metrics: a function that is given a way to run the model and gives a score, or one score per sample."""
+"""The user's own metrics: a function that is given a way to run the model and gives a score, or one score per
+sample.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ Evaluate = Callable[[Run], Any]
 
 
 def score(evaluate: Evaluate, run: Run, name: str) -> Metric:
-    """The metric of a model: the mean with a 95 % interval where the function gives one score per sample (at least two).
+    """The metric of a model: the mean with a 95 % interval where the function gives one score per sample (at least
+    two).
 
     The interval is mean +- 1.96 standard errors, cut to [0, 1] for scores that are all 0 or 1.
     """
@@ -37,7 +40,9 @@ def score(evaluate: Evaluate, run: Run, name: str) -> Metric:
 
 
 def load_function(reference: str) -> tuple[str, Evaluate]:
-    """(name, function) from `file.py:name`; the file runs as the user's own code. Raises UsageError when it is not there."""
+    """(name, function) from `file.py:name`; the file runs as the user's own code. Raises UsageError when it is not
+    there.
+    """
     path_text, _, name = reference.rpartition(":")
     path = Path(path_text)
     if not path_text or not name.isidentifier():
@@ -45,7 +50,8 @@ def load_function(reference: str) -> tuple[str, Evaluate]:
     if not path.is_file():
         raise UsageError(f"no such file: {path}", where=reference)
     spec = importlib.util.spec_from_file_location(f"_user_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

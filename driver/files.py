@@ -11,7 +11,9 @@ from ..ir import UsageError
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file. Raises UsageError when the place cannot be written; what was there before is then unchanged."""
+    """Writes a text file. Raises UsageError when the place cannot be written; what was there before is then
+    unchanged.
+    """
     place = target(path, overwrite=True)
     with explained(place), pending(place) as file:
         file.write(text.encode("utf-8"))

@@ -29,8 +29,8 @@ MEASURES: dict[str, tuple[Callable[[Step], float | None], dict[str, float]]] = {
     "max_error": (lambda s: s.distance.max_error if s.distance else None, {"": 1.0}),
     "cosine": (lambda s: s.distance.cosine if s.distance else None, {"": 1.0}),
 }
-"""What can be asked for besides the user's own metrics: how it is read from the last step, and its units. All but the last three
-also take "x", a ratio to the baseline."""
+"""What can be asked for besides the user's own metrics: how it is read from the last step, and its units. All but the
+last three also take "x", a ratio to the baseline."""
 
 ROUNDING = 1e-9
 """A value this close to its limit is at it: percentages of counts are not exact in binary."""
@@ -40,7 +40,9 @@ ABSOLUTE_ONLY = frozenset(["sqnr", "max_error", "cosine"])
 
 @dataclass(frozen=True)
 class Condition:
-    """One clause. `unit` is "x" for a ratio to the baseline, "%" for percentage points of a metric, else a unit of the measure."""
+    """One clause. `unit` is "x" for a ratio to the baseline, "%" for percentage points of a metric, else a unit of the
+    measure.
+    """
 
     text: str
     metric: str
@@ -53,13 +55,23 @@ class Condition:
         """The clause with its value and whether it is met; both are None where something was not measured."""
         value, scale = self.value(baseline, final), self.scale()
         slack = ROUNDING * max(1.0, abs(self.number))
-        met = None if value is None else value <= self.number + slack if self.relation == "<=" else value >= self.number - slack
+        met = (
+            None
+            if value is None
+            else value <= self.number + slack
+            if self.relation == "<="
+            else value >= self.number - slack
+        )
         shown = "B" if self.metric == "size" and self.unit != "x" else self.unit
         factor = scale if shown == "B" else 1.0
         return Clause(
-            text=self.text, metric=self.metric, limit=self.number * factor, value=None if value is None else value * factor,
-            unit=shown, met=met,
-        )  # fmt: skip
+            text=self.text,
+            metric=self.metric,
+            limit=self.number * factor,
+            value=None if value is None else value * factor,
+            unit=shown,
+            met=met,
+        )
 
     def scale(self) -> float:
         return 1.0 if self.unit in ("x", "%") or self.metric not in MEASURES else MEASURES[self.metric][1][self.unit]
@@ -94,10 +106,16 @@ def _parse_clause(text: str, metrics: tuple[str, ...]) -> Condition:
     if metric in MEASURES and not is_drop:
         units = [*MEASURES[metric][1], *([] if metric in ABSOLUTE_ONLY else ["x"])]
         if unit not in units:
-            raise UsageError(f"goal {text!r} has the unit {unit!r}", do=f"{metric} takes {', '.join(u or 'no unit' for u in units)}")
+            raise UsageError(
+                f"goal {text!r} has the unit {unit!r}", do=f"{metric} takes {', '.join(u or 'no unit' for u in units)}"
+            )
     elif metric not in metrics:
         known = ", ".join((*MEASURES, *metrics))
-        raise UsageError(f"goal {text!r} asks for {metric!r}", why=f"what is measured is {known}", do="give --eval FILE.py:NAME for a metric")
+        raise UsageError(
+            f"goal {text!r} asks for {metric!r}",
+            why=f"what is measured is {known}",
+            do="give --eval FILE.py:NAME for a metric",
+        )
     elif unit not in ("", "%"):
         raise UsageError(f"goal {text!r} has the unit {unit!r}", do="a metric takes % or no unit")
     return Condition(text, metric, found["relation"], float(found["number"]), unit, is_drop)

@@ -38,12 +38,19 @@ def latencies(models: Sequence[Model], feed: Feeds, runs: int, progress: Progres
 def as_latency(timing: Timing) -> report.Latency:
     """A timing as the report keeps it."""
     return report.Latency(
-        median_ms=timing.median * 1e3, low_ms=timing.low * 1e3, high_ms=timing.high * 1e3, ratio=timing.ratio,
-        ratio_low=timing.ratio_low, ratio_high=timing.ratio_high, runs=timing.runs,
-    )  # fmt: skip
+        median_ms=timing.median * 1e3,
+        low_ms=timing.low * 1e3,
+        high_ms=timing.high * 1e3,
+        ratio=timing.ratio,
+        ratio_low=timing.ratio_low,
+        ratio_high=timing.ratio_high,
+        runs=timing.runs,
+    )
 
 
-def metrics(models: Sequence[Model], evaluate: Mapping[str, Evaluate], progress: Progress) -> list[dict[str, report.Metric]]:
+def metrics(
+    models: Sequence[Model], evaluate: Mapping[str, Evaluate], progress: Progress
+) -> list[dict[str, report.Metric]]:
     """The user's metrics of each model."""
     out: list[dict[str, report.Metric]] = []
     for index, model in enumerate(models):
@@ -58,7 +65,9 @@ def distance(reference: Model, candidate: Model, feeds: Sequence[Feeds]) -> Diff
 
 
 def distance_of_runs(
-    reference: Callable[[Feeds], Mapping[str, object]], candidate: Callable[[Feeds], Mapping[str, object]], feeds: Sequence[Feeds]
+    reference: Callable[[Feeds], Mapping[str, object]],
+    candidate: Callable[[Feeds], Mapping[str, object]],
+    feeds: Sequence[Feeds],
 ) -> Difference:
     """As `distance`, for any two ways to compute the outputs; streaming, so memory does not grow with the feeds."""
     comparisons: dict[str, Comparison] = {}
@@ -69,14 +78,22 @@ def distance_of_runs(
     return max((c.difference() for c in comparisons.values()), key=lambda d: d.max_error)
 
 
-def as_parity(difference: Difference, *, kind: str, against: str, inputs: str, tolerance: float | None = None) -> report.Parity:
+def as_parity(
+    difference: Difference, *, kind: str, against: str, inputs: str, tolerance: float | None = None
+) -> report.Parity:
     """A difference as the report keeps it."""
     return report.Parity(
-        kind=kind, against=against, inputs="given" if inputs == "given" else "synthetic", max_error=difference.max_error,
-        sqnr_db=difference.sqnr_db, cosine=difference.cosine, argmax_agreement=difference.argmax_agreement,
-        values_compared=difference.count, tolerance=tolerance,
+        kind=kind,
+        against=against,
+        inputs="given" if inputs == "given" else "synthetic",
+        max_error=difference.max_error,
+        sqnr_db=difference.sqnr_db,
+        cosine=difference.cosine,
+        argmax_agreement=difference.argmax_agreement,
+        values_compared=difference.count,
+        tolerance=tolerance,
         passed=None if tolerance is None else difference.max_error <= tolerance,
-    )  # fmt: skip
+    )
 
 
 def of_check(parity: Parity, contract: str) -> report.Parity:

@@ -21,7 +21,11 @@ def available() -> dict[str, type[Pass]]:
     for entry in entry_points(group="tersor.passes"):
         loaded = entry.load()
         if not (isinstance(loaded, type) and issubclass(loaded, Pass)):
-            raise UsageError(f"the plug-in {entry.name!r} is not a pass", why=f"{entry.value} is {loaded!r}", do="uninstall or fix it")
+            raise UsageError(
+                f"the plug-in {entry.name!r} is not a pass",
+                why=f"{entry.value} is {loaded!r}",
+                do="uninstall or fix it",
+            )
         found[entry.name] = loaded
     return found
 
@@ -41,10 +45,16 @@ def with_selection(passes: Sequence[Pass], only: Sequence[str], skip: Sequence[s
     used = False
     for each in passes:
         options = {k: getattr(each, k) for k in options_of(type(each))}
-        if "only" in options and "skip" in options:
-            used = True
-            each = make(type(each), options | {"only": (*options["only"], *only), "skip": (*options["skip"], *skip)})
-        out.append(each)
+        if "only" not in options or "skip" not in options:
+            out.append(each)
+            continue
+        used = True
+        selection = {"only": (*options["only"], *only), "skip": (*options["skip"], *skip)}
+        out.append(make(type(each), options | selection))
     if not used:
-        raise UsageError("only and skip select layers to prune or quantize", why="none of the passes does either", do="leave them out")
+        raise UsageError(
+            "only and skip select layers to prune or quantize",
+            why="none of the passes does either",
+            do="leave them out",
+        )
     return out

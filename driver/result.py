@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Result:
     """A compressed model with its history.
 
-    `model` is the result, `original` what it was made from, `steps` what each pass did, `record` everything that was measured
-    (`report.json`), `feeds` the inputs on which the outputs were compared.
+    `model` is the result, `original` what it was made from, `steps` what each pass did, `record` everything that was
+    measured (`report.json`), `feeds` the inputs on which the outputs were compared.
     """
 
     model: Model
@@ -60,7 +60,9 @@ class Result:
         """Writes the report: JSON or one self-contained HTML file, by the path's suffix."""
         kind = Path(path).suffix
         if kind not in (".json", ".html"):
-            raise UsageError(f"a report cannot be written as {kind or 'a file without a suffix'!r}", do="use .json or .html")
+            raise UsageError(
+                f"a report cannot be written as {kind or 'a file without a suffix'!r}", do="use .json or .html"
+            )
         write_text(path, self.record.to_json() if kind == ".json" else report.render(self.record))
 
     def emit_pytorch(self, folder: str | os.PathLike[str]) -> Emitted:

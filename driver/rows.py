@@ -8,13 +8,24 @@ from dataclasses import replace
 from ..backends.runners import Feeds
 from ..ir import Loc, Model, Node
 from ..transforms.base import Decision
-from ..transforms.cost import bind_sizes, node_flops, node_parameters
+from ..transforms.cost import bind_sizes, node_flops, node_parameters, stored, weights
 from ..transforms.manager import Step
 from ..transforms.select import label
 from . import report
 
 LAYERS = frozenset(
-    ["Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "BatchNormalization", "LayerNormalization", "Attention"]
+    [
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "BatchNormalization",
+        "LayerNormalization",
+        "Attention",
+    ]
 )
 """Operators that are rows of the table."""
 
@@ -35,12 +46,22 @@ def layer_rows(original: Model, steps: Sequence[Step], feed: Feeds) -> Iterator[
         after = _heir(node, places)
         decision, reason, sqnr = _summary(node, after, decided.get(label(node), []))
         yield report.Layer(
-            name=label(node), op=node.op, decision=decision, reason=reason, scope=node.loc.scope or None,
-            source=node.loc.source or None, shape_before=_shape(node), shape_after=_shape(after) if after else None,
-            parameters_before=node_parameters(node), parameters_after=node_parameters(after) if after else None,
-            flops_before=node_flops(node, sizes_before), flops_after=node_flops(after, sizes_after) if after else None,
-            bytes_before=_weight_bytes(node), bytes_after=_weight_bytes(after) if after else None, sqnr_db=sqnr,
-        )  # fmt: skip
+            name=label(node),
+            op=node.op,
+            decision=decision,
+            reason=reason,
+            scope=node.loc.scope or None,
+            source=node.loc.source or None,
+            shape_before=_shape(node),
+            shape_after=_shape(after) if after else None,
+            parameters_before=node_parameters(node),
+            parameters_after=node_parameters(after) if after else None,
+            flops_before=node_flops(node, sizes_before),
+            flops_after=node_flops(after, sizes_after) if after else None,
+            bytes_before=_weight_bytes(node),
+            bytes_after=_weight_bytes(after) if after else None,
+            sqnr_db=sqnr,
+        )
 
 
 def decisions_by_layer(steps: Sequence[Step]) -> dict[str, list[Decision]]:
@@ -77,23 +98,13 @@ def _summary(node: Node, after: Node | None, decided: Sequence[Decision]) -> tup
     return ", ".join(d.decision for d in changes), "; ".join(reasons), sqnr
 
 
-def _shape(node: Node | None) -> str | None:
-    if node is None:
-        return None
-    weight = node.input(1)
-    while weight is not None and weight.op == "DequantizeLinear" and weight.node is not None:
-        weight = weight.node.input(0)
-    return repr(weight.type) if weight is not None and weight.is_const else repr(node.output.type)
+def _shape(node: Node) -> str:
+    weight = stored(node.input(1))
+    return repr(weight.type if weight is not None else node.output.type)
 
 
 def _weight_bytes(node: Node) -> int:
-    total = 0
-    for value in node.inputs:
-        while value is not None and value.op == "DequantizeLinear" and value.node is not None:
-            value = value.node.input(0)
-        if value is not None and value.const is not None:
-            total += value.const.nbytes
-    return total
+    return sum(t.nbytes for t in weights(node))
 
 
 def rule_rows(step: Step) -> tuple[report.Rule, ...]:

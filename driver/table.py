@@ -23,7 +23,13 @@ def step_table(record: report.Report) -> Table:
         table.add_column(Text(name), justify="right", no_wrap=True)
     table.add_column("parity", no_wrap=True)
     for step in record.steps:
-        cells = [step.transform or step.name, count(step.nodes), count(step.parameters), size(step.bytes), count(step.flops)]
+        cells = [
+            step.transform or step.name,
+            count(step.nodes),
+            count(step.parameters),
+            size(step.bytes),
+            count(step.flops),
+        ]
         if timed:
             cells += [latency(step.latency), ratio(step.latency)]
         cells += [metric(step.metrics.get(name)) for name in names]

@@ -1,4 +1,6 @@
-"""What a program is: graphs, types, sizes, constants, locations, the verifier, the text form and the rewrite machinery."""
+"""What a program is: graphs, types, sizes, constants, locations, the verifier, the text form and the rewrite
+machinery.
+"""
 
 from .attributes import Attribute, EmptyList
 from .builder import Builder
@@ -23,9 +25,53 @@ from .types import ANY, DType, MapType, OptionalType, SequenceType, SparseType, 
 from .verifier import verify
 
 __all__ = [
-    "ANY", "CANONICAL_OPSET", "ENTRY", "EXIT", "NOWHERE", "Array", "Attribute", "Builder", "DType", "Dense", "Dim", "EmptyList",
-    "FileSlice", "Graph", "InvalidModelError", "Lazy", "LimitError", "Loc", "MapType", "MappedFile", "Model", "Node", "OptionalType",
-    "ParityError", "Placeholder", "Schema", "SequenceType", "Size", "SparseType", "Tensor", "TensorType", "TersorError", "Type",
-    "UnsupportedError", "UsageError", "Value", "VerificationError", "constant", "fresh", "fuse", "lookup", "parse", "parse_type",
-    "skeleton", "structural_hash", "symbol", "tensor", "to_text", "verify",
-]  # fmt: skip
+    "ANY",
+    "CANONICAL_OPSET",
+    "ENTRY",
+    "EXIT",
+    "NOWHERE",
+    "Array",
+    "Attribute",
+    "Builder",
+    "DType",
+    "Dense",
+    "Dim",
+    "EmptyList",
+    "FileSlice",
+    "Graph",
+    "InvalidModelError",
+    "Lazy",
+    "LimitError",
+    "Loc",
+    "MapType",
+    "MappedFile",
+    "Model",
+    "Node",
+    "OptionalType",
+    "ParityError",
+    "Placeholder",
+    "Schema",
+    "SequenceType",
+    "Size",
+    "SparseType",
+    "Tensor",
+    "TensorType",
+    "TersorError",
+    "Type",
+    "UnsupportedError",
+    "UsageError",
+    "Value",
+    "VerificationError",
+    "constant",
+    "fresh",
+    "fuse",
+    "lookup",
+    "parse",
+    "parse_type",
+    "skeleton",
+    "structural_hash",
+    "symbol",
+    "tensor",
+    "to_text",
+    "verify",
+]

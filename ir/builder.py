@@ -1,4 +1,5 @@
-"""Building nodes: `op.Conv(x, w, strides=[2, 2])` inserts a node, or makes a lazy constant where all operands are constants.
+"""Building nodes: `op.Conv(x, w, strides=[2, 2])` inserts a node, or makes a lazy constant where all operands are
+constants.
 
 Used by rewrite rules (nodes go in front of the matched one) and by frontends (nodes go to the end of a graph).
 """
@@ -29,8 +30,8 @@ LAZY_ELEMENTWISE = {
 class Builder:
     """Makes nodes in front of `before` (a graph's end when None) and remembers them in `new`.
 
-    Each new node is given to `infer`, which sets the types of its outputs. Operands may be values, tensors, arrays, Python numbers
-    (which take the element type of the first tensor operand) and lists of integers (int64 vectors).
+    Each new node is given to `infer`, which sets the types of its outputs. Operands may be values, tensors, arrays,
+    Python numbers (which take the element type of the first tensor operand) and lists of integers (int64 vectors).
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Builder:
         self.new: list[Node] = []
 
     def __getattr__(self, op: str) -> Callable[..., Any]:
-        """`op.Name(*operands, outputs=1, domain="", **attributes)`: a Value, or a tuple of them where outputs is not 1."""
+        """`op.Name(*operands, outputs=1, domain="", **attributes)`: a Value, or a tuple of them where outputs is
+        not 1.
+        """
         if op.startswith("_"):
             raise AttributeError(op)
 
@@ -117,7 +120,9 @@ def attribute(value: AttributeArgument) -> Attribute:
 
 
 def fold(op: str, operands: Sequence[Tensor], attrs: Mapping[str, Attribute]) -> Tensor | None:
-    """The operator over constants as a lazy tensor, or None where the small set of weight arithmetic does not cover it."""
+    """The operator over constants as a lazy tensor, or None where the small set of weight arithmetic does not cover
+    it.
+    """
     if op in LAZY_ELEMENTWISE and not attrs and len({t.dtype for t in operands}) == 1:
         return Lazy(LAZY_ELEMENTWISE[op], operands)
     match op, operands:

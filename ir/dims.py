@@ -21,7 +21,7 @@ Size = Union[int, "Dim"]
 
 
 class Symbol:
-    """A named size with an inclusive range; `upper` None means unbounded. Fresh symbols have names that start with '?'."""
+    """A named size with an inclusive range; `upper` None means unbounded. Names of fresh symbols start with '?'."""
 
     __slots__ = ("lower", "name", "sort_key", "upper")
 
@@ -47,7 +47,7 @@ class Call:
         self.sort_key = f"1{self.function}({','.join(str(a) for a in self.args)})"
 
     def bounds(self) -> tuple[int | None, int | None]:
-        """The range over all arguments for which the call has a value: a divisor of a call that is at least 0 is at least 1."""
+        """The range over all arguments for which the call has a value: a divisor that is at least 0 is at least 1."""
         (lo_a, hi_a), (lo_b, hi_b) = bounds(self.args[0]), bounds(self.args[1])
         if self.function in ("mod", "floordiv"):
             if lo_b is None or lo_b < 0 or hi_b == 0:
@@ -124,12 +124,29 @@ def _plus(a: Size, b: Size, sign: int = 1) -> Size:
 
 
 def _call(function: str, a: Size, b: Size) -> Size:
-    if function in ("max", "min") and str(b) < str(a):
-        a, b = b, a
     key = (function, (a, b))
     if key not in _calls:
         _calls[key] = Call(*key)
     return _of_atom(_calls[key])
+
+
+def _extremum(function: str, a: Size, b: Size) -> Size:
+    """A max or min in canonical form: numbers joined, nested calls flattened, the rest in order of text."""
+    parts = dict.fromkeys((*_operands(function, a), *_operands(function, b)))
+    numbers = [x for x in parts if isinstance(x, int)]
+    known = [max(numbers) if function == "max" else min(numbers)] if numbers else []
+    out, *rest = [*known, *sorted((x for x in parts if isinstance(x, Dim)), key=str)]
+    for part in rest:
+        out = _call(function, out, part)
+    return out
+
+
+def _operands(function: str, size: Size) -> tuple[Size, ...]:
+    if isinstance(size, Dim) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
+        atom = size.terms[0][0][0]
+        if isinstance(atom, Call) and atom.function == function:
+            return tuple(x for arg in atom.args for x in _operands(function, arg))
+    return (size,)
 
 
 class Dim:
@@ -230,7 +247,9 @@ def exact_div(a: Size, b: Size) -> Size | None:
 
 
 def floordiv(a: Size, b: Size) -> Size:
-    """Floor division of sizes; multiples of an integer divisor are taken out of the opaque part."""
+    """Floor division; multiples of an integer divisor leave the opaque part. Raises ZeroDivisionError for 0."""
+    if b == 0:
+        raise ZeroDivisionError(f"{a} // 0")
     if isinstance(a, int) and isinstance(b, int):
         return a // b
     if b == 1:
@@ -241,12 +260,26 @@ def floordiv(a: Size, b: Size) -> Size:
     if isinstance(b, int) and b > 0:
         whole = _make({m: c // b for m, c in _terms(a).items()})
         rest = _make({m: c % b for m, c in _terms(a).items()})
-        return whole + (_call("floordiv", rest, b) if isinstance(rest, Dim) else rest // b)
+        return whole + (_whole_part(rest, b) if isinstance(rest, Dim) else rest // b)
+    return _call("floordiv", a, b)
+
+
+def _whole_part(a: Dim, b: int) -> Size:
+    """a // b, with a division inside a joined to it: (x // c + k) // b is (x + k*c) // (c*b) for positive c and b."""
+    inner = [
+        m[0] for m, c in a.terms if c == 1 and len(m) == 1 and isinstance(m[0], Call) and m[0].function == "floordiv"
+    ]
+    if len(inner) == 1 and all(m in ((), (inner[0],)) for m, _ in a.terms):
+        x, c = inner[0].args
+        if isinstance(c, int) and c > 0:
+            return floordiv(x + (a - _of_atom(inner[0])) * c, c * b)
     return _call("floordiv", a, b)
 
 
 def mod(a: Size, b: Size) -> Size:
-    """a modulo b; multiples of an integer divisor vanish."""
+    """a modulo b; multiples of an integer divisor vanish. Raises ZeroDivisionError for 0."""
+    if b == 0:
+        raise ZeroDivisionError(f"{a} % 0")
     if isinstance(a, int) and isinstance(b, int):
         return a % b
     if b == 1 or exact_div(a, b) is not None:
@@ -263,7 +296,7 @@ def maximum(a: Size, b: Size) -> Size:
         return max(a, b)
     if at_least(a, b):
         return a
-    return b if at_least(b, a) else _call("max", a, b)
+    return b if at_least(b, a) else _extremum("max", a, b)
 
 
 def minimum(a: Size, b: Size) -> Size:
@@ -272,7 +305,7 @@ def minimum(a: Size, b: Size) -> Size:
         return min(a, b)
     if at_least(a, b):
         return b
-    return a if at_least(b, a) else _call("min", a, b)
+    return a if at_least(b, a) else _extremum("min", a, b)
 
 
 def product(sizes: Iterable[Size]) -> Size:

@@ -42,7 +42,9 @@ class LimitError(TersorError):
 
 
 class VerificationError(TersorError):
-    """A graph breaks an invariant of the IR; the fault is in a pass or frontend, not in the user's model (exit code 3)."""
+    """A graph breaks an invariant of the IR; the fault is in a pass or frontend, not in the user's model (exit code
+    3).
+    """
 
 
 class ParityError(TersorError):

@@ -1,15 +1,17 @@
 """The graph: values, nodes in an intrusive doubly linked list between an entry and an exit sentinel, and regions.
 
-* The entry's outputs are the graph's inputs, the exit's inputs are its outputs, so every use of a value is a use by a node.
+* The entry's outputs are the graph's inputs, the exit's inputs are its outputs, so every use of a value is a use by a
+  node.
 * A constant is a value with `.const` and no node. Constants belong to no graph: any graph and region may use one.
-* A region (a branch, a loop body) is a graph of its own that sees only its inputs and constants. What it captures from outside is
-  an explicit operand: the last `captures` operands of the node, and the last `captures` inputs of each region.
+* A region (a branch, a loop body) is a graph of its own that sees only its inputs and constants. What it captures from
+  outside is an explicit operand: the last `captures` operands of the node, and the last `captures` inputs of each
+  region.
 * `value.users` maps each using node to how often it uses the value; it is kept exact by every operation here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from .attributes import Attribute
@@ -276,7 +278,9 @@ class Node:
 
     def unlink(self) -> None:
         """Takes the node out of the list only; operands and users stay. For moving: unlink, then insert."""
-        assert self.graph is not None and self.prev is not None and self.next is not None
+        assert self.graph is not None
+        assert self.prev is not None
+        assert self.next is not None
         self.prev.next, self.next.prev = self.next, self.prev
         self.graph.count -= 1
         self.graph = None
@@ -305,8 +309,9 @@ def _typed(node: Node, name: str, kind: Any, default: Any) -> Any:
 class Graph:
     """A list of nodes in which, at pass boundaries, definitions come before uses.
 
-    `output_names` are the exact interface names of the outputs; the inputs' are their values' names. `defaults` holds the tensors of
-    inputs that the caller may leave out (ONNX initializers that are also inputs): such an input is never a constant.
+    `output_names` are the exact interface names of the outputs; the inputs' are their values' names. `defaults` holds
+    the tensors of inputs that the caller may leave out (ONNX initializers that are also inputs): such an input is never
+    a constant.
     """
 
     __slots__ = ("count", "defaults", "doc", "entry", "exit", "name", "output_names", "parent")
@@ -435,7 +440,10 @@ class Graph:
         return True
 
     def sort(self) -> None:
-        """Puts definitions before uses, changing the order as little as a depth-first walk does. Raises VerificationError on a cycle."""
+        """Puts definitions before uses, changing the order as little as a depth-first walk does.
+
+        Raises VerificationError on a cycle.
+        """
         order: list[Node] = []
         state: dict[Node, int] = {self.entry: 2}
         for root in list(self):

@@ -1,4 +1,6 @@
-"""A hash of what a graph computes and how it is spelled: operators, edges, attributes, constants, interface, but no names of inner values."""
+"""A hash of what a graph computes and how it is spelled: operators, edges, attributes, constants, interface, but no
+names of inner values.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,8 @@ class _Hasher:
         for index, value in enumerate(graph.inputs):
             default = graph.defaults.get(value)
             rows.append(
-                f"{value.name if self.depth == 1 else ''}:{self.type(value.type)}={default.digest if default is not None else ''}"
+                f"{value.name if self.depth == 1 else ''}:{self.type(value.type)}"
+                f"={default.digest if default is not None else ''}"
             )
             self.known[value] = _digest(["input", str(self.depth), str(index), self.type(value.type)])
         for node in graph:
@@ -87,5 +90,7 @@ def _digest(rows: list[str]) -> str:
 
 
 def structural_hash(graph: Graph) -> str:
-    """32 hexadecimal digits: equal for graphs with the same nodes in the same order, types, constants and interface names."""
+    """32 hexadecimal digits: equal for graphs with the same nodes in the same order, types, constants and interface
+    names.
+    """
     return _Hasher().graph(graph)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 class Loc:
     """A place in the user's model.
 
-    `scope` is the module path ("layer1.0.conv3"), `source` a file and line ("resnet.py:155"), `origin` the node's name in the
-    file it was read from, `fused` the locations of all nodes that a rewrite merged into this one, `rule` the rewrite rule that made
-    it, `metadata` key and value pairs that an exporter attached to the node.
+    `scope` is the module path ("layer1.0.conv3"), `source` a file and line ("resnet.py:155"), `origin` the node's name
+    in the file it was read from, `fused` the locations of all nodes that a rewrite merged into this one, `rule` the
+    rewrite rule that made it, `metadata` key and value pairs that an exporter attached to the node.
     """
 
     scope: str = ""

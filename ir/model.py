@@ -12,9 +12,10 @@ from .schemas import CANONICAL_OPSET
 class Model:
     """A graph with its surroundings.
 
-    `opset` maps domains to versions; "" (ai.onnx) is always the canonical one. `source_opset` is the ai.onnx version that the model
-    came in (0: it did not come from ONNX); the ONNX backend goes back to it unless told otherwise. `metadata` is ONNX's metadata_props;
-    `doc`, `producer`, `producer_version`, `domain` and `version` are the fields of the same meaning in ModelProto.
+    `opset` maps domains to versions; "" (ai.onnx) is always the canonical one. `source_opset` is the ai.onnx version
+    that the model came in (0: it did not come from ONNX); the ONNX backend goes back to it unless told otherwise.
+    `metadata` is ONNX's metadata_props; `doc`, `producer`, `producer_version`, `domain` and `version` are the fields of
+    the same meaning in ModelProto.
     """
 
     graph: Graph

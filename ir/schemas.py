@@ -11,7 +11,9 @@ from onnx import defs
 from .attributes import Attribute, EmptyList
 
 CANONICAL_OPSET = 26
-"""The newest ai.onnx opset that the pinned ONNX Runtime runs; every graph's operators are at it (see `effective_version`)."""
+"""The newest ai.onnx opset that the pinned ONNX Runtime runs; every graph's operators are at it (see
+`effective_version`).
+"""
 
 UNBOUNDED = 2**31 - 1
 
@@ -46,8 +48,8 @@ class Schema:
 def lookup(op: str, domain: str = "", version: int | None = None) -> Schema | None:
     """The schema of an operator, or None for one that onnx does not define.
 
-    Without a version this is the canonical one: ai.onnx at CANONICAL_OPSET (an operator that is newer than that at its own first
-    version), other domains at their newest.
+    Without a version this is the canonical one: ai.onnx at CANONICAL_OPSET (an operator that is newer than that at its
+    own first version), other domains at their newest.
     """
     wanted = version or (CANONICAL_OPSET if domain in ("", "ai.onnx") else 2**30)
     try:

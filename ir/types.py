@@ -14,8 +14,8 @@ from .dims import Dim, Size, is_known, known_product, to_text
 class DType(Enum):
     """An ONNX element type: its name in text, its code in `TensorProto.DataType`, its numpy dtype, its bits in a file.
 
-    Types that are narrower than a byte are one element per byte in memory (ml_dtypes) and packed in files, low bits first.
-    Strings are numpy objects (str, undecodable bytes kept by surrogateescape) and have no bits.
+    Types that are narrower than a byte are one element per byte in memory (ml_dtypes) and packed in files, low bits
+    first. Strings are numpy objects (str, undecodable bytes kept by surrogateescape) and have no bits.
     """
 
     F32 = ("f32", 1, np.dtype(np.float32), 32)

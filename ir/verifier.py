@@ -1,9 +1,9 @@
 """The invariants of the IR, checked.
 
-1. Each value has one definition: it is output `index` of its node, or a constant without a node.
-2. `value.users[node]` is how often `node.inputs` holds the value, for every user, and users are in the graph.
-3. Definitions come before uses (at pass boundaries).
-4. A used value belongs to the user's own graph, or is a constant: regions are isolated, and the last `captures` operands of a node
+1. Each value has one definition: it is output `index` of its node, or a constant without a node. 2. `value.users[node]`
+is how often `node.inputs` holds the value, for every user, and users are in the graph. 3. Definitions come before uses
+(at pass boundaries). 4. A used value belongs to the user's own graph, or is a constant: regions are isolated, and the
+last `captures` operands of a node
    match the last inputs of each of its regions in number.
 5. Types are set: a tensor type, a container, or ANY for what no rule could tell; constants have their tensor's type.
 6. Arity and attributes fit the operator's schema, where it has one.
@@ -25,7 +25,9 @@ TYPES = (TensorType, SequenceType, OptionalType, SparseType, MapType, AnyType)
 
 
 def verify(graph: Graph, *, after: str = "") -> None:
-    """Checks every invariant. Raises VerificationError that shows the graph around the culprit and says what ran before (`after`)."""
+    """Checks every invariant. Raises VerificationError that shows the graph around the culprit and says what ran before
+    (`after`).
+    """
     _Verifier(after).graph(graph)
 
 

@@ -36,7 +36,8 @@ def model(graph: Callable[..., Graph]) -> Callable[..., Model]:
 def check_rules(graph: Callable[..., Graph]) -> Check:
     """Runs rules on `before`; the result must be `after` (None: unchanged) and compute the same.
 
-    `declined` names reasons that must have been given. Contents of constants are compared by running both graphs, not by text.
+    `declined` names reasons that must have been given. Contents of constants are compared by running both graphs, not
+    by text.
     """
 
     def check(

@@ -67,8 +67,16 @@ def test_ir_imports_nothing_of_onnx_but_its_schemas():
     for path in sorted((ROOT / "ir").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                wrong += [f"{path.name}:{node.lineno} {a.name}" for a in node.names if a.name.split(".")[0] in ("onnx", "torch")]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("onnx", "torch", "onnxruntime"):
+                wrong += [
+                    f"{path.name}:{node.lineno} {a.name}"
+                    for a in node.names
+                    if a.name.split(".")[0] in ("onnx", "torch")
+                ]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in (
+                "onnx",
+                "torch",
+                "onnxruntime",
+            ):
                 allowed = node.module == "onnx" and [a.name for a in node.names] == ["defs"]
                 wrong += [] if allowed else [f"{path.name}:{node.lineno} {node.module}"]
     assert not wrong
@@ -79,7 +87,9 @@ def test_nothing_is_pickled():
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            wrong += [f"{path}:{node.lineno}" for n in names if n.split(".")[0] in ("pickle", "cloudpickle", "dill", "joblib")]
+            wrong += [
+                f"{path}:{node.lineno}" for n in names if n.split(".")[0] in ("pickle", "cloudpickle", "dill", "joblib")
+            ]
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant)
                 assert node.value.value is False
@@ -108,7 +118,11 @@ def test_every_public_name_is_there():
 def test_the_wheel_holds_every_module(tmp_path: Path):
     """Built from what git tracks or would track, as a release is."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if listed.returncode:
         pytest.skip("the tree is not a git checkout, so the files of a release are not known")
@@ -119,7 +133,11 @@ def test_the_wheel_holds_every_module(tmp_path: Path):
             (tree / name).write_bytes((ROOT / name).read_bytes())
     code = "from setuptools import build_meta; import sys; print(build_meta.build_wheel(sys.argv[1]))"
     subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=tree, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": ""}
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tree,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": ""},
     )
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())

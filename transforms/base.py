@@ -16,8 +16,8 @@ from ..ir.rewrite import RuleStatistics
 from .select import label
 
 Contract = Literal["exact", "masked", "approximate"]
-"""exact: the same function up to floating-point reassociation; masked: equals the original with the removed channels masked;
-approximate: another function whose distance is measured and reported."""
+"""exact: the same function up to floating-point reassociation; masked: equals the original with the removed channels
+masked; approximate: another function whose distance is measured and reported."""
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how many units are done and how many there are (None: not known)."""
@@ -48,8 +48,8 @@ class Decision:
 class Outcome:
     """What a pass did besides changing the model.
 
-    `reference` is the model that the result must equal where the contract is "masked"; `changed` counts rewrites or changed layers;
-    `checks` are named results of checks that the pass ran itself (the mask oracle).
+    `reference` is the model that the result must equal where the contract is "masked"; `changed` counts rewrites or
+    changed layers; `checks` are named results of checks that the pass ran itself (the mask oracle).
     """
 
     changed: int = 0
@@ -63,7 +63,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass may use: calibration samples (None: the user gave none), a seed, type inference for unusual operators, progress."""
+    """What a pass may use: calibration samples (None: the user gave none), a seed, type inference for unusual
+    operators, progress.
+    """
 
     samples: Samples | None = None
     seed: int = 0
@@ -73,7 +75,9 @@ class Context:
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """Changes a model in place. Subclasses are frozen dataclasses; every field is an option of the same name everywhere."""
+    """Changes a model in place. Subclasses are frozen dataclasses; every field is an option of the same name
+    everywhere.
+    """
 
     name: ClassVar[str]
     contract: ClassVar[Contract]
@@ -85,7 +89,9 @@ class Pass(ABC):
     def __str__(self) -> str:
         """The pass in pipeline text, without the options that have their default."""
         options = [
-            f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
         ]
         return f"{self.name}({', '.join(options)})" if options else self.name
 
@@ -100,16 +106,22 @@ def make(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
     known = options_of(kind)
     for name in options:
         if name not in known:
-            raise UsageError(f"pass {kind.name!r} has no option {name!r}", do=f"its options are {', '.join(known) or 'none'}")
+            raise UsageError(
+                f"pass {kind.name!r} has no option {name!r}", do=f"its options are {', '.join(known) or 'none'}"
+            )
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
 
 def parse_pipeline(text: str, passes: Mapping[str, type[Pass]]) -> list[Pass]:
-    """Passes from text such as `simplify,prune(ratio=0.3),quantize(mode="static")`. Raises UsageError with what is wrong."""
+    """Passes from text such as `simplify,prune(ratio=0.3),quantize(mode="static")`. Raises UsageError with what is
+    wrong.
+    """
     try:
         tree = ast.parse(f"[{text}]", mode="eval").body
     except SyntaxError as error:
-        raise UsageError(f"not a pipeline: {text!r}", why=str(error), do='write passes as in simplify,prune(ratio=0.3)') from error
+        raise UsageError(
+            f"not a pipeline: {text!r}", why=str(error), do="write passes as in simplify,prune(ratio=0.3)"
+        ) from error
     assert isinstance(tree, ast.List)
     return [_pass(item, text, passes) for item in tree.elts]
 

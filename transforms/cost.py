@@ -1,7 +1,7 @@
 """What a graph costs: parameters, bytes and floating-point operations, per node and in total.
 
-A multiply-add counts as two operations. Integer arithmetic of quantized layers counts like the arithmetic that it stands for, so
-FLOPs say how much is computed, and latency says how fast.
+A multiply-add counts as two operations. Integer arithmetic of quantized layers counts like the arithmetic that it
+stands for, so FLOPs say how much is computed, and latency says how fast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ Shape = tuple[int, ...]
 
 
 def bind_sizes(graph: Graph, feeds: Mapping[str, tuple[int, ...]] | None = None) -> dict[Symbol, int]:
-    """Integers for the symbols of the graph's inputs: from the shapes of `feeds` where they say, else the smallest size from 1 on."""
+    """Integers for the symbols of the graph's inputs: from the shapes of `feeds` where they say, else the smallest size
+    from 1 on.
+    """
     sizes: dict[Symbol, int] = {}
     for value in graph.inputs:
         given = (feeds or {}).get(value.name)
@@ -30,7 +32,9 @@ def bind_sizes(graph: Graph, feeds: Mapping[str, tuple[int, ...]] | None = None)
 
 
 def static_shape(value: Value | None, sizes: Sizes) -> Shape | None:
-    """A value's shape with symbols replaced (1 or their lower bound where `sizes` has none); None for an unknown rank."""
+    """A value's shape with symbols replaced (1 or their lower bound where `sizes` has none); None for an unknown
+    rank.
+    """
     if value is None or not isinstance(value.type, TensorType) or value.type.shape is None:
         return None
     return tuple(_integer(size, sizes) for size in value.type.shape)
@@ -120,8 +124,12 @@ FLOPS: dict[str, Callable[[Node, Sizes], int | None]] = {
     "AveragePool": _operand_elements,
     "MaxPool": _operand_elements,
     **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2"], _operand_elements),
-    **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Relu", "LeakyRelu", "PRelu", "Clip", "Min", "Max"], _elements(1)),
-    **dict.fromkeys(["Sigmoid", "Tanh", "Erf", "Exp", "HardSigmoid", "HardSwish", "Swish", "Elu", "Softplus", "Mish"], _elements(4)),
+    **dict.fromkeys(
+        ["Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Relu", "LeakyRelu", "PRelu", "Clip", "Min", "Max"], _elements(1)
+    ),
+    **dict.fromkeys(
+        ["Sigmoid", "Tanh", "Erf", "Exp", "HardSigmoid", "HardSwish", "Swish", "Elu", "Softplus", "Mish"], _elements(4)
+    ),
 }
 """Operators that compute; an operator without a row counts as moving data only."""
 
@@ -140,7 +148,9 @@ def graph_flops(graph: Graph, sizes: Sizes | None = None) -> int:
 
 
 def is_parameter(tensor: Tensor) -> bool:
-    """True for a constant that is a weight: floating-point, or the integers of a quantized one, of more than one element."""
+    """True for a constant that is a weight: floating-point, or the integers of a quantized one, of more than one
+    element.
+    """
     return tensor.count > 1 and (tensor.dtype.is_float or tensor.dtype.bits <= 8)
 
 
@@ -154,13 +164,18 @@ def constant_bytes(graph: Graph) -> int:
     return sum(v.tensor.nbytes for v in graph.constants())
 
 
+def stored(value: Value | None) -> Tensor | None:
+    """The constant that a value is read from: itself, or what a DequantizeLinear or Cast in front of it reads."""
+    while value is not None and value.op in ("DequantizeLinear", "Cast") and value.node is not None:
+        value = value.node.input(0)
+    return None if value is None else value.const
+
+
+def weights(node: Node) -> list[Tensor]:
+    """The constants that a node reads, also in quantized form."""
+    return [t for t in map(stored, node.inputs) if t is not None]
+
+
 def node_parameters(node: Node) -> int:
-    """Elements of the weights that a node reads, also through a DequantizeLinear."""
-    total = 0
-    for value in node.inputs:
-        source = value
-        while source is not None and source.op in ("DequantizeLinear", "Cast") and source.node is not None:
-            source = source.node.input(0)
-        if source is not None and source.const is not None and is_parameter(source.const):
-            total += source.const.count
-    return total
+    """Elements of the weights that a node reads."""
+    return sum(t.count for t in weights(node) if is_parameter(t))

@@ -1,7 +1,8 @@
 """Runs passes one after the other; verification, comparison with the reference and timing are instruments around each.
 
-After a pass the graph is verified and its outputs are compared with those before it (contract exact), with the masked model that
-the pass names (masked), or measured only (approximate). A pass that breaks its contract is rolled back, and the run stops.
+After a pass the graph is verified and its outputs are compared with those before it (contract exact), with the masked
+model that the pass names (masked), or measured only (approximate). A pass that breaks its contract is rolled back, and
+the run stops.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from ..ir import Array, Model, ParityError, TersorError, UsageError, verify
 from .base import Context, Outcome, Pass
 
 TOLERANCE = 5e-5
-"""Largest max|a - b| / max|reference| of an exact or masked pass in float32. ONNX Runtime's own optimisation levels differ by up to
-8e-6 in this norm on a 56-layer network, and folding changes the order of sums in every layer."""
+"""Largest max|a - b| / max|reference| of an exact or masked pass in float32. ONNX Runtime's own optimisation levels
+differ by up to 8e-6 in this norm on a 56-layer network, and folding changes the order of sums in every layer."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """How passes are compared with the reference: on `inputs` when given, else on `count` synthesized ones (typed, seeded)."""
+    """How passes are compared with the reference: on `inputs` when given, else on `count` synthesized ones (typed,
+    seeded).
+    """
 
     inputs: Sequence[Feeds] | None = None
     count: int = 2
@@ -73,8 +76,8 @@ def run_passes(
 ) -> list[Step]:
     """Runs the passes on `model` in place.
 
-    Raises ParityError when an exact or masked pass changed the outputs, after rolling it back: `model` then is what it was before
-    that pass. Errors of a pass itself also leave the model as it was before the pass.
+    Raises ParityError when an exact or masked pass changed the outputs, after rolling it back: `model` then is what it
+    was before that pass. Errors of a pass itself also leave the model as it was before the pass.
     """
     check = check or Check()
     feeds = check.feeds(model, context.seed) if check.enabled and passes else []
@@ -108,7 +111,8 @@ def _reference(model: Model, feeds: Sequence[Feeds], check: Check) -> list[dict[
             "the model cannot run on made-up inputs, so nothing could be checked",
             where=error.where,
             why=error.why or error.what,
-            do="give inputs that it accepts (data=..., --data), or switch the check off (check=Check(enabled=False), --no-check)",
+            do="give inputs that it accepts (data=..., --data), or switch the check off "
+            "(check=Check(enabled=False), --no-check)",
         ) from error
 
 
@@ -147,7 +151,9 @@ def _parity(
     return parity, after
 
 
-def worst_difference(reference: Sequence[dict[str, Array]], candidate: Sequence[dict[str, Array]]) -> tuple[Difference, str]:
+def worst_difference(
+    reference: Sequence[dict[str, Array]], candidate: Sequence[dict[str, Array]]
+) -> tuple[Difference, str]:
     """The largest difference over all inputs and outputs, and the output's name."""
     found = [(compare(r[k], c[k]), k) for r, c in zip(reference, candidate, strict=True) for k in r]
     return max(found, key=lambda pair: pair[0].max_error)

@@ -25,7 +25,8 @@ class Selection:
                 if not any(matches(node, pattern) for node in graph.walk()):
                     raise UsageError(
                         f"{option} pattern {pattern!r} matches nothing",
-                        why=f"it is compared with node names, module scopes and operators, such as {examples(graph.walk())}",
+                        why="it is compared with node names, module scopes and operators, "
+                        f"such as {examples(graph.walk())}",
                         do="list the names with: tersor inspect MODEL",
                     )
 
@@ -43,7 +44,9 @@ class Selection:
 
 
 def matches(node: Node, pattern: str) -> bool:
-    """True when the pattern selects the node by name, scope or operator; locations that were fused into it count too."""
+    """True when the pattern selects the node by name, scope or operator; locations that were fused into it count
+    too.
+    """
     if fnmatchcase(node.op, pattern):
         return True
     for loc in (node.loc, *node.loc.fused):

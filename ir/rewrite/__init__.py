@@ -6,6 +6,16 @@ from .rules import Declined, Result, Rule, decline, rule
 from .statistics import RuleStatistics
 
 __all__ = [
-    "Declined", "P", "Pattern", "Result", "RewriteResult", "Rewriter", "Rule", "RuleStatistics", "decline", "is_scalar", "match_node",
+    "Declined",
+    "P",
+    "Pattern",
+    "Result",
+    "RewriteResult",
+    "Rewriter",
+    "Rule",
+    "RuleStatistics",
+    "decline",
+    "is_scalar",
+    "match_node",
     "rule",
-]  # fmt: skip
+]

@@ -1,8 +1,8 @@
 """The worklist driver: tries rules where they can match, until none does.
 
-Every node whose operator some rule asks for is on the list once. After a firing these come back: new nodes; users of what was
-replaced, as far down as the deepest pattern looks up; and users of operands that have just one user left, since an interior value
-that was shared no longer is. A budget of firings bounds rule sets that undo each other.
+Every node whose operator some rule asks for is on the list once. After a firing these come back: new nodes; users of
+what was replaced, as far down as the deepest pattern looks up; and users of operands that have just one user left,
+since an interior value that was shared no longer is. A budget of firings bounds rule sets that undo each other.
 """
 
 from __future__ import annotations
@@ -54,15 +54,20 @@ class Rewriter:
     ) -> RewriteResult:
         """Rewrites the graph and its regions in place until no rule fires.
 
-        `infer` sets the types of new nodes. `limit` stops after that many firings (for bisection), `budget` (8 N + 1000 for N nodes)
-        after so many that the rules must be undoing each other; `exhausted` says so.
+        `infer` sets the types of new nodes. `limit` stops after that many firings (for bisection), `budget` (8 N + 1000
+        for N nodes) after so many that the rules must be undoing each other; `exhausted` says so.
         """
         return _Run(self, graph, infer, limit, budget).run()
 
 
 class _Run:
     def __init__(
-        self, rewriter: Rewriter, graph: Graph, infer: Callable[[Node], None] | None, limit: int | None, budget: int | None
+        self,
+        rewriter: Rewriter,
+        graph: Graph,
+        infer: Callable[[Node], None] | None,
+        limit: int | None,
+        budget: int | None,
     ) -> None:
         self.rewriter, self.infer = rewriter, infer
         nodes = list(graph.walk())
@@ -116,7 +121,9 @@ class _Run:
         for old, new in zip(node.outputs, replacements, strict=True):
             if new is None:
                 if old.users:
-                    raise VerificationError(f"rule {rule.name} gives no replacement for output {old.index}", where=node.where)
+                    raise VerificationError(
+                        f"rule {rule.name} gives no replacement for output {old.index}", where=node.where
+                    )
                 continue
             assert isinstance(new, Value)
             if new.node in made or new.const is not None:
@@ -170,7 +177,9 @@ class _Run:
 
 
 def locate(made: Sequence[Node], matched: Sequence[Node], erased: Sequence[Node], rule: str) -> None:
-    """Gives new nodes the fused location of what they replace; the primary one is that of a matched node with the same operator."""
+    """Gives new nodes the fused location of what they replace; the primary one is that of a matched node with the same
+    operator.
+    """
     sources: list[Node] = list(dict.fromkeys((*matched, *erased)))
     locs: list[Loc] = [n.loc for n in sources]
     for node in made:

@@ -1,7 +1,8 @@
 """Patterns over the producers of a value: `P.BatchNormalization(P.Conv(x, w, b), ...)`.
 
-A pattern is matched from its root upwards. Interior values must have no user outside the pattern's own edge, unless marked
-`.shared`. Commutative operators match both ways, alternatives are tried in order, and matching backtracks through all of them.
+A pattern is matched from its root upwards. Interior values must have no user outside the pattern's own edge, unless
+marked `.shared`. Commutative operators match both ways, alternatives are tried in order, and matching backtracks
+through all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ..attributes import Attribute, same
 from ..graph import Node, Value
 from ..tensors import Placeholder
 
-COMMUTATIVE = frozenset(["Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"])
+COMMUTATIVE = frozenset(
+    ["Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"]
+)
 SCALAR_TOLERANCE = 1e-6
 
 Bound = Union[Value, Node, None]
@@ -64,7 +67,9 @@ class Pattern(ABC):
         return Alternatives([self, operand(other)])
 
     def bind(self, bound: Bound, match: Match) -> Iterator[None]:
-        """Binds the pattern's name, if it has one, to what matched; the same name must mean the same thing everywhere."""
+        """Binds the pattern's name, if it has one, to what matched; the same name must mean the same thing
+        everywhere.
+        """
         if not self.name:
             yield
         elif self.name in match.bound:

@@ -29,7 +29,9 @@ Result = Union[Value, Sequence[Union[Value, None]], Declined, None]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rewrite. `ops` are the operators of the nodes at which it is tried; `names` the bindings that the function takes."""
+    """One rewrite. `ops` are the operators of the nodes at which it is tried; `names` the bindings that the function
+    takes.
+    """
 
     name: str
     ops: tuple[str, ...]
@@ -71,7 +73,8 @@ class Rule:
 
 
 def rule(what: Pattern | str, *more: str) -> Callable[[Callable[..., Result]], Rule]:
-    """Makes a rule from a function `(op, **bindings)`, or from `(op, node)` where operator names are given instead of a pattern.
+    """Makes a rule from a function `(op, **bindings)`, or from `(op, node)` where operator names are given instead of a
+    pattern.
 
     Raises TypeError when the function asks for a name that the pattern does not bind.
     """

@@ -19,6 +19,25 @@ from .lazy import (
 from .stored import Dense, FileSlice, MappedFile, Placeholder
 
 __all__ = [
-    "FUNCTIONS", "Array", "Dense", "FileSlice", "Lazy", "MappedFile", "Placeholder", "Tensor", "TensorLike", "as_tensor", "binary",
-    "cast", "channelwise", "evaluated", "from_raw", "integer_range", "quantize", "raw_bytes", "reshape", "take", "transpose",
-]  # fmt: skip
+    "FUNCTIONS",
+    "Array",
+    "Dense",
+    "FileSlice",
+    "Lazy",
+    "MappedFile",
+    "Placeholder",
+    "Tensor",
+    "TensorLike",
+    "as_tensor",
+    "binary",
+    "cast",
+    "channelwise",
+    "evaluated",
+    "from_raw",
+    "integer_range",
+    "quantize",
+    "raw_bytes",
+    "reshape",
+    "take",
+    "transpose",
+]

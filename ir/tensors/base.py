@@ -23,8 +23,8 @@ BLOCK_BYTES = 4 << 20
 class Tensor(ABC):
     """An immutable array with a dtype and a shape; numbers are produced only on demand.
 
-    `numpy()` gives the whole array, `rows(a, b)` the part [a:b] of the first axis, `blocks()` the bytes of ONNX's raw data
-    one block at a time. Arrays that come back are read-only or must be treated so.
+    `numpy()` gives the whole array, `rows(a, b)` the part [a:b] of the first axis, `blocks()` the bytes of ONNX's raw
+    data one block at a time. Arrays that come back are read-only or must be treated so.
     """
 
     __slots__ = ("_digest", "dtype", "shape")

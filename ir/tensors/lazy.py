@@ -1,15 +1,15 @@
 """Weight arithmetic as expressions: a few array functions over tensors, evaluated block by block when they are written.
 
-An expression holds a function's name, its operands and plain attributes, never a closure, so it can be hashed, printed, pickled
-to a worker and evaluated for some rows alone. Floating-point arithmetic inside one expression is done in double precision and
-rounded once, at the root: folding a BatchNormalization is then as accurate as float32 allows.
+An expression holds a function's name, its operands and plain attributes, never a closure, so it can be hashed, printed,
+pickled to a worker and evaluated for some rows alone. Floating-point arithmetic inside one expression is done in double
+precision and rounded once, at the root: folding a BatchNormalization is then as accurate as float32 allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Union
 
 import numpy as np
 
@@ -26,8 +26,8 @@ CACHE_BYTES = 1 << 16
 class Function:
     """A row of the table: how shape and dtype follow from the operands', how arrays are computed, and how rows are.
 
-    `leading` says which part of an operand the rows [a:b] of the result need: "same" (the same rows, with broadcasting of a first
-    axis of 1 or of lower rank) or "all".
+    `leading` says which part of an operand the rows [a:b] of the result need: "same" (the same rows, with broadcasting
+    of a first axis of 1 or of lower rank) or "all".
     """
 
     shape: Callable[[Sequence[tuple[int, ...]], Parameters], tuple[int, ...]]
@@ -38,7 +38,9 @@ class Function:
 
 
 class Lazy(Tensor):
-    """`function(*operands, **parameters)`, not evaluated yet. Small results are kept, large ones are computed at each use."""
+    """`function(*operands, **parameters)`, not evaluated yet. Small results are kept, large ones are computed at each
+    use.
+    """
 
     __slots__ = ("_cache", "function", "operands", "parameters")
 
@@ -224,14 +226,14 @@ FUNCTIONS: dict[str, Function] = {
     "exp": _unary(np.exp),
     "reciprocal": _unary(lambda x: 1 / x),
     "reshape": Function(lambda _, p: _ints(p["shape"]), lambda x, shape: x.reshape(shape)),
-    "broadcast": Function(lambda _, p: _ints(p["shape"]), lambda x, shape: np.broadcast_to(x, shape)),
+    "broadcast": Function(lambda _, p: _ints(p["shape"]), np.broadcast_to),
     "transpose": Function(
         lambda shapes, p: tuple(shapes[0][i] for i in _ints(p["perm"])),
         lambda x, perm: x.transpose(perm),
         rows=_transpose_rows,
     ),
     "slice": Function(_slice_shape, _slice, rows=_slice_rows),
-    "take": Function(_take_shape, lambda x, indices, axis: np.take(x, indices, axis), rows=_take_rows),
+    "take": Function(_take_shape, np.take, rows=_take_rows),
     "concat": Function(_concat_shape, lambda *xs, axis: np.concatenate(xs, axis)),
     "matmul": Function(_matmul_shape, np.matmul),
     "sum": Function(_reduce_shape, lambda x, axes: np.sum(x, axes, keepdims=True)),

@@ -1,4 +1,6 @@
-"""Tensors whose numbers exist already: arrays in memory, slices of mapped files, and placeholders known by their hash."""
+"""Tensors whose numbers exist already: arrays in memory, slices of mapped files, and placeholders known by their
+hash.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class Dense(Tensor):
 class MappedFile:
     """A read-only map of a whole file that notices when the file changes under it.
 
-    Touching a page of a file that was truncated after mapping kills the process (SIGBUS), so `check` compares size and time first.
+    Touching a page of a file that was truncated after mapping kills the process (SIGBUS), so `check` compares size and
+    time first.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -56,12 +59,15 @@ class MappedFile:
         return self._descriptor
 
     def check(self) -> None:
-        """Raises InvalidModelError if the mapped file was written to. One that was replaced or deleted lives on in the map."""
+        """Raises InvalidModelError if the mapped file was written to. One that was replaced or deleted lives on in the
+        map.
+        """
         status = os.fstat(self._descriptor)
         if (status.st_size, status.st_mtime_ns) != self._seen:
             raise InvalidModelError(
                 f"{self.path} changed while it was in use",
-                why=f"it had {self._seen[0]} bytes when it was loaded and has {status.st_size} now, or another time stamp",
+                why=f"it had {self._seen[0]} bytes when it was loaded and has {status.st_size} now, "
+                "or another time stamp",
                 do="load the model again, or load with mmap=False when files are replaced in place",
             )
 
@@ -74,7 +80,9 @@ class MappedFile:
 
 
 class FileSlice(Tensor):
-    """A tensor that stays in a mapped file: `length` bytes at `offset`, ONNX raw data of `dtype` and `shape`, any alignment."""
+    """A tensor that stays in a mapped file: `length` bytes at `offset`, ONNX raw data of `dtype` and `shape`, any
+    alignment.
+    """
 
     __slots__ = ("file", "length", "offset")
 
@@ -84,7 +92,8 @@ class FileSlice(Tensor):
             raise InvalidModelError(
                 "a tensor does not fit its data",
                 where=str(file.path),
-                why=f"{self.type!r} needs {dtype.file_bytes(self.count)} bytes; bytes {offset} to {offset + length} of {file.size} were given",
+                why=f"{self.type!r} needs {dtype.file_bytes(self.count)} bytes; "
+                f"bytes {offset} to {offset + length} of {file.size} were given",
             )
         self.file, self.offset, self.length = file, offset, length
 

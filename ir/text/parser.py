@@ -1,7 +1,7 @@
 """Reads the text form of a graph; see `printer` for what it looks like.
 
-Two conveniences for people who write graphs by hand: `@w : f32[4,3] = random(7)` is a seeded normal tensor, and `@w : f32[4,3]`
-alone is a placeholder for any contents.
+Two conveniences for people who write graphs by hand: `@w : f32[4,3] = random(7)` is a seeded normal tensor, and `@w :
+f32[4,3]` alone is a placeholder for any contents.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
       return %0
     }
 
-Constants are declared at the top of the outermost graph; short integer vectors and scalars stand inline (`i64[2]{1,-1}`). Large
-ones appear by the hash of their contents.
+Constants are declared at the top of the outermost graph; short integer vectors and scalars stand inline
+(`i64[2]{1,-1}`). Large ones appear by the hash of their contents.
 """
 
 from __future__ import annotations

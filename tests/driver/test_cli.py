@@ -63,7 +63,9 @@ def test_simplify_writes_a_smaller_graph_at_the_same_opset(capsys, folder):
 
 
 def test_prune_removes_channels(capsys, folder):
-    assert run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.5", "--skip", "conv2")[0] == 0
+    assert (
+        run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.5", "--skip", "conv2")[0] == 0
+    )
     shapes = {i.name: list(i.dims) for i in onnx.load(folder / "p.onnx").graph.initializer}
     assert shapes["conv1.weight"] == [8, 3, 3, 3]
     assert shapes["conv2.weight"] == [16, 8, 3, 3]
@@ -77,11 +79,27 @@ def test_quantize_writes_qdq(capsys, folder):
 
 def test_compress_leaves_model_module_and_reports(capsys, folder):
     code, out, err = run(
-        capsys, "compress", folder / "net.onnx", "-o", folder / "out", "--pytorch", "--methods", "simplify,prune(ratio=0.25),quantize",
-        "--data", folder / "calib.npz", "--eval", f"{folder / 'metric.py'}:positive", "--goal", "size<=0.9x", "--runs", "3",
-    )  # fmt: skip
+        capsys,
+        "compress",
+        folder / "net.onnx",
+        "-o",
+        folder / "out",
+        "--pytorch",
+        "--methods",
+        "simplify,prune(ratio=0.25),quantize",
+        "--data",
+        folder / "calib.npz",
+        "--eval",
+        f"{folder / 'metric.py'}:positive",
+        "--goal",
+        "size<=0.9x",
+        "--runs",
+        "3",
+    )
     assert code == 0, err
-    assert {"model.onnx", "model.py", "model.safetensors", "report.html", "report.json"} <= {p.name for p in (folder / "out").iterdir()}
+    assert {"model.onnx", "model.py", "model.safetensors", "report.html", "report.json"} <= {
+        p.name for p in (folder / "out").iterdir()
+    }
     record = json.loads((folder / "out/report.json").read_text())
     assert record["schema"] == "tersor.report/1"
     assert [s["name"] for s in record["steps"]] == ["baseline", "simplify", "prune", "quantize"]
@@ -93,7 +111,9 @@ def test_compress_leaves_model_module_and_reports(capsys, folder):
 
 
 def test_a_missed_goal_exits_with_1_and_saves_the_best_effort(capsys, folder):
-    code, out, _ = run(capsys, "compress", folder / "net.onnx", "-o", folder / "out", "--goal", "size<=0.01x", "--runs", "0")
+    code, out, _ = run(
+        capsys, "compress", folder / "net.onnx", "-o", folder / "out", "--goal", "size<=0.01x", "--runs", "0"
+    )
     assert code == 1
     assert "goal missed: size<=0.01x" in out
     assert (folder / "out/model.onnx").exists()
@@ -138,8 +158,10 @@ def test_the_same_command_writes_the_same_bytes(capsys, folder):
 def test_python_dash_m_works_and_a_pipe_gets_no_progress(folder):
     done = subprocess.run(
         [sys.executable, "-m", "tersor", "simplify", str(folder / "net.onnx"), "-o", str(folder / "m.onnx")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -191,20 +213,26 @@ def test_an_operator_that_is_not_known(capsys, folder):
 )
 def test_calibration_data_that_does_not_fit(capsys, folder, arrays: dict[str, np.ndarray], expected: str):
     np.savez(folder / "wrong.npz", **arrays)
-    error = refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
+    error = refused(
+        capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz"
+    )
     assert expected.lower() in error.lower()
 
 
 def test_calibration_data_that_is_not_finite(capsys, folder):
     np.savez(folder / "wrong.npz", x=np.full((4, 3, 8, 8), np.nan, np.float32))
-    assert "'x'" in refused(capsys, folder, 3, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
+    assert "'x'" in refused(
+        capsys, folder, 3, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz"
+    )
 
 
 def test_calibration_data_that_is_no_data(capsys, folder):
     (folder / "wrong.npz").write_text("no archive")
     refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
     np.savez(folder / "objects.npz", x=np.array([{}], dtype=object))
-    refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "objects.npz")
+    refused(
+        capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "objects.npz"
+    )
 
 
 def test_static_int8_without_data_is_refused_not_made_up(capsys, folder):
@@ -238,18 +266,36 @@ def test_an_output_that_exists_is_kept_unless_forced(capsys, folder):
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--methods", "simplfy"), ("--methods", "prune(ration=0.3)"), ("--methods", "prune(ratio=2)"), ("--methods", "prune(0.3)"), ("--methods", "simplify;"),
-        ("--goal", "latency<0.5x"), ("--goal", "speed<=2x"), ("--goal", "size<=5parsecs"), ("--goal", "drop(top1)<=1%"),
-        ("--eval", "metric.py"), ("--eval", "nowhere.py:f"),
+        ("--methods", "simplfy"),
+        ("--methods", "prune(ration=0.3)"),
+        ("--methods", "prune(ratio=2)"),
+        ("--methods", "prune(0.3)"),
+        ("--methods", "simplify;"),
+        ("--goal", "latency<0.5x"),
+        ("--goal", "speed<=2x"),
+        ("--goal", "size<=5parsecs"),
+        ("--goal", "drop(top1)<=1%"),
+        ("--eval", "metric.py"),
+        ("--eval", "nowhere.py:f"),
     ],
-)  # fmt: skip
+)
 def test_options_that_make_no_sense(capsys, folder, option: str, value: str):
     refused(capsys, folder, 2, "compress", folder / "net.onnx", "-o", folder / "out", "--runs", "0", option, value)
 
 
 def test_an_evaluate_function_that_is_not_there(capsys, folder):
     error = refused(
-        capsys, folder, 2, "compress", folder / "net.onnx", "-o", folder / "out", "--eval", f"{folder / 'metric.py'}:nope", "--runs", "0"
+        capsys,
+        folder,
+        2,
+        "compress",
+        folder / "net.onnx",
+        "-o",
+        folder / "out",
+        "--eval",
+        f"{folder / 'metric.py'}:nope",
+        "--runs",
+        "0",
     )
     assert "nope" in error
 

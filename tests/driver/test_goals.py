@@ -10,11 +10,25 @@ def step(**figures: object) -> Step:
     return Step(name="s", contract="baseline", **figures)  # pyright: ignore[reportArgumentType]
 
 
-BEFORE = step(bytes=4_000_000, parameters=1000, flops=100, nodes=50, metrics={"top1": Metric(value=0.76)}, latency=Latency(median_ms=10.0, ratio=1.0))
+BEFORE = step(
+    bytes=4_000_000,
+    parameters=1000,
+    flops=100,
+    nodes=50,
+    metrics={"top1": Metric(value=0.76)},
+    latency=Latency(median_ms=10.0, ratio=1.0),
+)
 AFTER = step(
-    bytes=1_000_000, parameters=500, flops=40, nodes=20, metrics={"top1": Metric(value=0.755)}, latency=Latency(median_ms=6.0, ratio=0.55),
-    distance=Parity(kind="approximate", against="the original model", inputs="given", sqnr_db=25.0, max_error=0.01, cosine=0.999),
-)  # fmt: skip
+    bytes=1_000_000,
+    parameters=500,
+    flops=40,
+    nodes=20,
+    metrics={"top1": Metric(value=0.755)},
+    latency=Latency(median_ms=6.0, ratio=0.55),
+    distance=Parity(
+        kind="approximate", against="the original model", inputs="given", sqnr_db=25.0, max_error=0.01, cosine=0.999
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +70,9 @@ def test_what_was_not_measured_is_neither_met_nor_missed():
     assert found.verdict == "not measured: latency<=0.1x"
 
 
-@pytest.mark.parametrize("goal", ["latency", "latency<=x", "top1>=3", "drop(latency)<=1%", "size<=5", "sqnr<=0.5x", "latency<=-1ms", "a<=b"])
+@pytest.mark.parametrize(
+    "goal", ["latency", "latency<=x", "top1>=3", "drop(latency)<=1%", "size<=5", "sqnr<=0.5x", "latency<=-1ms", "a<=b"]
+)
 def test_what_cannot_be_understood_is_refused(goal: str):
     with pytest.raises(UsageError):
         parse_goal(goal)

@@ -96,7 +96,9 @@ def test_arithmetic_between_constants_is_lazy_and_rounded_once():
     a, b = constant(np.float32([1, 2, 3]), "a"), constant(np.float32([4, 5, 6]), "b")
     made = (a * b + 1.0) / a
     assert made.name == "a"
-    np.testing.assert_array_equal(made.tensor.numpy(), ((np.float64([4, 10, 18]) + 1) / np.float64([1, 2, 3])).astype(np.float32))
+    np.testing.assert_array_equal(
+        made.tensor.numpy(), ((np.float64([4, 10, 18]) + 1) / np.float64([1, 2, 3])).astype(np.float32)
+    )
 
 
 def test_arithmetic_on_a_computed_value_is_refused():

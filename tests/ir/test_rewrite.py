@@ -140,14 +140,18 @@ def test_rules_work_inside_regions():
 
 
 def test_a_chain_collapses_in_one_run():
-    text = "graph(%x: f32[2]) -> (y) {" + "".join(f"%v{i + 1} = Neg(%{'x' if i == 0 else f'v{i}'}) : f32[2] " for i in range(10))
+    text = "graph(%x: f32[2]) -> (y) {" + "".join(
+        f"%v{i + 1} = Neg(%{'x' if i == 0 else f'v{i}'}) : f32[2] " for i in range(10)
+    )
     graph, stats = run(text + "return %v10 }", double_negation)
     assert len(graph) == 0
     assert stats["double_negation"].hits == 5
 
 
 def test_a_limit_stops_after_that_many_firings():
-    text = "graph(%x: f32[2]) -> (y) {" + "".join(f"%v{i + 1} = Neg(%{'x' if i == 0 else f'v{i}'}) : f32[2] " for i in range(10))
+    text = "graph(%x: f32[2]) -> (y) {" + "".join(
+        f"%v{i + 1} = Neg(%{'x' if i == 0 else f'v{i}'}) : f32[2] " for i in range(10)
+    )
     graph, stats = run(text + "return %v10 }", double_negation, limit=2)
     assert len(graph) == 6
     assert stats["result"].fired == 2
@@ -184,7 +188,9 @@ def test_a_firing_that_frees_an_interior_value_brings_its_other_user_back():
 def test_work_per_node_does_not_grow_with_the_graph():
     def tries(count: int) -> int:
         rows = "".join(f"%v{i + 1} = Relu(%{'x' if i == 0 else f'v{i}'}) : f32[2] " for i in range(count))
-        _, stats = run("graph(%x: f32[2]) -> (y) {" + rows + f"return %v{count} }}", double_negation, mul_add_to_custom, never)
+        _, stats = run(
+            "graph(%x: f32[2]) -> (y) {" + rows + f"return %v{count} }}", double_negation, mul_add_to_custom, never
+        )
         return stats["never"].tries
 
     assert tries(400) == 4 * tries(100)

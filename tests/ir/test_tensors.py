@@ -76,7 +76,9 @@ EXPRESSIONS = {
     "cast": lambda a: cast(a, DType.F16),
     "cast, then arithmetic": lambda a: binary("mul", cast(a, DType.F16), 3.0),
     "quantize per row": lambda a: quantize(a, Dense(np.float32([0.1] * 6)), Dense(np.zeros(6, np.int8)), 0),
-    "quantize per column": lambda a: quantize(a, Dense(np.float32([0.1, 0.2, 0.3, 0.4])), Dense(np.zeros(4, np.int8)), 1),
+    "quantize per column": lambda a: quantize(
+        a, Dense(np.float32([0.1, 0.2, 0.3, 0.4])), Dense(np.zeros(4, np.int8)), 1
+    ),
     "sum": lambda a: Lazy("sum", [a], axes=(1,)),
 }
 

@@ -5,10 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tersor.ir import (
-    DType, EmptyList, Graph, InvalidModelError, constant, parse, parse_type, skeleton, structural_hash, tensor, to_text, verify,
+    DType,
+    EmptyList,
+    Graph,
+    InvalidModelError,
+    constant,
+    parse,
+    parse_type,
+    skeleton,
+    structural_hash,
+    tensor,
+    to_text,
+    verify,
 )  # fmt: skip
 
-EVERYTHING = '''graph @net(%x: f32[N,3,8,8], %c: bool[], %k: i64[2] = [1,2]) -> (y, "a b") where N in [1,64] {
+EVERYTHING = """graph @net(%x: f32[N,3,8,8], %c: bool[], %k: i64[2] = [1,2]) -> (y, "a b") where N in [1,64] {
   @w : f32[4,3,3,3] = #02ac5abea21ff53d1d82a357de755324
   @scale : f32[4] = [1.0,2.0,3.0,nan]
   %0 = Conv(%x, @w) {pads=[1,1,1,1]} : f32[N,4,8,8]   # stem @ net.py:3
@@ -27,7 +38,7 @@ EVERYTHING = '''graph @net(%x: f32[N,3,8,8], %c: bool[], %k: i64[2] = [1,2]) -> 
   }
   return %4, %3
 }
-'''
+"""
 
 
 def test_a_graph_with_everything_prints_as_it_was_written():
@@ -42,14 +53,21 @@ def test_text_is_the_same_graph_in_another_process_or_copy():
 
 def test_the_hash_sees_attributes_types_constants_and_interface_but_not_inner_names():
     base = structural_hash(parse(EVERYTHING))
-    for old, new in (("pads=[1,1,1,1]", "pads=[0,0,0,0]"), ("-> (y,", "-> (z,"), ("[1.0,2.0,3.0,nan]", "[1.0,2.0,3.5,nan]"), ("N in [1,64]", "N in [1,65]")):
+    for old, new in (
+        ("pads=[1,1,1,1]", "pads=[0,0,0,0]"),
+        ("-> (y,", "-> (z,"),
+        ("[1.0,2.0,3.0,nan]", "[1.0,2.0,3.5,nan]"),
+        ("N in [1,64]", "N in [1,65]"),
+    ):
         assert structural_hash(parse(EVERYTHING.replace(old, new))) != base
     assert structural_hash(parse(EVERYTHING.replace("%b", "%other"))) == base
 
 
 def test_constants_can_be_given_by_name():
     weight = np.arange(6, dtype=np.float32).reshape(2, 3)
-    graph = parse("graph(%x: f32[1,2]) -> (y) { @w : f32[2,3] %0 = MatMul(%x, @w) : f32[1,3] return %0 }", {"w": weight})
+    graph = parse(
+        "graph(%x: f32[1,2]) -> (y) { @w : f32[2,3] %0 = MatMul(%x, @w) : f32[1,3] return %0 }", {"w": weight}
+    )
     np.testing.assert_array_equal(graph.constants()[0].tensor.numpy(), weight)
 
 
@@ -89,7 +107,9 @@ def test_any_names_survive(name: str, dim: str, string: str):
     if dim.startswith("?"):
         dim = "d" + dim
     x = graph.add_input(name, tensor("f32", dim, 2))
-    node = graph.add("Op", [x], {"s": string, "none": EmptyList("FLOATS")}, [x.type], names=[name], domain="custom.domain")
+    node = graph.add(
+        "Op", [x], {"s": string, "none": EmptyList("FLOATS")}, [x.type], names=[name], domain="custom.domain"
+    )
     graph.set_outputs([node.output, x], [name, name + "2"])
     again = parse(to_text(graph))
     assert again.output_names == graph.output_names

@@ -133,7 +133,9 @@ def test_a_pipeline_reads_back_as_it_prints():
     assert ",".join(str(p) for p in passes) == "scale,approximate(factor=2.5)"
 
 
-@pytest.mark.parametrize("text", ["scal", "scale(", "scale(2.0)", "scale(factr=1)", "scale(factor=open('x'))", "scale.run()", "1"])
+@pytest.mark.parametrize(
+    "text", ["scal", "scale(", "scale(2.0)", "scale(factr=1)", "scale(factor=open('x'))", "scale.run()", "1"]
+)
 def test_a_pipeline_that_makes_no_sense_is_refused_and_never_run(text: str):
     with pytest.raises(UsageError):
         parse_pipeline(text, PASSES)

@@ -92,7 +92,9 @@ def test_random_numbers_are_neither_merged_nor_folded(model):
 
 
 def test_nodes_of_unknown_operators_stay_even_when_unused(model):
-    subject = model("graph(%x: f32[2]) -> (y) { %a = my.ops::Log(%x) : f32[2] %b = my.ops::Log(%x) : f32[2] return %x }")
+    subject = model(
+        "graph(%x: f32[2]) -> (y) { %a = my.ops::Log(%x) : f32[2] %b = my.ops::Log(%x) : f32[2] return %x }"
+    )
     Simplify().run(subject, Context())
     assert len(subject.graph) == 2
 

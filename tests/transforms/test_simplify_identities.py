@@ -1,4 +1,6 @@
-"""Operations that change nothing: for each rule what it removes, what it leaves and why, shared and output interiors."""
+"""Operations that change nothing: for each rule what it removes, what it leaves and why, shared and output
+interiors.
+"""
 
 import pytest
 from tersor.ir.rewrite import Rule
@@ -83,7 +85,12 @@ def test_dropout_that_may_train_is_left(check_rules):
 
 def test_two_transposes_are_one(check_rules):
     body = "%a = Transpose(%x) {perm=[2,0,1]} : f32[6,N,4] %b = Transpose(%a) {perm=[1,0,2]} : f32[N,6,4] return %b"
-    check_rules([identities.merge_transposes], one(body), one("%b = Transpose(%x) {perm=[0,2,1]} : f32[N,6,4] return %b"), fired=1)
+    check_rules(
+        [identities.merge_transposes],
+        one(body),
+        one("%b = Transpose(%x) {perm=[0,2,1]} : f32[N,6,4] return %b"),
+        fired=1,
+    )
 
 
 @pytest.mark.parametrize("rest", ["%c = Neg(%a) : f32[6,N,4] return %b, %c", "return %b, %a"])
@@ -94,7 +101,9 @@ def test_a_transpose_that_others_need_is_not_merged(check_rules, rest: str):
 
 def test_two_reshapes_are_one(check_rules):
     body = "%a = Reshape(%x, i64[2]{-1,24}) : f32[N,24] %b = Reshape(%a, i64[3]{-1,6,4}) : f32[N,6,4] return %b"
-    check_rules([identities.merge_reshapes], one(body), one("%b = Reshape(%x, i64[3]{-1,6,4}) : f32[N,6,4] return %b"), fired=1)
+    check_rules(
+        [identities.merge_reshapes], one(body), one("%b = Reshape(%x, i64[3]{-1,6,4}) : f32[N,6,4] return %b"), fired=1
+    )
 
 
 @pytest.mark.parametrize("rest", ["%c = Neg(%a) : f32[N,24] return %b, %c", "return %b, %a"])
@@ -106,7 +115,12 @@ def test_a_reshape_that_others_need_is_not_merged(check_rules, rest: str):
 @pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Softmax", "HardSigmoid"])
 def test_relu_of_what_is_never_negative_is_removed(check_rules, op: str):
     body = f"%a = {op}(%x) : f32[N,4,6] %b = Relu(%a) : f32[N,4,6] return %b, %a"
-    check_rules([identities.merge_relus], one(body, outputs="y, z"), one(f"%a = {op}(%x) : f32[N,4,6] return %a, %a", outputs="y, z"), fired=None)
+    check_rules(
+        [identities.merge_relus],
+        one(body, outputs="y, z"),
+        one(f"%a = {op}(%x) : f32[N,4,6] return %a, %a", outputs="y, z"),
+        fired=None,
+    )
 
 
 BRANCH = """graph(%x: f32[2], %c: bool[]) -> (y) {{
@@ -119,17 +133,26 @@ BRANCH = """graph(%x: f32[2], %c: bool[]) -> (y) {{
 }}"""
 
 
-@pytest.mark.parametrize(("condition", "after"), [("true", "%q = Neg(%x) : f32[2] %o = Exp(%q)"), ("false", "%o = Exp(%x)")])
+@pytest.mark.parametrize(
+    ("condition", "after"), [("true", "%q = Neg(%x) : f32[2] %o = Exp(%q)"), ("false", "%o = Exp(%x)")]
+)
 def test_if_on_a_constant_is_its_branch(check_rules, condition: str, after: str):
     expected = f"graph(%x: f32[2], %c: bool[]) -> (y) {{ {after} : f32[2] return %o }}"
     check_rules([control.inline_decided_branch], BRANCH.format(condition=f"bool[]{{{condition}}}"), expected, fired=1)
 
 
 def test_if_on_an_input_stays(check_rules):
-    check_rules([control.inline_decided_branch], BRANCH.format(condition="%c"), None, declined=["its condition is not a constant"])
+    check_rules(
+        [control.inline_decided_branch],
+        BRANCH.format(condition="%c"),
+        None,
+        declined=["its condition is not a constant"],
+    )
 
 
 def test_if_on_a_constant_is_inlined_where_its_result_is_shared_and_an_output(check_rules):
-    before = BRANCH.format(condition="bool[]{true}").replace("-> (y)", "-> (y, z)").replace("return %o", "return %o, %i")
+    before = (
+        BRANCH.format(condition="bool[]{true}").replace("-> (y)", "-> (y, z)").replace("return %o", "return %o, %i")
+    )
     after = "graph(%x: f32[2], %c: bool[]) -> (y, z) { %q = Neg(%x) : f32[2] %o = Exp(%q) : f32[2] return %o, %q }"
     check_rules([control.inline_decided_branch], before, after, fired=1)

@@ -1,4 +1,6 @@
-"""Affine operations folded into weights: each rule fires, declines with its reason, and respects shared and output interiors."""
+"""Affine operations folded into weights: each rule fires, declines with its reason, and respects shared and output
+interiors.
+"""
 
 import pytest
 from tersor.transforms.simplify import linear
@@ -40,7 +42,12 @@ def test_batchnorm_in_training_mode_stays(check_rules):
 
 
 def test_batchnorm_of_a_convolution_that_others_use_stays(check_rules):
-    check_rules([linear.fold_batchnorm_into_linear], conv(BATCHNORM + "%d = Add(%a, %b) : f32[N,4,8,8] return %d"), None, fired=0)
+    check_rules(
+        [linear.fold_batchnorm_into_linear],
+        conv(BATCHNORM + "%d = Add(%a, %b) : f32[N,4,8,8] return %d"),
+        None,
+        fired=0,
+    )
 
 
 def test_batchnorm_of_a_convolution_that_is_an_output_stays(check_rules):
@@ -61,7 +68,11 @@ def test_a_factor_that_varies_over_positions_stays(check_rules):
 
 
 def test_a_factor_of_a_shared_convolution_stays(check_rules):
-    check_rules([linear.fold_scale_into_linear], conv("%b = Mul(%a, @c) : f32[N,4,8,8] %d = Add(%a, %b) : f32[N,4,8,8] return %d"), None)
+    check_rules(
+        [linear.fold_scale_into_linear],
+        conv("%b = Mul(%a, @c) : f32[N,4,8,8] %d = Add(%a, %b) : f32[N,4,8,8] return %d"),
+        None,
+    )
 
 
 def test_a_factor_of_an_output_stays(check_rules):
@@ -79,7 +90,11 @@ def test_a_summand_that_varies_over_columns_stays(check_rules):
 
 
 def test_a_summand_of_a_shared_convolution_stays(check_rules):
-    check_rules([linear.fold_shift_into_linear], conv("%b = Add(%a, @c) : f32[N,4,8,8] %d = Mul(%a, %b) : f32[N,4,8,8] return %d"), None)
+    check_rules(
+        [linear.fold_shift_into_linear],
+        conv("%b = Add(%a, @c) : f32[N,4,8,8] %d = Mul(%a, %b) : f32[N,4,8,8] return %d"),
+        None,
+    )
 
 
 def test_a_summand_of_an_output_stays(check_rules):
@@ -174,4 +189,6 @@ def test_batchnorm_after_a_product_of_cubes_stays(check_rules):
 def test_batchnorm_after_a_product_that_others_use_stays(check_rules, names: str, results: str):
     text = DENSE.format(shape="5,3", body="%a = MatMul(%x, @w) : f32[N,3]").replace("-> (y)", f"-> {names}")
     tail = "%y2 = Add(%a, %z) : f32[N,3] " if "%y2" in results else ""
-    check_rules([linear.fold_batchnorm_into_matmul], text.replace("return %z", f"{tail}return {results}"), None, fired=0)
+    check_rules(
+        [linear.fold_batchnorm_into_matmul], text.replace("return %z", f"{tail}return {results}"), None, fired=0
+    )

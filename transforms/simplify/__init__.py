@@ -1,4 +1,6 @@
-"""Simplification: folding constants and shapes, dead and common subexpressions, identities, BatchNormalization into weights."""
+"""Simplification: folding constants and shapes, dead and common subexpressions, identities, BatchNormalization into
+weights.
+"""
 
 from .common import merge_common
 from .constants import fold_constants

@@ -7,7 +7,9 @@ from collections.abc import Hashable
 from ...ir import Attribute, Graph, Node, Tensor, Value, fuse, lookup
 
 SMALL = 4096
-"""Constants up to this many bytes are compared by content; larger ones by identity, so that no weight is read from disk."""
+"""Constants up to this many bytes are compared by content; larger ones by identity, so that no weight is read from
+disk.
+"""
 
 
 def merge_common(graph: Graph) -> int:

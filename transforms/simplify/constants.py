@@ -1,7 +1,7 @@
 """Folding of constants and of shapes, bounded by the size of the result.
 
-Sizes come from types before anything is evaluated: a node of a hundred bytes can ask for gigabytes. A result is folded when it is
-small, or no larger than the constants that it comes from.
+Sizes come from types before anything is evaluated: a node of a hundred bytes can ask for gigabytes. A result is folded
+when it is small, or no larger than the constants that it comes from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ KEPT = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"]
 
 
 def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET) -> int:
-    """Replaces values whose contents are known by constants, in the graph and its regions; gives how many nodes were folded."""
+    """Replaces values whose contents are known by constants, in the graph and its regions; gives how many nodes were
+    folded.
+    """
     folded = 0
     for node in graph:
         for region in node.regions.values():
@@ -40,7 +42,9 @@ def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET) -> 
 
 
 def evaluated(node: Node, budget: int) -> list[Tensor] | None:
-    """The outputs of a node of constants, or None where it has others, is not deterministic, is too large or cannot be evaluated."""
+    """The outputs of a node of constants, or None where it has others, is not deterministic, is too large or cannot be
+    evaluated.
+    """
     schema = lookup(node.op, node.domain)
     if schema is None or not schema.deterministic or node.regions or node.op in KEPT:
         return None
@@ -81,7 +85,9 @@ def result_bytes(node: Node) -> int | None:
 
 
 def known_shape(node: Node, inference: Inference) -> list[Tensor] | None:
-    """The output as a constant where propagation of sizes knows all its integers (Shape and what is computed from it)."""
+    """The output as a constant where propagation of sizes knows all its integers (Shape and what is computed from
+    it).
+    """
     if len(node.outputs) != 1 or not isinstance(node.output.type, TensorType):
         return None
     sizes = inference.contents_of(node.output)

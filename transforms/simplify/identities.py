@@ -45,13 +45,22 @@ def drop_neutral_operand(op: Builder, node: Node) -> Result:
     for kept, dropped in pairs:
         tensor = node.operand(dropped).const
         if tensor is not None and is_filled_with(tensor, number):
-            return node.operand(kept) if same_type(node, node.operand(kept)) else decline("it broadcasts or its shape is not known")
+            return (
+                node.operand(kept)
+                if same_type(node, node.operand(kept))
+                else decline("it broadcasts or its shape is not known")
+            )
     return decline("no neutral operand")
 
 
 def is_filled_with(tensor: Tensor, number: float) -> bool:
     """True when every element equals `number`; tensors over 64 kB are not read."""
-    if tensor.nbytes > 1 << 16 or tensor.dtype.numpy.kind in "Ocb" or not tensor.count or type(tensor).__name__ == "Placeholder":
+    if (
+        tensor.nbytes > 1 << 16
+        or tensor.dtype.numpy.kind in "Ocb"
+        or not tensor.count
+        or type(tensor).__name__ == "Placeholder"
+    ):
         return False
     return bool(np.all(tensor.numpy() == number))
 
@@ -60,7 +69,11 @@ def is_filled_with(tensor: Tensor, number: float) -> bool:
 def drop_cast_to_same_type(op: Builder, node: Node) -> Result:
     """A Cast to the type that its operand has is its operand."""
     source, target = node.operand(0), node.output
-    if isinstance(source.type, TensorType) and isinstance(target.type, TensorType) and source.type.dtype is target.type.dtype:
+    if (
+        isinstance(source.type, TensorType)
+        and isinstance(target.type, TensorType)
+        and source.type.dtype is target.type.dtype
+    ):
         return source
     return decline("it changes the element type")
 
@@ -90,7 +103,9 @@ RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice", "Ti
 
 @rule(*RESHAPES)
 def drop_shape_noop(op: Builder, node: Node) -> Result:
-    """A reshaping, expanding, tiling or forward slicing node whose output provably has its operand's shape is its operand."""
+    """A reshaping, expanding, tiling or forward slicing node whose output provably has its operand's shape is its
+    operand.
+    """
     source = node.operand(0)
     if not same_type(node, source):
         return decline("the shape changes or is not known")
@@ -132,10 +147,21 @@ def drop_single_concat(op: Builder, node: Node) -> Result:
 def merge_relus(op: Builder, node: Node) -> Result:
     """Relu of a value that Relu, Sigmoid, Softmax or HardSigmoid made is that value: it is never negative."""
     source = node.operand(0)
-    return source if source.op in ("Relu", "Sigmoid", "Softmax", "HardSigmoid") else decline("its operand may be negative")
+    return (
+        source if source.op in ("Relu", "Sigmoid", "Softmax", "HardSigmoid") else decline("its operand may be negative")
+    )
 
 
 RULES = (
-    drop_identity, drop_dropout, drop_neutral_operand, drop_cast_to_same_type, drop_identity_transpose, merge_transposes, drop_shape_noop,
-    merge_reshapes, drop_empty_pad, drop_single_concat, merge_relus,
-)  # fmt: skip
+    drop_identity,
+    drop_dropout,
+    drop_neutral_operand,
+    drop_cast_to_same_type,
+    drop_identity_transpose,
+    merge_transposes,
+    drop_shape_noop,
+    merge_reshapes,
+    drop_empty_pad,
+    drop_single_concat,
+    merge_relus,
+)

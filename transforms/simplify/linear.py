@@ -53,7 +53,9 @@ def affine(op: Builder, conv: Node, x: Value, w: Value, b: Value | None, k: Valu
 
 
 def output_axis(node: Node) -> int | None:
-    """The axis of the weight that is the output channel; None for a grouped ConvTranspose, which spreads it over two."""
+    """The axis of the weight that is the output channel; None for a grouped ConvTranspose, which spreads it over
+    two.
+    """
     if node.op == "Conv":
         return 0
     if node.op == "Gemm":
@@ -96,7 +98,11 @@ def per_channel(value: Value, rank: int, channels: int) -> Tensor | None:
     """A constant as one number per channel (axis 1) of a tensor of `rank`; None when it varies along another axis."""
     tensor = value.tensor
     shape = (1,) * (rank - tensor.rank) + tensor.shape
-    if tensor.rank > rank or any(size != 1 for axis, size in enumerate(shape) if axis != 1) or shape[1] not in (1, channels):
+    if (
+        tensor.rank > rank
+        or any(size != 1 for axis, size in enumerate(shape) if axis != 1)
+        or shape[1] not in (1, channels)
+    ):
         return None
     flat = reshape(tensor, (shape[1],))
     return flat if shape[1] == channels else Lazy("broadcast", [flat], shape=(channels,))
@@ -117,7 +123,9 @@ def fold_shift_into_linear(op: Builder, x: Value, w: Value, b: Value | None, c: 
 def _fold_constant(op: Builder, conv: Node, x: Value, w: Value, b: Value | None, c: Value, *, is_scale: bool) -> Result:
     rank, axis = conv.output.rank, output_axis(conv)
     if rank is None or axis is None:
-        return decline("its rank is not known" if rank is None else "its output channels are not one axis of its weight")
+        return decline(
+            "its rank is not known" if rank is None else "its output channels are not one axis of its weight"
+        )
     flat = per_channel(c, rank, w.tensor.shape[axis])
     if flat is None:
         return decline("the constant is not one number per channel")

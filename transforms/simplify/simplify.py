@@ -20,7 +20,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "train": (*control.RULES, *identities.RULES),
     "deploy": (*control.RULES, *identities.RULES, *linear.RULES),
 }
-"""Rules by level: "train" keeps every parameter apart and named as in the source, "deploy" folds what inference does not need."""
+"""Rules by level: "train" keeps every parameter apart and named as in the source, "deploy" folds what inference does
+not need.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Simplify(Pass):
             for name, hits in zip(("fold_constants", "erase_dead", "merge_common", "erase_dead"), counts, strict=True):
                 sweeps[name].hits += hits
             if result.exhausted:
-                outcome.warnings.append(("TSR101", f"rewriting stopped early; the busiest rules were {result.busiest()}", ""))
+                outcome.warnings.append(
+                    ("TSR101", f"rewriting stopped early; the busiest rules were {result.busiest()}", "")
+                )
                 break
             if not result.fired and not sum(counts):
                 break
