@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ...ir import DType, Graph, Node, TensorType, Value
 from .scheme import amplitude
 
-FLOAT_WEIGHT = "its weight is not a constant"
 QUANTIZED = "already quantized"
 
 
@@ -69,7 +68,7 @@ def _operands(node: Node) -> str:
     if any(v is not None and v.op == "DequantizeLinear" for v in node.inputs):
         return QUANTIZED
     if weight.const is None:
-        return FLOAT_WEIGHT
+        return "it has no constant weight"
     if bias is not None and bias.const is None:
         return "its bias is not a constant"
     for value in (node.operand(0), weight, bias):

@@ -51,7 +51,7 @@ class Observer(ABC):
 
     @abstractmethod
     def merge(self, other: Observer) -> None:
-        """Takes in everything that another observer of the same kind has seen. Raises TypeError for one of another kind."""
+        """Takes in what another observer of the same kind has seen. Raises TypeError for one of another kind."""
 
     @abstractmethod
     def range(self) -> Range:

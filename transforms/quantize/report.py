@@ -25,9 +25,8 @@ SIGNAL_SAMPLES = 16
 """Calibration samples on which the error of each layer is measured."""
 
 
-def float_layers(model: Model) -> list[str]:
-    """Names of the nodes that ONNX Runtime's optimised graph computes in float from dequantized operands: int8 in
-    name only."""
+def optimised(model: Model) -> onnx.GraphProto:
+    """The graph that ONNX Runtime executes on this machine, without its weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         save(model, path / "model.onnx")
@@ -37,7 +36,13 @@ def float_layers(model: Model) -> list[str]:
         options.optimized_model_filepath = str(path / "optimised.onnx")
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimised.data")
         ort.InferenceSession(str(path / "model.onnx"), options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(path / "optimised.onnx", load_external_data=False).graph
+        return onnx.load(path / "optimised.onnx", load_external_data=False).graph
+
+
+def float_layers(model: Model) -> list[str]:
+    """Names of the nodes that ONNX Runtime's optimised graph computes in float from dequantized operands: int8 in
+    name only."""
+    graph = optimised(model)
     from_integers = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     for node in graph.node:
         if node.op_type == "Transpose" and node.input[0] in from_integers:
