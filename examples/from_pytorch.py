@@ -28,8 +28,10 @@ class Classifier(nn.Module):
 torch.manual_seed(0)
 module = Classifier().eval()
 
-# A module and example arguments. Their sizes are fixed in the result; see `torch.export` for symbolic ones.
-model = ts.load((module, (torch.rand(1, 3, 32, 32),)))
+# A module and example arguments. Sizes are fixed in the result, but for those that `dynamic_shapes` names.
+batch = {"x": {0: torch.export.Dim("N")}}
+model = ts.load((module, (torch.rand(2, 3, 32, 32),), None, batch))
+print("input", *model.graph.inputs)
 conv = next(node for node in model.graph if node.op == "Conv")
 print(f"{conv.op} comes from {conv.loc}")
 

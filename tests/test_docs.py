@@ -79,16 +79,14 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-WITH_CODE = [page for page in PAGES if any(b.info.startswith("python") for b in blocks(page))]
+WITH_CODE = [page for page in PAGES if any(b.info == "python" for b in blocks(page))]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=by_name)
 def test_python_blocks_of_a_page_run_and_print_what_the_page_says(page: Path, workspace: Path, namespace: ModuleType):
     """A block ```text right behind a block ```python is its output, with `...` for what differs between machines."""
-    for block in (b for b in blocks(page) if b.info.startswith("python")):
+    for block in (b for b in blocks(page) if b.info == "python"):
         code = compile("\n" * (block.line - 1) + block.body, str(page), "exec")
-        if block.info == "python no-run":
-            continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(code, namespace.__dict__)
