@@ -84,6 +84,22 @@ def check_node(
             raise _misfit(schema, where, f"attribute {name!r} is missing")
 
 
+def check_newest(schema: Schema, attrs: Mapping[str, Attribute], where: str) -> None:
+    """Raises UnsupportedError for an operator outside ai.onnx that a later version of its domain made incompatible.
+
+    Those domains are not raised, and the IR knows one form of each operator, the newest.
+    """
+    newest = lookup(schema.name, schema.domain) if schema.domain else None
+    gone = [] if newest is None else [name for name in attrs if name not in newest.attributes]
+    if newest is not None and gone:
+        raise UnsupportedError(
+            f"{schema.name}-{schema.version} of {schema.domain} cannot be read",
+            where=where,
+            why=f"it has the attribute {gone[0]!r}, which version {newest.version} no longer has",
+            do=f"export the model again with {schema.domain} {newest.version}",
+        )
+
+
 def _misfit(schema: Schema, where: str, why: str) -> InvalidModelError:
     name = f"{schema.domain + '::' if schema.domain else ''}{schema.name}-{schema.version}"
     return InvalidModelError(

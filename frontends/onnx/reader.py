@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, ValueInfoProto
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from ...ir import (
     ANY,
@@ -27,7 +27,7 @@ from ...ir import (
     constant,
 )
 from . import attributes
-from .checks import check_node, schema_of
+from .checks import check_newest, check_node, schema_of
 from .constants import constant_of
 from .files import Opened
 from .functions import Functions, bound_attributes, check_call, dereference, imports_of
@@ -58,10 +58,12 @@ class Reader:
         proto = self.proto
         imports = imports_of(proto)
         self.opset |= {d: v for d, v in imports.items() if d}
-        graph = Graph(text(proto.graph.name))
+        sizes = Sizes()
+        inputs = self.inputs(proto.graph, sizes)
+        graph = Graph(text(proto.graph.name), list(inputs.values()))
         graph.doc = text(proto.graph.doc_string)
-        scope = Scope(graph, imports)
-        self.interface(proto.graph, scope)
+        scope = Scope(graph, imports, names=dict(inputs), sizes=sizes)
+        self.initializers(proto.graph, scope)
         if start is not None:
             self.rule = start(graph)
         self.nodes(proto.graph, scope)
@@ -95,33 +97,33 @@ class Reader:
 
     # Graphs
 
-    def interface(self, proto: GraphProto, scope: Scope) -> None:
-        """Inputs and initializers. An initializer that is an input as well is that input's default, and no constant."""
-        # Of two initializers with one name the last is meant, as it is in ONNX Runtime.
-        tensors = {text(t.name): t for t in proto.initializer}
+    def inputs(self, proto: GraphProto, sizes: Sizes) -> dict[str, Value]:
+        """The formal inputs of a graph by name, in order."""
+        found: dict[str, Value] = {}
         for info in proto.input:
             name = text(info.name)
-            if name in scope.names:
+            if name in found:
                 raise InvalidModelError(f"two inputs are called {name!r}", where=self.name)
-            value = scope.graph.add_input(name, self.type(info, scope))
-            scope.names[name] = value
-            default = tensors.pop(name, None)
-            if default is not None:
-                tensor = self.tensors.read(default, f"{self.name}, initializer {name!r}")
-                scope.graph.defaults[value] = tensor
-                if value.type is ANY:
-                    value.type = tensor.type
-        for name, tensor in tensors.items():
+            found[name] = Value(name, type_of(info.type, sizes, f"{self.name}, input {name!r}"))
+        return found
+
+    def initializers(self, proto: GraphProto, scope: Scope) -> None:
+        """Constants, and defaults of inputs: an initializer that is an input as well can be replaced by the caller."""
+        # Of two initializers with one name the last is meant, as it is in ONNX Runtime.
+        tensors = {text(t.name): t for t in proto.initializer}
+        for name, held in tensors.items():
             where = f"{self.name}, initializer {name!r}"
             if not name:
                 raise InvalidModelError("an initializer has no name", where=where)
-            scope.names[name] = constant(self.tensors.read(tensor, where), name)
+            tensor, value = self.tensors.read(held, where), scope.names.get(name)
+            if value is None:
+                scope.names[name] = constant(tensor, name)
+            elif not self.inside:  # the inputs of a region are always given
+                scope.graph.defaults[value] = tensor
+                value.type = tensor.type if value.type is ANY else value.type
         for sparse in proto.sparse_initializer:
             name = text(sparse.values.name)
             scope.names[name] = constant(self.tensors.sparse(sparse, f"{self.name}, sparse initializer {name!r}"), name)
-
-    def type(self, info: ValueInfoProto, scope: Scope) -> Type:
-        return type_of(info.type, scope.sizes, f"{self.name}, value {text(info.name)!r}")
 
     def nodes(self, proto: GraphProto, scope: Scope) -> None:
         scope.declared = {text(v.name): v.type for v in (*proto.value_info, *proto.output)}
@@ -135,14 +137,17 @@ class Reader:
             self.node(entry, scope, used)
 
     def outputs(self, proto: GraphProto, scope: Scope) -> None:
-        names = [text(v.name) for v in proto.output]
-        twice = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
-        if twice is not None and scope.graph.parent is None:
-            raise InvalidModelError(f"two outputs are called {twice!r}", where=self.name)
-        values = [self.value(name, scope, f"{self.name}, output {name!r}") for name in names]
-        if any(v is None for v in values):
-            raise InvalidModelError("an output has no value", where=self.name)
-        scope.graph.set_outputs([v for v in values if v is not None], names)
+        """What the graph yields. In a region names only matter in being different."""
+        names: dict[str, Value] = {}
+        for index, info in enumerate(proto.output):
+            name = text(info.name)
+            value = self.value(name, scope, f"{self.name}, output {name!r} of {scope.graph.name!r}")
+            if value is None:
+                raise InvalidModelError("an output has no value", where=f"{self.name}, graph {scope.graph.name!r}")
+            if name in names and not self.inside:
+                raise InvalidModelError(f"two outputs are called {name!r}", where=self.name)
+            names[name if name not in names else f"{name}/{index}"] = value
+        scope.graph.set_outputs(list(names.values()), list(names))
 
     def value(self, name: str, scope: Scope, where: str) -> Value | None:
         """What a name means; None for the empty name and for function inputs that the call left out."""
@@ -185,6 +190,7 @@ class Reader:
         attrs, graphs = self.attributes(proto, scope, where)
         if schema is not None:
             check_node(schema, operands, len(outputs), attrs=attrs, regions=list(graphs), where=where)
+            check_newest(schema, attrs, where)
         regions, captures = self.regions(graphs, where)
         results = [Value(scope.prefix + name if name else "", self.declared(name, scope, where)) for name in outputs]
         node = Node(
@@ -216,18 +222,23 @@ class Reader:
         """Plain attributes, and subgraphs with the scope whose names they see."""
         attrs: dict[str, Attribute] = {}
         graphs: Regions = {}
-        for attribute in proto.attribute:
+        names = texts(a.name for a in proto.attribute)
+        if len(set(names)) < len(names):
+            raise InvalidModelError(
+                "an attribute is given twice", where=where, why=f"the attributes are {', '.join(names)}"
+            )
+        for name, attribute in zip(names, proto.attribute, strict=True):
             bound = dereference(attribute, scope)
             if bound is None:
                 continue
             given, seen = bound
             kind = attributes.kind_of(given, where)
             if kind == AttributeProto.GRAPH:
-                graphs[text(attribute.name)] = (given.g, seen)
+                graphs[name] = (given.g, seen)
             elif kind == AttributeProto.GRAPHS:
-                raise UnsupportedError(f"attribute {text(attribute.name)!r} is a list of graphs", where=where)
+                raise UnsupportedError(f"attribute {name!r} is a list of graphs", where=where)
             else:
-                attrs[text(attribute.name)] = attributes.read(given, self.tensors, where)
+                attrs[name] = attributes.read(given, self.tensors, where)
         return attrs, graphs
 
     # Subgraphs
@@ -251,26 +262,17 @@ class Reader:
     def region(
         self, proto: GraphProto, around: Scope, outer: dict[str, Value | None], captured: Sequence[Value]
     ) -> Graph:
-        scope = replace(around, graph=Graph(text(proto.name)), names={}, sizes=Sizes(local=True))
-        self.interface(proto, scope)
-        inside = {value: scope.graph.add_input(value.name, value.type) for value in captured}
+        sizes = Sizes(local=True)
+        inputs = self.inputs(proto, sizes)
+        inside = {value: Value(value.name, value.type) for value in captured}
+        graph = Graph(text(proto.name), [*inputs.values(), *inside.values()])
+        scope = replace(around, graph=graph, names=dict(inputs), sizes=sizes)
         for name, value in outer.items():
             scope.names[name] = value if value is None or value.is_const else inside[value]
+        self.initializers(proto, scope)
         self.nodes(proto, scope)
-        scope.graph.defaults.clear()
-        self.region_outputs(proto, scope)
-        return scope.graph
-
-    def region_outputs(self, proto: GraphProto, scope: Scope) -> None:
-        """What a region yields; names matter only in being different."""
-        values = [self.value(text(v.name), scope, f"{self.name}, subgraph {text(proto.name)!r}") for v in proto.output]
-        names = [text(v.name) for v in proto.output]
-        unique = [n if names.index(n) == i else f"{n}/{i}" for i, n in enumerate(names)]
-        if any(v is None for v in values):
-            raise InvalidModelError(
-                "an output of a subgraph has no value", where=f"{self.name}, subgraph {text(proto.name)!r}"
-            )
-        scope.graph.set_outputs([v for v in values if v is not None], unique)
+        self.outputs(proto, scope)
+        return graph
 
     # Functions
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (a case is a row of a table, a model in text form a line)
 """Files: mapped weights, external data and its dangers, and one clear error for each kind of bad input."""
 
 from __future__ import annotations
@@ -400,6 +399,11 @@ INVALID: dict[str, tuple[onnx.ModelProto, type[TersorError], str]] = {
     "outputs": (text("g (float[N] x) => (float[N] y) { y, z = Relu(x) }"), InvalidModelError, "does not fit its operator Relu-14"),
     "attribute": (text("g (float[N] x) => (float[N] y) { y = Relu <axis = 1> (x) }"), InvalidModelError, "does not fit its operator"),
     "attribute kind": (tampered(attribute_of_another_kind, "g (float[N] x) => (float[N] y) { y = LeakyRelu(x) }"), InvalidModelError, "LeakyRelu-16"),
+    "attribute twice": (text("g (float[N] x) => (float[N] y) { y = LeakyRelu <alpha = 0.5, alpha = 0.5> (x) }"), InvalidModelError, "given twice"),
+    "old form of another domain": (
+        parser.parse_model('<ir_version: 3, opset_import: ["" : 8, "ai.onnx.ml" : 1]> g (int64[N] x) => (string[N] y) { y = ai.onnx.ml.LabelEncoder <classes_strings = ["a"]> (x) }'),
+        UnsupportedError, "LabelEncoder-1 of ai.onnx.ml",
+    ),
     "required attribute": (text("g (float[N] x) => (float[N] y) { y = Cast(x) }"), InvalidModelError, "Cast-19"),
     "type code": (text("g (float[N] x) => (float[N] y) { y = Cast <to = 99> (x) }"), InvalidModelError, "make no sense"),
     "constant": (text("g () => (float y) { y = Constant () }"), InvalidModelError, "exactly one value"),

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (a case is a row of a table, a model in text form a line)
 """Raising old opsets: every version change is accounted for, and raised nodes compute what the original nodes compute."""
 
 from __future__ import annotations

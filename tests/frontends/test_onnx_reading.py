@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (a case is a row of a table, a model in text form a line)
 """What becomes of a ModelProto: interface, constants, subgraphs, functions, locations."""
 
 from __future__ import annotations
