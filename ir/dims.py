@@ -266,13 +266,12 @@ def floordiv(a: Size, b: Size) -> Size:
 
 def _whole_part(a: Dim, b: int) -> Size:
     """a // b, with a division inside a joined to it: (x // c + k) // b is (x + k*c) // (c*b) for positive c and b."""
-    inner = [
-        m[0] for m, c in a.terms if c == 1 and len(m) == 1 and isinstance(m[0], Call) and m[0].function == "floordiv"
-    ]
-    if len(inner) == 1 and all(m in ((), (inner[0],)) for m, _ in a.terms):
-        x, c = inner[0].args
-        if isinstance(c, int) and c > 0:
-            return floordiv(x + (a - _of_atom(inner[0])) * c, c * b)
+    inner = next((m[0] for m, _ in a.terms if m), None)
+    if isinstance(inner, Call) and inner.function == "floordiv":
+        constant = a - _of_atom(inner)
+        x, c = inner.args
+        if isinstance(constant, int) and isinstance(c, int) and c > 0:
+            return floordiv(x + constant * c, c * b)
     return _call("floordiv", a, b)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Union
 
 import numpy as np
@@ -153,6 +154,7 @@ def _checked(value: Value, entries: Sequence[Size | None] | None) -> Entries | N
     return kept if any(x is not None for x in kept) or not kept else None
 
 
+@cache
 def value_range(dtype: DType) -> tuple[int, int]:
     """The smallest and largest integer such that an element holds every integer between them exactly."""
     if dtype in EXACT_INTEGERS:

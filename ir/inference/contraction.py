@@ -33,8 +33,9 @@ def matmul(left: int, right: int) -> Rule:
         a, b = shape_of(node, left), shape_of(node, right)
         if not a or not b:
             raise Mismatch("operands of rank 1 or more", "a scalar")
-        agree([a[-1], b[-2] if len(b) > 1 else b[0]], "an inner size of")
-        rows, columns = a[-2:-1], b[-1:] if len(b) > 1 else ()
+        inner, columns = b[-2:][0], b[-1:] if len(b) > 1 else ()
+        rows = a[-2:-1]
+        agree([a[-1], inner], "an inner size of")
         return (*broadcast([a[:-2], b[:-2]]), *rows, *columns)
 
     return rule
@@ -126,7 +127,7 @@ def not_negative(size: Size) -> Size:
 
 
 def convolution(weight: int) -> Rule:
-    """[N, C, *sizes] by a kernel [M, C/group, *kernel] in operand `weight` (Conv-22, ConvInteger-10, QLinearConv-10)."""
+    """[N, C, *sizes] by a kernel [M, C/group, *kernel] in operand `weight` (Conv-22, QLinearConv-10)."""
 
     def rule(node: Node, contents: Contents) -> Answer:
         x, w = shape_or_none(node.operand(0)), shape_or_none(node.operand(weight))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Union
 
@@ -14,8 +14,8 @@ from ..schemas import effective_version
 from ..tensors import Tensor
 from ..types import DType, TensorType
 
-Source = Union[DType, tuple[int, ...], None]
-"""Where an output's element type comes from: fixed, the first known one of some operands, or not from the schema."""
+Source = tuple[tuple[int, ...], Union[DType, None]]
+"""Where an output's element type comes from: the first known one of some operands, else the only one allowed."""
 
 LABELS = {
     "float": DType.F32, "double": DType.F64, "float16": DType.F16, "bfloat16": DType.BF16, "bool": DType.BOOL,
@@ -37,13 +37,11 @@ def element_types(node: Node) -> list[DType | None]:
 
 
 def _resolve(node: Node, source: Source) -> DType | None:
-    if not isinstance(source, tuple):
-        return source
-    for index in source:
+    for index in source[0]:
         found = element_type(node.input(index))
         if found is not None:
             return found
-    return None
+    return source[1]
 
 
 def element_type(value: Value | None) -> DType | None:
@@ -61,13 +59,11 @@ def _sources(op: str, domain: str) -> tuple[Source, ...]:
     return tuple(_source(p.type_str, [q.type_str for q in schema.inputs], allowed) for p in schema.outputs)
 
 
-def _source(type_str: str, inputs: list[str], allowed: dict[str, list[str]]) -> Source:
-    same = tuple(i for i, t in enumerate(inputs) if t == type_str)
+def _source(type_str: str, inputs: list[str], allowed: Mapping[str, Sequence[str]]) -> Source:
+    same = tuple(i for i, t in enumerate(inputs) if t == type_str) if type_str in allowed else ()
     kinds = allowed.get(type_str, [type_str])
-    if same or len(kinds) != 1:
-        return same or None
-    found = TENSOR.fullmatch(kinds[0])
-    return LABELS.get(found.group(1)) if found is not None else None
+    found = TENSOR.fullmatch(kinds[0]) if len(kinds) == 1 else None
+    return same, LABELS.get(found.group(1)) if found is not None else None
 
 
 # Operators whose attributes decide

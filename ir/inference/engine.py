@@ -32,6 +32,9 @@ RULES: dict[str, Rule] = {
 }
 
 
+STANDARD = ("", "ai.onnx")
+
+
 def infer(graph: Graph, fallback: Fallback | None = None) -> Inference:
     """Sets the type of every value of a graph and its regions; see `Inference`. Raises InvalidModelError."""
     return Inference(graph, fallback).run()
@@ -56,7 +59,8 @@ class Inference:
         self._doubtful: set[Value] = set()
         self._changed: set[Value] = set()
         self._promised: dict[Value, Entries | None] = {}
-        self._depth = 0
+        self.ranks_may_change = False
+        """Set while a loop's body is inferred again with wider types; a pass that `refresh` follows keeps ranks."""
 
     @property
     def contents(self) -> dict[Value, tuple[Size, ...]]:
@@ -76,14 +80,13 @@ class Inference:
 
     def node(self, node: Node) -> None:
         """Infers the outputs of one node, whose operands have types already. Raises InvalidModelError as `run` does."""
-        answers = self._answers(node)
-        types = element_types(node)
+        answers, types = self._answers(node)
         stale = self.refresh and any(v in self._changed for v in node.inputs)
         doubtful = any(v in self._doubtful for v in node.inputs) if self._doubtful else False
         for index, value in enumerate(node.outputs):
             answer = answers[index] if answers is not None and index < len(answers) else None
             old = value.type
-            new = _applied(old, answer, types[index], stale and answers is not None)
+            new = self._applied(old, answer, types[index], stale and answers is not None)
             if new is not old and new != old:
                 value.type = new
                 if self.refresh:
@@ -96,30 +99,47 @@ class Inference:
                 self._doubtful.discard(value)
         self._propagate(node)
 
-    def _answers(self, node: Node) -> Sequence[Answer] | None:
-        """What is known of each output; None where neither a rule nor the fallback covers the node."""
-        known_domain = node.domain in ("", "ai.onnx")
-        rule = RULES.get(node.op) if known_domain else None
-        regions = REGIONS.get(node.op) if known_domain and node.regions else None
-        if rule is None and regions is None:
-            found = self.fallback(node) if self.fallback is not None else None
-            return None if found is None else [_foreign(t, node) for t in found]
+    def _answers(self, node: Node) -> tuple[Sequence[Answer] | None, Sequence[DType | None]]:
+        """What is known of each output (None where neither rule nor fallback covers the node), and element types."""
+        types: Sequence[DType | None] = (None,) * len(node.outputs)
         try:
-            answer = (
-                rule(node, self.facts) if rule is not None else regions(self, node) if regions is not None else None
-            )
+            types = element_types(node)
+            rule, regions = (RULES.get(node.op), REGIONS.get(node.op)) if node.domain in STANDARD else (None, None)
+            if rule is not None:
+                answer = rule(node, self.facts)
+            elif regions is not None and node.regions:
+                answer = regions(self, node)
+            else:
+                found = self.fallback(node) if self.fallback is not None else None
+                return None if found is None else [_foreign(t, node) for t in found], types
+            return answer if isinstance(answer, list) else [answer], types
         except Unknown:
-            return []
+            return [], types
         except (Mismatch, ValueError, IndexError, ZeroDivisionError) as error:
-            if self._depth or any(v in self._doubtful for v in node.inputs):
-                return []
+            inside = node.graph is not None and node.graph.parent is not None
+            if inside or any(v in self._doubtful for v in node.inputs):
+                return [], types
             raise InvalidModelError(
                 "a node's operands and attributes do not fit together",
                 where=node.where,
                 why=f"{error}; operands are {', '.join('none' if v is None else repr(v) for v in node.inputs)}",
                 do="check the node in the model that was given",
             ) from error
-        return answer if isinstance(answer, list) else [answer]
+
+    def _applied(self, old: Type, answer: Answer, dtype: DType | None, stale: bool) -> Type:
+        """The type of an output from its old type and what a rule says of it."""
+        if answer is not None and not isinstance(answer, tuple):
+            return answer if stale else merged(old, answer)
+        before = old.shape if isinstance(old, TensorType) else None
+        dtype = dtype or (old.dtype if isinstance(old, TensorType) else None)
+        if dtype is None:
+            return old
+        if stale and before is not None:
+            before = None if answer is not None or self.ranks_may_change else _emptied(before)
+        shape = before if answer is None else merged_shape(before, answer)
+        if isinstance(old, TensorType) and old.dtype is dtype and old.shape is shape:
+            return old
+        return TensorType(dtype, shape)
 
     def _propagate(self, node: Node) -> None:
         """Records the elements of small outputs."""
@@ -127,7 +147,10 @@ class Inference:
         if rule is None and not self._promised and not self.facts.entries:
             return
         tracked = rule is not None and any(tracked_count(v) is not None for v in node.outputs)
-        found = rule(node, self.facts) if rule is not None and tracked else None
+        try:
+            found = rule(node, self.facts) if rule is not None and tracked else None
+        except (ValueError, IndexError, TypeError):  # a node that cannot run, in a region or about to be refused
+            found = None
         rows = found if isinstance(found, list) else [found]
         for index, value in enumerate(node.outputs):
             entries = rows[index] if index < len(rows) else None
@@ -143,12 +166,8 @@ class Inference:
 
     def region(self, region: Graph) -> None:
         """Infers a region's nodes; its inputs are bound."""
-        self._depth += 1
-        try:
-            for node in region:
-                self.node(node)
-        finally:
-            self._depth -= 1
+        for node in region:
+            self.node(node)
 
     def bind(self, value: Value, type_: Type, entries: Entries | None = None) -> None:
         """Gives an input of a region the type and elements of what is passed to it."""
@@ -162,22 +181,6 @@ class Inference:
     def promise(self, value: Value, entries: Entries | None) -> None:
         """Elements of a node's output that its region rule found."""
         self._promised[value] = entries
-
-
-def _applied(old: Type, answer: Answer, dtype: DType | None, stale: bool) -> Type:
-    """The type of an output from its old type and what a rule says of it."""
-    if answer is not None and not isinstance(answer, tuple):
-        return answer if stale else merged(old, answer)
-    before = old.shape if isinstance(old, TensorType) else None
-    dtype = dtype or (old.dtype if isinstance(old, TensorType) else None)
-    if dtype is None:
-        return old
-    if stale and before is not None:
-        before = _emptied(before) if answer is None else None
-    shape = before if answer is None else merged_shape(before, answer)
-    if isinstance(old, TensorType) and old.dtype is dtype and old.shape is shape:
-        return old
-    return TensorType(dtype, shape)
 
 
 def _emptied(shape: Shape) -> Shape:

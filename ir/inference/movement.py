@@ -108,7 +108,7 @@ def _check_count(source: Sequence[Size], target: Sequence[Size | None]) -> None:
     """Raises Mismatch where the numbers of elements differ, whatever the symbols on both sides are."""
     left, right = list(source), list[Size]()
     for size in target:
-        if size in left:
+        if size in left and size != 0:
             left.remove(size)
         elif size is not None:
             right.append(size)

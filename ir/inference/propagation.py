@@ -123,6 +123,18 @@ def less_or_equal(a: Size, b: Size) -> int | None:
     return 1 if at_least(b, a) else 0 if at_least(a, b + 1) else None
 
 
+def greater(a: Size, b: Size) -> int | None:
+    return less(b, a)
+
+
+def greater_or_equal(a: Size, b: Size) -> int | None:
+    return less_or_equal(b, a)
+
+
+def negation(a: Size) -> Size:
+    return 1 - a
+
+
 def logical(function: Callable[[bool, bool], bool]) -> Propagation:
     """A function of truth values that are both known."""
 
@@ -328,6 +340,14 @@ def add(a: Size, b: Size) -> Size:
     return a + b
 
 
+def subtract(a: Size, b: Size) -> Size:
+    return a - b
+
+
+def negative(a: Size) -> Size:
+    return -a
+
+
 def multiply(a: Size, b: Size) -> Size | None:
     return volume([a, b])
 
@@ -349,8 +369,8 @@ PROPAGATION: dict[str, Propagation] = {
     "Flatten": unchanged,
     "Floor": unchanged,
     "Gather": gather,
-    "Greater": elementwise(lambda a, b: less(b, a)),
-    "GreaterOrEqual": elementwise(lambda a, b: less_or_equal(b, a)),
+    "Greater": elementwise(greater),
+    "GreaterOrEqual": elementwise(greater_or_equal),
     "Identity": unchanged,
     "Less": elementwise(less),
     "LessOrEqual": elementwise(less_or_equal),
@@ -358,9 +378,9 @@ PROPAGATION: dict[str, Propagation] = {
     "Min": folded(minimum),
     "Mod": by(remainder),
     "Mul": elementwise(multiply),
-    "Neg": elementwise(lambda a: -a),
+    "Neg": elementwise(negative),
     "NonZero": non_zero,
-    "Not": elementwise(lambda a: 1 - a),
+    "Not": elementwise(negation),
     "Or": logical(lambda a, b: a or b),
     "Range": range_,
     "ReduceMax": reduction(lambda xs: reduce(maximum, xs)),
@@ -374,7 +394,7 @@ PROPAGATION: dict[str, Propagation] = {
     "Slice": slice_,
     "Split": split,
     "Squeeze": unchanged,
-    "Sub": elementwise(lambda a, b: a - b),
+    "Sub": elementwise(subtract),
     "Sum": folded(add),
     "Tile": tile,
     "Transpose": transpose,

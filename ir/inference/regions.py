@@ -121,7 +121,7 @@ def stack(type_: Type, axis: int, count: Size | None, node: Node) -> Answer:
 
 
 def outside(type_: Type, node: Node) -> Type:
-    """A type that a body yields, seen from outside: only fresh symbols that came in with an operand keep their meaning."""
+    """A type that a body yields, seen from outside: fresh symbols mean something there only if an operand has them."""
     known = frozenset(d for v in node.inputs if v is not None for d in sizes_in(v.type))
     return blurred(type_, known)
 
@@ -131,11 +131,11 @@ def iterate(
 ) -> list[Answer]:
     """Infers a body until the carried types are the same before and after; they are what is true in every iteration.
 
-    `first` is the position of the first carried value among the body's outputs. Once a type has been widened, what was found
-    with the narrower one is not believed any more.
+    `first` is the position of the first carried value among the body's outputs. Once a type has been widened, what was
+    found with the narrower one is not believed any more.
     """
     state, open_sizes = [merged(v.type, t) for v, t in zip(inputs, initial, strict=True)], set[Size]()
-    refresh = engine.refresh
+    before = engine.refresh, engine.ranks_may_change
     try:
         for turn in range(MAX_ROUNDS):
             for value, type_ in zip(inputs, state, strict=True):
@@ -146,9 +146,9 @@ def iterate(
             if wider == state:
                 break
             state = wider if turn < MAX_ROUNDS - 2 else [without_shape(t) for t in wider]
-            engine.refresh = True
+            engine.refresh = engine.ranks_may_change = True
     finally:
-        engine.refresh = refresh
+        engine.refresh, engine.ranks_may_change = before
     return [settled(t, open_sizes) for t in state]
 
 

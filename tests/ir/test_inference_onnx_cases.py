@@ -92,7 +92,7 @@ def collect() -> list[Case]:
 
 
 def is_canonical(case: Case) -> bool:
-    """True where the canonical schema takes the case's operands and attributes, and the case is not of a much older form."""
+    """True where the canonical schema takes the case's operands and attributes, and the case is not too old."""
     schema = lookup(case.node.op_type, case.node.domain)
     if schema is None or (case.opset is not None and case.opset < min(schema.version, OLDEST)):
         return False
@@ -266,7 +266,7 @@ def contradictions(inferred: Type, expected: Any) -> Iterator[str]:
         if isinstance(inferred, (SequenceType, OptionalType)):
             for element in expected:
                 yield from contradictions(inferred.element, element)
-        elif not inferred == ANY:
+        elif inferred != ANY:
             yield f"{inferred} for a sequence"
         return
     found = type_of(expected)
