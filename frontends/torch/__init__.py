@@ -16,9 +16,9 @@ __all__ = ["from_exported", "from_module"]
 def from_exported(program: torch.export.ExportedProgram) -> Model:
     """A Model that computes what an exported program computes.
 
-    Parameters and buffers become constants that share the tensors' memory and are named as in the state dict; nodes know their module's
-    path and the line of the user's code. Raises UsageError without torch, UnsupportedError for an operator that has neither a lowering
-    nor a decomposition and for a program that changes its own buffers.
+    Parameters and buffers become constants that share the tensors' memory and are named as in the state dict; nodes
+    know their module's path and the line of the user's code. Raises UsageError without torch, UnsupportedError for an
+    operator that has neither a lowering nor a decomposition and for a program that changes its own buffers.
     """
     _require_torch()
     from . import program as implementation
@@ -27,12 +27,17 @@ def from_exported(program: torch.export.ExportedProgram) -> Model:
 
 
 def from_module(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
 ) -> Model:
     """A Model of a module in evaluation mode, traced with example arguments (`torch.export.export`, not strict).
 
-    `dynamic_shapes` says which sizes stay symbolic, as in `torch.export.export`; names given there become the sizes' names. Raises
-    UsageError without torch or when torch cannot export the module, UnsupportedError as `from_exported` does.
+    `dynamic_shapes` says which sizes stay symbolic, as in `torch.export.export`; names given there become the sizes'
+    names. Raises UsageError without torch or when torch cannot export the module, UnsupportedError as `from_exported`
+    does.
     """
     _require_torch()
     from . import program as implementation

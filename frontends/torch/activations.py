@@ -25,7 +25,9 @@ def leaky_relu(op: Lowering, x: Value, negative_slope: float = 0.01) -> Value:
 def prelu(op: Lowering, x: Value, weight: Value) -> Value:
     """One slope, or one per entry of axis 1."""
     rank = rank_of(x)
-    slopes = weight if rank <= 1 else op.reshape(weight, [shape_of(weight)[0] if rank_of(weight) else 1, *[1] * (rank - 2)])
+    slopes = (
+        weight if rank <= 1 else op.reshape(weight, [shape_of(weight)[0] if rank_of(weight) else 1, *[1] * (rank - 2)])
+    )
     return op.PRelu(x, slopes)
 
 
@@ -67,7 +69,8 @@ def hardsigmoid(op: Lowering, x: Value) -> Value:
 
 
 def softplus(op: Lowering, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
-    """log(1 + exp(beta * x)) / beta; the linear part above the threshold differs from it by less than exp(-threshold)."""
+    """log(1 + exp(beta * x)) / beta; the linear part above the threshold differs from it by less than
+    exp(-threshold)."""
     if threshold < 15:
         op.decline(f"the threshold {threshold} is so low that the switch to the linear part shows")
     if beta == 1:
@@ -115,7 +118,7 @@ def softmax(name: str) -> Row:
 def dropout(op: Lowering, x: Value, p: float = 0.5, train: bool = False) -> Value:
     """Nothing happens outside training."""
     if train:
-        op.decline("it is in training mode; export the module after module.eval()")
+        op.refuse_training()
     return x
 
 

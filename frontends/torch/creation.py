@@ -1,4 +1,5 @@
-"""Operators that make tensors from numbers and sizes. Random numbers are refused: they have no meaning that a check could compare."""
+"""Operators that make tensors from numbers and sizes. Random numbers are refused: they have no meaning that a check
+could compare."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ Number = Any
 def promoted(*operands: Number) -> DType:
     """The element type in which torch computes with these operands.
 
-    Tensors of rank above 0 decide, then tensors of rank 0, then Python numbers; a lower kind decides only when its category (bool, integer,
-    float) is higher ("Tensor Attributes: type promotion" in the PyTorch documentation).
+    Tensors of rank above 0 decide, then tensors of rank 0, then Python numbers; a lower kind decides only when its
+    category (bool, integer, float) is higher ("Tensor Attributes: type promotion" in the PyTorch documentation).
     """
     levels: list[list[torch.dtype]] = [[], [], []]
     for operand in operands:
@@ -157,7 +157,8 @@ def bitwise(name: str, on_bool: str) -> Row:
 
 
 def unary(name: str) -> Row:
-    """A function of one number, computed in the result's element type (integers become floats where torch makes them so)."""
+    """A function of one number, computed in the result's element type (integers become floats where torch makes them
+    so)."""
 
     def row(op: Lowering, x: Value) -> Value:
         return op.call(name, op.cast(x, op.out.dtype))
@@ -249,7 +250,8 @@ ARITHMETIC: Rows = {
     "aten.rsub.Tensor": rsub, "aten.rsub.Scalar": rsub,
     "aten.mul.Tensor": arithmetic("Mul", on_bool="And"), "aten.mul.Scalar": arithmetic("Mul", on_bool="And"),
     "aten.multiply.Tensor": arithmetic("Mul", on_bool="And"),
-    "aten.div.Tensor": divide, "aten.div.Scalar": divide, "aten.div.Tensor_mode": divide, "aten.div.Scalar_mode": divide,
+    "aten.div.Tensor": divide, "aten.div.Scalar": divide, "aten.div.Tensor_mode": divide,
+    "aten.div.Scalar_mode": divide,
     "aten.divide.Tensor": divide, "aten.true_divide.Tensor": divide,
     "aten.floor_divide.default": partial(divide, rounding_mode="floor"),
     "aten.floor_divide.Scalar": partial(divide, rounding_mode="floor"),
@@ -282,7 +284,8 @@ LOGIC: Rows = {
     "aten.__or__.Tensor": bitwise("BitwiseOr", "Or"), "aten.__or__.Scalar": bitwise("BitwiseOr", "Or"),
     "aten.__xor__.Tensor": bitwise("BitwiseXor", "Xor"), "aten.__xor__.Scalar": bitwise("BitwiseXor", "Xor"),
     "aten.isnan.default": test("IsNaN"), "aten.isinf.default": test("IsInf"), "aten.isfinite.default": is_finite,
-    "aten.where.self": where, "aten.where.ScalarSelf": where, "aten.where.ScalarOther": where, "aten.where.Scalar": where,
+    "aten.where.self": where, "aten.where.ScalarSelf": where, "aten.where.ScalarOther": where,
+    "aten.where.Scalar": where,
     "aten.masked_fill.Scalar": masked_fill, "aten.masked_fill.Tensor": masked_fill,
 }  # fmt: skip
 
@@ -290,13 +293,15 @@ FUNCTIONS: Rows = {
     **{
         f"aten.{theirs}.default": unary(ours)
         for theirs, ours in {
-            "abs": "Abs", "neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "reciprocal": "Reciprocal", "erf": "Erf",
+            "abs": "Abs", "neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "reciprocal": "Reciprocal",
+            "erf": "Erf",
             "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan", "sinh": "Sinh",
             "cosh": "Cosh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "sign": "Sign", "sgn": "Sign",
             "sigmoid": "Sigmoid", "tanh": "Tanh",
         }.items()
     },
-    "aten.floor.default": rounding("Floor"), "aten.ceil.default": rounding("Ceil"), "aten.round.default": rounding("Round"),
+    "aten.floor.default": rounding("Floor"), "aten.ceil.default": rounding("Ceil"),
+    "aten.round.default": rounding("Round"),
     "aten.trunc.default": trunc, "aten.fix.default": trunc, "aten.frac.default": frac,
     "aten.rsqrt.default": composed(lambda op, x: op.Reciprocal(op.Sqrt(x))),
     "aten.square.default": composed(lambda op, x: op.Mul(x, x)),

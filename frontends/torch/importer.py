@@ -28,21 +28,32 @@ from ...ir import (
     constant,
     verify,
 )
+from ...ir.inference import infer
 from .interface import output_names, unique
-from .locations import Locations
-from .lowering import DTYPES, Declined, Lowering
-from .mutation import mutated_inputs
+from .locations import Locations, unsupported
+from .lowering import DTYPES, Declined, Lowering, Refused
 from .sizes import Sizes
 from .table import ROWS
 
 MEANINGLESS = frozenset(
-    ["device", "layout", "pin_memory", "non_blocking", "memory_format", "dtype", "copy", "cudnn_enabled", "cudnn_enable"]
+    [
+        "device",
+        "layout",
+        "pin_memory",
+        "non_blocking",
+        "memory_format",
+        "dtype",
+        "copy",
+        "cudnn_enabled",
+        "cudnn_enable",
+    ]
 )
 """Arguments without influence on numbers, or (dtype) that the type of the result says again."""
 
 CHECKS = frozenset(
     [
-        "aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg", "aten._assert_async.default",
+        "aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten._assert_async.msg",
+        "aten._assert_async.default",
         "aten.sym_constrain_range.default", "aten.sym_constrain_range_for_size.default",
     ]
 )  # fmt: skip
@@ -70,7 +81,8 @@ class Undecomposed(TersorError):
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Building makes many objects and no cycles to collect: the collector would only look through them again and again."""
+    """Building makes many objects and no cycles to collect: the collector would only look through them again and
+    again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -81,7 +93,8 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def import_program(program: ExportedProgram, names: Mapping[str, str]) -> Model:
-    """Lowers a program whose in-place operators are pure in effect. Raises Undecomposed where an operator has no lowering."""
+    """Lowers a program whose in-place operators are pure in effect. Raises Undecomposed where an operator has no
+    lowering."""
     with no_garbage_collection():
         return Importer(program, names).model()
 
@@ -99,23 +112,12 @@ class Importer:
 
     def model(self) -> Model:
         self.check_operators()
-        self.check_mutations()
         self.inputs()
         results = self.run(self.program.graph_module, {})
         self.outputs(results)
+        infer(self.graph)
         verify(self.graph, after="the import of a torch program")
         return Model(self.graph, producer="pytorch", producer_version=torch.__version__)
-
-    def fail(self, node: Node, why: str, what: str = "") -> UnsupportedError:
-        """The error for a node; says where it is in the user's code."""
-        loc = self.locations.of(node)
-        place = loc.scope or "the outermost module"
-        return UnsupportedError(
-            what or f"{node.target} cannot be lowered",
-            where=f"{place}{f' ({loc.source})' if loc.source else ''}, node {node.name}",
-            why=why,
-            do="add a row to a table of frontends/torch (docs/adding-an-operator.md), or change the module",
-        )
 
     def check_operators(self) -> None:
         """Raises Undecomposed that names every operator without a row, so that all are decomposed at once."""
@@ -126,21 +128,7 @@ class Importer:
         if missing:
             others = ", ".join(str(t) for t in list(missing)[1:])
             why = f"it has no row and no decomposition{f'; the same goes for {others}' if others else ''}"
-            raise Undecomposed(self.fail(next(iter(missing.values())), why), list(missing))
-
-    def check_mutations(self) -> None:
-        """Raises UnsupportedError where the program changes its own buffers: a graph has no state."""
-        state = {
-            **self.program.graph_signature.inputs_to_parameters,
-            **self.program.graph_signature.inputs_to_buffers,
-        }
-        for node, target in mutated_inputs(self.program.graph_module):
-            if target.name in state:
-                raise self.fail(node, f"it writes to {state[target.name]}, and a graph keeps no state between calls", "a module changes its own state")
-        for spec in self.program.graph_signature.output_specs:
-            if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION):
-                node = next(n for n in self.program.graph.nodes if n.name == spec.arg.name)
-                raise self.fail(node, f"it writes to {spec.target}, and a graph keeps no state between calls", "a module changes its own state")
+            raise Undecomposed(fail(next(iter(missing.values())), why), list(missing))
 
     def inputs(self) -> None:
         """Graph inputs for what the caller gives, constants for parameters, buffers and lifted tensors."""
@@ -153,9 +141,9 @@ class Importer:
                 self.user_input(node)
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
                 if node.users:
-                    self.env[node] = self.weight(spec.target)
+                    self.env[node] = self.weight(str(spec.target))
             else:
-                raise self.fail(node, "it is no tensor", f"an input of kind {spec.kind.name.lower()} cannot be lowered")
+                raise fail(node, f"inputs of the kind {spec.kind.name.lower()} are not covered")
 
     def user_input(self, node: Node) -> None:
         fake = node.meta.get("val")
@@ -163,7 +151,7 @@ class Importer:
             try:
                 kind = self.op.type_of(fake)
             except Declined as declined:
-                raise self.fail(node, declined.why, f"input {node.name!r} cannot be lowered") from None
+                raise fail(node, declined.why) from None
             value = self.env[node] = self.graph.add_input(node.name, kind)
             for axis, size in enumerate(kind.shape or ()):
                 self.op.sizes.define(size, (value, axis))
@@ -179,14 +167,15 @@ class Importer:
     def weight(self, name: str) -> Value:
         """The constant for a parameter, buffer or lifted tensor; names of one tensor give one constant."""
         state, constants = self.program.state_dict, self.program.constants
-        tensor = state[name] if name in state else constants[name]
+        tensor: Any = state[name] if name in state else constants[name]
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype) if tensor.numel() else name
         if key not in self._weights:
             self._weights[key] = constant(Dense(to_array(tensor), DTYPES[tensor.dtype]), name)
         return self._weights[key]
 
     def run(self, module: GraphModule, bound: Mapping[Node, Any]) -> Sequence[Any]:
-        """Lowers a graph; gives what its output node holds. `bound` are the placeholders' meanings inside a wrapped submodule."""
+        """Lowers a graph; gives what its output node holds. `bound` are the placeholders' meanings inside a wrapped
+        submodule."""
         self.env.update(bound)
         for node in module.graph.nodes:
             if node.op == "call_function":
@@ -221,24 +210,28 @@ class Importer:
         return self.lower(node, name, fake)
 
     def item(self, node: Node) -> Any:
-        whole, index = self.resolve(node.args[0]), node.args[1]
-        if whole is None or index >= len(whole) or (whole[index] is None and node.users):  # pyright: ignore
-            raise self.fail(node.args[0], f"its result {index} is used, which ONNX's operator does not give")  # pyright: ignore
-        return whole[index]  # pyright: ignore[reportArgumentType]
+        source: Any = node.args[0]
+        index: Any = node.args[1]
+        whole = self.resolve(source)
+        if whole is None or index >= len(whole) or (whole[index] is None and node.users):
+            raise fail(source, f"its result {index} is used, which the lowering does not give")
+        return whole[index]
 
     def inline(self, module: GraphModule, node: Node, place: int) -> Any:
         """The results of a wrapped submodule, lowered where it is called."""
-        submodule = self.env[node.args[place]]  # pyright: ignore[reportArgumentType]
+        holder: Any = node.args[place]
+        submodule = self.env[holder]
         arguments = [self.resolve(a) for a in node.args[place + 1 :]]
         holders = [n for n in submodule.graph.nodes if n.op == "placeholder"]
         return self.run(submodule, dict(zip(holders, arguments, strict=True)))
 
     def number(self, node: Node, fake: Any) -> Any:
-        """What a node that computes with sizes stands for: a size, or a value read from a tensor. Truth values only guard."""
+        """What a node that computes with sizes stands for: a size, or a value read from a tensor. Truth values only
+        guard."""
         if isinstance(fake, torch.SymInt):
             size = self.op.sizes.of(fake)
             if size is None:
-                raise self.fail(node, f"the size {fake} has a form that sizes lack", "a symbolic size cannot be lowered")
+                raise fail(node, f"the size {fake} has a form that sizes lack")
             if not self.op.sizes.is_defined(size):
                 self.op.sizes.define(size, self.lower(node, name_of(node), None))
             return size
@@ -258,7 +251,8 @@ class Importer:
             options = {k: self.resolve(v) for k, v in node.kwargs.items() if k not in MEANINGLESS}
             made = ROWS[name](op, *arguments, **options)
         except Declined as declined:
-            raise Undecomposed(self.fail(node, declined.why), [node.target]) from None
+            error = fail(node, declined.why)
+            raise error if isinstance(declined, Refused) else Undecomposed(error, [node.target]) from None
         results = [made] if isinstance(made, Value) else list(made or ())
         for place, (value, kind) in enumerate(zip(results, op.outs, strict=False)):
             if value is not None and is_new(value, before):
@@ -275,7 +269,8 @@ class Importer:
         value.type = kind
 
     def written(self, node: Node, made: Value) -> Value:
-        """For an in-place operator: the result in the operand's element type, which the operand stands for from now on."""
+        """For an in-place operator: the result in the operand's element type, which the operand stands for from now
+        on."""
         target = node.target
         if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable and isinstance(node.args[0], Node):
             made = self.op.expand(self.op.cast(made, self.op.out.dtype), self.op.out_shape)
@@ -306,6 +301,13 @@ class Importer:
         if isinstance(found, (bool, int, float)):
             return constant(np.asarray(found, np.float32 if isinstance(found, float) else None))
         return self.op.size(found)
+
+
+def fail(node: Node, why: str) -> UnsupportedError:
+    """The error for a node that cannot be lowered."""
+    what = f"input {node.name!r}" if node.op == "placeholder" else str(node.target)
+    do = "add a row to a table of frontends/torch (docs/adding-an-operator.md), or change the module"
+    return unsupported(node, f"{what} cannot be lowered", why, do)
 
 
 def is_new(value: Value, before: Any) -> bool:
@@ -364,10 +366,8 @@ def _name_of(program: ExportedProgram) -> str:
     """The class of the outermost module, for the graph's name."""
     for node in program.graph.nodes:
         stack = node.meta.get("nn_module_stack")
-        if stack:
+        if stack and "" in [path for path, _ in stack.values()]:
             kind = next(iter(stack.values()))[1]
             name = kind if isinstance(kind, str) else kind.__name__
             return name.rsplit(".", 1)[-1]
     return "graph"
-
-

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...ir import DType, Size, Value
 from ...ir.dims import product
-from .lowering import Lowering, Row, Rows, axis_of, dtype_of, rank_of, shape_of, typed
+from .lowering import Lowering, Row, Rows, axis_of, broadcast, dtype_of, rank_of, shape_of, typed
 
 INDEX_TYPES = (DType.I64, DType.I32)
 
@@ -35,7 +35,9 @@ def scatter(reduction: str = "none") -> Row:
 
     def row(op: Lowering, x: Value, dim: int, index: Value, src: Any) -> Value:
         shape = shape_of(index)
-        values = op.expand(op.tensor(src, dtype_of(x)), shape) if not isinstance(src, Value) or rank_of(src) == 0 else src
+        values = (
+            op.expand(op.tensor(src, dtype_of(x)), shape) if not isinstance(src, Value) or rank_of(src) == 0 else src
+        )
         if shape_of(values) != shape:
             values = op.Slice(values, [0] * len(shape), op.dims(shape), list(range(len(shape))))
         return op.ScatterElements(x, as_index(op, index), values, axis=axis_of(x, dim), reduction=reduction)
@@ -46,9 +48,11 @@ def scatter(reduction: str = "none") -> Row:
 REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
 
 
-def scatter_reduce(op: Lowering, x: Value, dim: int, index: Value, src: Any, reduce: str, include_self: bool = True) -> Value:
+def scatter_reduce(
+    op: Lowering, x: Value, dim: int, index: Value, src: Any, reduce: str, include_self: bool = True
+) -> Value:
     if reduce not in REDUCTIONS or not include_self:
-        op.decline(f"ONNX's ScatterElements has no reduction {reduce!r}{'' if include_self else ' that leaves out the tensor itself'}")
+        op.decline(f"the reduction {reduce!r} with include_self={include_self} is not one of ONNX's")
     return scatter(REDUCTIONS[reduce])(op, x, dim, index, src)
 
 
@@ -56,8 +60,8 @@ def scatter_reduce(op: Lowering, x: Value, dim: int, index: Value, src: Any, red
 class Advanced:
     """Indexing of several axes at once, as GatherND and ScatterND do it.
 
-    `perm` puts the indexed axes first, `indices` [*broadcast, number of indexed axes] goes with that order, and `back` puts the result's axes
-    where torch has them: in place of the indexed axes when these are neighbours, else in front.
+    `perm` puts the indexed axes first, `indices` [*broadcast, number of indexed axes] goes with that order, and `back`
+    puts the result's axes where torch has them: in place of the indexed axes when these are neighbours, else in front.
     """
 
     perm: list[int]
@@ -69,7 +73,7 @@ class Advanced:
 def advanced(op: Lowering, x: Value, indices: Sequence[Value | None]) -> Advanced:
     axes = [axis for axis, index in enumerate(indices) if index is not None]
     given = [index for index in indices if index is not None]
-    shape = broadcast(op, given)
+    shape = broadcast([shape_of(i) for i in given])
     columns = [op.unsqueeze(op.expand(op.cast(i, DType.I64), shape), [len(shape)]) for i in given]
     stacked = columns[0] if len(columns) == 1 else op.Concat(*columns, axis=len(shape))
     rest = [a for a in range(rank_of(x)) if a not in axes]
@@ -78,17 +82,6 @@ def advanced(op: Lowering, x: Value, indices: Sequence[Value | None]) -> Advance
     count = len(shape)
     back = [*range(count, count + before), *range(count), *range(count + before, count + len(rest))]
     return Advanced([*axes, *rest], stacked, shape, back)
-
-
-def broadcast(op: Lowering, tensors: Sequence[Value]) -> list[Size]:
-    """The common shape of tensors; sizes are equal or 1, which the export has checked."""
-    rank = max(rank_of(x) for x in tensors)
-    out: list[Size] = [1] * rank
-    for x in tensors:
-        for place, size in enumerate(shape_of(x), rank - rank_of(x)):
-            if size != 1:
-                out[place] = size
-    return out
 
 
 def permuted(op: Lowering, x: Value, perm: list[int]) -> Value:
@@ -128,12 +121,14 @@ def nonzero(op: Lowering, x: Value) -> Value:
 
 
 def masked_select(op: Lowering, x: Value, mask: Value) -> Value:
-    shape = broadcast(op, [x, mask])
+    shape = broadcast([shape_of(x), shape_of(mask)])
     flat = [op.reshape(op.expand(t, shape), [product(shape)]) for t in (x, op.cast(mask, DType.BOOL))]
     return op.Compress(*flat, axis=0)
 
 
-def index_put(op: Lowering, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False) -> Value:
+def index_put(
+    op: Lowering, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
+) -> Value:
     """x with x[indices] replaced by `values`, or with them added."""
     given = [i for i in indices if i is not None]
     values = op.cast(values, dtype_of(x))
@@ -153,7 +148,11 @@ def masked_put(op: Lowering, x: Value, indices: Sequence[Value | None], values: 
     mask = indices[0] if indices else None
     if mask is None or len(indices) != 1 or accumulate or product(shape_of(values)) != 1:
         op.decline("of writes through a mask only that of one value is covered")
-    wide = op.unsqueeze(op.cast(mask, DType.BOOL), range(rank_of(mask), rank_of(x))) if rank_of(mask) < rank_of(x) else mask
+    wide = (
+        op.unsqueeze(op.cast(mask, DType.BOOL), range(rank_of(mask), rank_of(x)))
+        if rank_of(mask) < rank_of(x)
+        else mask
+    )
     return op.Where(wide, op.reshape(values, []), x)
 
 

@@ -11,17 +11,17 @@ from torch.utils import _pytree as pytree
 
 
 def output_names(spec: Any) -> list[str]:
-    """A name for each leaf of what the module returns: keys of dictionaries and dataclasses, else "output" or "output_<place>"."""
+    """A name for each leaf of what the module returns: keys of dictionaries and dataclasses, else "output" or
+    "output_<place>"."""
     names = list(_paths(spec, ""))
     return [n or "output" for n in names]
 
 
 def _paths(spec: Any, prefix: str) -> Iterator[str]:
-    children = _children(spec)
-    if not children:
-        if spec.is_leaf() if hasattr(spec, "is_leaf") else spec.num_leaves:
-            yield prefix
+    if spec.is_leaf():
+        yield prefix
         return
+    children = spec.children()
     keys = _keys(spec, len(children))
     for place, child in enumerate(children):
         if keys is not None:
@@ -32,11 +32,6 @@ def _paths(spec: Any, prefix: str) -> Iterator[str]:
             here = str(place)
         start = prefix if prefix or keys is not None else "output" if here else ""
         yield from _paths(child, "_".join(part for part in (start, here) if part))
-
-
-def _children(spec: Any) -> Sequence[Any]:
-    found = getattr(spec, "children_specs", None)
-    return found() if callable(found) else found if found is not None else spec.children()
 
 
 def _keys(spec: Any, count: int) -> list[Any] | None:
@@ -67,7 +62,8 @@ def unique(names: Sequence[str], taken: set[str]) -> list[str]:
 def size_names(program: ExportedProgram, dynamic_shapes: Any, order: Sequence[str]) -> dict[str, str]:
     """Names that `dynamic_shapes` gives to the program's symbols, by symbol.
 
-    `order` are the parameters' names in the order of the arguments. Entries that name nothing (Dim.AUTO, Dim.DYNAMIC, None) are passed over.
+    `order` are the parameters' names in the order of the arguments. Entries that name nothing (Dim.AUTO, Dim.DYNAMIC,
+    None) are passed over.
     """
     tops = dynamic_shapes
     if isinstance(tops, Mapping):
@@ -76,7 +72,8 @@ def size_names(program: ExportedProgram, dynamic_shapes: Any, order: Sequence[st
         return {}
     kinds = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"}
     fakes = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in kinds]
-    in_args, in_kwargs = pytree.tree_unflatten(list(range(len(fakes))), program.call_spec.in_spec)
+    in_spec: Any = program.call_spec.in_spec
+    in_args, in_kwargs = pytree.tree_unflatten(list(range(len(fakes))), in_spec)
     out: dict[str, str] = {}
     for tree, wanted in zip([*in_args, *in_kwargs.values()], tops, strict=False):
         for leaf, axes in _leaves(tree, wanted):

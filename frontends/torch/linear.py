@@ -1,4 +1,5 @@
-"""Matrix products and convolutions. Weights stay the module's own tensors; what ONNX wants transposed is a lazy view of them."""
+"""Matrix products and convolutions. Weights stay the module's own tensors; what ONNX wants transposed is a lazy view of
+them."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def einsum(op: Lowering, equation: str, tensors: Sequence[Value], path: object =
 
 
 def convolution(
-    op: Lowering, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    op: Lowering, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1,
     groups: int = 1,
 ) -> Value:  # fmt: skip
     """The cross-correlation of [N, C, ...] (or [C, ...]) with weight [out, C / groups, ...]."""
@@ -70,7 +72,8 @@ def pads_of(op: Lowering, padding: Any, kernel: Sequence[int], dilations: Sequen
 
 
 def transposed_convolution(
-    op: Lowering, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    op: Lowering, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0,
     groups: int = 1, dilation: Any = 1,
 ) -> Value:  # fmt: skip
     """The gradient of a convolution with weight [C, out / groups, ...]."""
@@ -106,6 +109,7 @@ ROWS: Rows = {
     "aten.addmm.default": addmm, "aten.baddbmm.default": addmm, "aten.addmv.default": addmm,
     "aten.outer.default": outer, "aten.einsum.default": einsum,
     **of_ranks(convolution, "aten.conv{}d.default"), **of_ranks(convolution, "aten.conv{}d.padding"),
-    "aten.conv_transpose1d.default": transposed_convolution, **of_ranks(transposed_convolution, "aten.conv_transpose{}d.input"),
+    "aten.conv_transpose1d.default": transposed_convolution, **of_ranks(transposed_convolution,
+    "aten.conv_transpose{}d.input"),
     "aten.convolution.default": any_convolution,
 }  # fmt: skip

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from ...ir import Loc
+from ...ir import Loc, UnsupportedError
 
 FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 REPEATED = re.compile(r"@\d+$")
 ROOT = re.compile(r"^(L\['self'\]|L__self__|self)\.?")
 TORCH = os.path.dirname(torch.__file__) + os.sep
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class Locations:
@@ -40,14 +41,26 @@ def scope_of(stack: Mapping[str, tuple[str, Any]] | None) -> str:
     """
     if not stack:
         return ""
-    path = REPEATED.sub("", next(reversed(stack.values()))[0])
+    path = REPEATED.sub("", list(stack.values())[-1][0])
     return "" if path.startswith("_empty_nn_module_stack") else ROOT.sub("", path)
 
 
 def source_line(trace: str) -> str:
-    """File name and line of the innermost frame outside torch: "resnet.py:155"; "" when there is none."""
+    """File name and line of the innermost frame outside torch: "resnet.py:155"; "" when there is none.
+
+    Frames further out than this package are those of whoever asked for the export, and say nothing about the module.
+    """
     for found in reversed(list(FRAME.finditer(trace))):
         file = found["file"]
+        if file.startswith(HERE):
+            break
         if not file.startswith((TORCH, "torch/", "<")):
             return f"{os.path.basename(file)}:{found['line']}"
     return ""
+
+
+def unsupported(node: Any, what: str, why: str, do: str) -> UnsupportedError:
+    """The error for an fx node, with its place in the user's code."""
+    loc = Locations().of(node)
+    place = f"{loc.scope or 'the outermost module'}{f' ({loc.source})' if loc.source else ''}, node {node.name}"
+    return UnsupportedError(what, where=place, why=why, do=do)

@@ -1,14 +1,16 @@
-"""What a lowering row works with: a builder that knows the exported node at hand, its fake result and the program's symbolic sizes.
+"""What a lowering row works with: a builder that knows the exported node at hand, its fake result and the program's
+symbolic sizes.
 
-A row is a function `row(op, *args, **kwargs)` with the parameters of the ATen operator's schema. Tensors arrive as Values, symbolic
-integers as sizes, lists as lists. Arguments that say nothing about numbers (device, layout, memory format) do not arrive, and neither
-does `dtype`: the element type of the result is `op.out.dtype`. A row gives a Value, or as many as the operator has results.
+A row is a function `row(op, *args, **kwargs)` with the parameters of the ATen operator's schema. Tensors arrive as
+Values, symbolic integers as sizes, lists as lists. Arguments that say nothing about numbers (device, layout, memory
+format) do not arrive, and neither does `dtype`: the element type of the result is `op.out.dtype`. A row gives a Value,
+or as many as the operator has results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, Union
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -24,12 +26,12 @@ from ...ir import (
     constant,
     fresh,
 )
-from ...ir.dims import is_known, known_product
 from ...ir.builder import AttributeArgument, Operand
+from ...ir.dims import is_known, known_product
 from .sizes import Sizes
 
-Result = Union[Value, Sequence[Union[Value, None]], None]
-Row = Callable[..., Result]
+Row = Callable[..., Any]
+"""Gives a Value, or a sequence of them with None for results that nothing but training reads."""
 Rows = dict[str, Row]
 
 DTYPES: dict[torch.dtype, DType] = {
@@ -56,8 +58,13 @@ class Declined(Exception):
         self.why = why
 
 
+class Refused(Declined):
+    """As Declined, where a decomposition would be no help."""
+
+
 class Lowering(Builder):
-    """Builds the ONNX nodes for one exported node after another. `outs` are the types of the node's results, `out` the first."""
+    """Builds the ONNX nodes for one exported node after another. `outs` are the types of the node's results, `out` the
+    first."""
 
     def __init__(self, graph: Graph, sizes: Sizes) -> None:
         super().__init__(graph)
@@ -77,8 +84,12 @@ class Lowering(Builder):
         return shape
 
     def decline(self, why: str) -> NoReturn:
-        """Gives up on the node at hand."""
+        """Gives up on the node at hand; its operator is decomposed where torch can do that."""
         raise Declined(why)
+
+    def refuse_training(self) -> NoReturn:
+        """Gives up on a node that does what only training does."""
+        raise Refused("it works as in training; export the module after module.eval()")
 
     def type_of(self, fake: Any) -> TensorType:
         """The type of a fake tensor; a size without an expression becomes a fresh one."""
@@ -98,7 +109,7 @@ class Lowering(Builder):
     def full(self, shape: Sequence[Size], number: Any, dtype: DType) -> Value:
         """A tensor filled with one number: a constant when it is small, else computed."""
         if is_known(shape) and known_product(shape) <= SMALL:
-            return constant(np.full(shape, number).astype(dtype.numpy))
+            return constant(np.full(self.ints(shape), number).astype(dtype.numpy))
         filler = constant(np.asarray([number]).astype(dtype.numpy)).tensor
         return typed(self.ConstantOfShape(self.dims(shape), value=filler), dtype, shape)
 
@@ -107,7 +118,8 @@ class Lowering(Builder):
         return constant(np.asarray(number).astype(dtype.numpy))
 
     def number(self, value: Any, dtype: DType) -> Value:
-        """A Scalar argument, which may be a Python number or a symbolic size, as a value of rank 0 and element type `dtype`."""
+        """A Scalar argument, which may be a Python number or a symbolic size, as a value of rank 0 and element type
+        `dtype`."""
         if isinstance(value, Value):
             return self.cast(value, dtype)
         if isinstance(value, (bool, int, float)):
@@ -160,11 +172,14 @@ class Lowering(Builder):
         return typed(self.Reshape(x, wanted), dtype_of(x), shape)
 
     def reshape_operand(self, x: Value, shape: Sequence[Size]) -> Value:
-        """The second operand of Reshape: a constant with 0 for kept and -1 for the only other symbolic size, where that says it all."""
+        """The second operand of Reshape: a constant with 0 for kept and -1 for the only other symbolic size, where that
+        says it all."""
         if 0 in shape:
             return self.dims(shape)
         source = x.shape or ()
-        wanted: list[Size] = [0 if not isinstance(d, int) and source[i : i + 1] == (d,) else d for i, d in enumerate(shape)]
+        wanted: list[Size] = [
+            0 if not isinstance(d, int) and source[i : i + 1] == (d,) else d for i, d in enumerate(shape)
+        ]
         open_axes = [i for i, d in enumerate(wanted) if not isinstance(d, int)]
         if len(open_axes) == 1:
             wanted[open_axes[0]] = -1
@@ -179,7 +194,8 @@ class Lowering(Builder):
         return typed(made, dtype_of(x), shape)
 
     def transposed(self, weight: Value) -> Value:
-        """A matrix with its axes swapped; all uses of one constant share one transposed constant, which keeps its name."""
+        """A matrix with its axes swapped; all uses of one constant share one transposed constant, which keeps its
+        name."""
         if weight not in self._transposed or weight.const is None:
             made = self.Transpose(weight, perm=[1, 0])
             if weight.const is None:
@@ -240,6 +256,17 @@ def shape_of(x: Value) -> tuple[Size, ...]:
 
 def rank_of(x: Value) -> int:
     return len(shape_of(x))
+
+
+def broadcast(shapes: Sequence[tuple[Size, ...]]) -> list[Size]:
+    """The common shape; sizes are equal or 1, which the export has checked."""
+    rank = max(len(shape) for shape in shapes)
+    out: list[Size] = [1] * rank
+    for shape in shapes:
+        for place, size in enumerate(shape, rank - len(shape)):
+            if size != 1:
+                out[place] = size
+    return out
 
 
 def axis_of(x: Value, dim: int) -> int:

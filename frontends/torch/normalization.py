@@ -8,6 +8,7 @@ import torch
 
 from ...ir import DType, Size, Value
 from .lowering import TORCH_DTYPES, Lowering, Rows, dtype_of, rank_of, shape_of, short, typed
+from .reductions import variance_and_mean
 
 
 def vector(op: Lowering, given: Value | None, shape: Sequence[Size], number: float, dtype: DType) -> Value:
@@ -16,26 +17,48 @@ def vector(op: Lowering, given: Value | None, shape: Sequence[Size], number: flo
 
 
 def batch_norm(
-    op: Lowering, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, variance: Value | None, training: bool,
+    op: Lowering, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, variance: Value | None,
+    training: bool,
     momentum: float, eps: float, cudnn_enabled: bool = True,
 ) -> Value:  # fmt: skip
-    """(x - mean) / sqrt(variance + eps) * weight + bias per channel, with the running statistics."""
-    if training or mean is None or variance is None:
-        op.decline("it normalizes with the statistics of the batch; export the module after module.eval()")
+    """(x - mean) / sqrt(variance + eps) * weight + bias per channel, with the running statistics, or the batch's where
+    none are kept."""
+    if mean is None or variance is None:
+        return batch_statistics_norm(op, x, weight, bias, eps)
+    if training:
+        op.refuse_training()
     size = shape_of(mean)
     scale = vector(op, weight, size, 1.0, dtype_of(mean))
     shift = vector(op, bias, size, 0.0, dtype_of(mean))
     return op.BatchNormalization(x, scale, shift, mean, variance, epsilon=short(eps))
 
 
+def batch_statistics_norm(op: Lowering, x: Value, weight: Value | None, bias: Value | None, eps: float) -> Value:
+    """Each channel less its mean over the other axes, divided by the root of its variance (of n, not n - 1) there."""
+    variance, mean = variance_and_mean(op, x, [a for a in range(rank_of(x)) if a != 1], 0, True)
+    made = op.Div(op.Sub(x, mean), op.Sqrt(op.Add(variance, op.scalar(eps, dtype_of(x)))))
+    for name, parameter in (("Mul", weight), ("Add", bias)):
+        if parameter is not None:
+            made = op.call(name, made, op.reshape(parameter, [*shape_of(parameter), *[1] * (rank_of(x) - 2)]))
+    return made
+
+
 def native_batch_norm(
-    op: Lowering, x: Value, weight: Value | None, bias: Value | None, mean: Value, variance: Value, momentum: float, eps: float
+    op: Lowering,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    variance: Value,
+    momentum: float,
+    eps: float,
 ) -> tuple[Value, None, None]:
     return batch_norm(op, x, weight, bias, mean, variance, False, momentum, eps), None, None
 
 
 def layer_norm(
-    op: Lowering, x: Value, normalized_shape: Sequence[int], weight: Value | None = None, bias: Value | None = None, eps: float = 1e-5,
+    op: Lowering, x: Value, normalized_shape: Sequence[int], weight: Value | None = None, bias: Value | None = None,
+    eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Value:  # fmt: skip
     """Normalizes over the last axes, then scales and shifts each entry."""
@@ -74,7 +97,15 @@ def group_norm(
 
 
 def native_group_norm(
-    op: Lowering, x: Value, weight: Value | None, bias: Value | None, n: Size, c: Size, hxw: Size, group: int, eps: float
+    op: Lowering,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    n: Size,
+    c: Size,
+    hxw: Size,
+    group: int,
+    eps: float,
 ) -> tuple[Value, None, None]:
     return group_norm(op, x, group, weight, bias, eps), None, None
 

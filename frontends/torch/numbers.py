@@ -28,6 +28,7 @@ def to_real(op: Lowering, x: Any) -> Value:
 
 ROWS: Rows = {
     "aten.item.default": item, "aten._local_scalar_dense.default": item,
-    "sym_float": to_real, "truediv": real("Div"), "add": real("Add"), "sub": real("Sub"), "mul": real("Mul"), "pow": real("Pow"),
+    "sym_float": to_real, "truediv": real("Div"), "add": real("Add"), "sub": real("Sub"), "mul": real("Mul"),
+    "pow": real("Pow"),
     "neg": real("Neg"), "_sym_sqrt": real("Sqrt"), "sym_sqrt": real("Sqrt"),
 }  # fmt: skip

@@ -1,4 +1,5 @@
-"""The entry: exporting a module, making a program functional or decomposing an operator where that is needed, and importing it."""
+"""The entry: exporting a module, making a program functional or decomposing an operator where that is needed, and
+importing it."""
 
 from __future__ import annotations
 
@@ -8,58 +9,116 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._decomp import get_decompositions
 from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
 
-from ...ir import Model, UsageError
+from ...ir import Model, UnsupportedError, UsageError
 from .importer import Undecomposed, import_program
 from .interface import size_names
-from .mutation import is_pure_in_effect, mutates
+from .locations import unsupported
+from .mutation import Mutations, mutates, mutations
 
 
 def from_exported(program: ExportedProgram, names: Mapping[str, str] | None = None) -> Model:
     """A Model that computes what an exported program computes; `names` renames its symbolic sizes.
 
-    Parameters and buffers become constants that share the tensors' memory and are named as in the state dict. An operator without a
-    lowering is decomposed, and that one alone. Raises UnsupportedError where that does not help or the program keeps state.
+    Parameters and buffers become constants that share the tensors' memory and are named as in the state dict. An
+    operator without a lowering is decomposed, and that one alone. Raises UnsupportedError where that does not help or
+    the program keeps state.
     """
-    if not is_pure_in_effect(program.graph_module) or any(mutates(m) for m in _submodules(program)):
+    found = mutations(program.graph_module)
+    check_state(program, found)
+    if not found.pure or any(mutates(m) for m in wrapped_modules(program)):
         program = program.run_decompositions({})
-    tried: set[Any] = set()
+        check_results(program)
+    return decomposing(program, names or {})
+
+
+def decomposing(program: ExportedProgram, names: Mapping[str, str]) -> Model:
+    """Imports a program, each time with the operators decomposed that stood in the way before. Raises
+    UnsupportedError."""
+    tried: dict[Any, Undecomposed] = {}
     while True:
         try:
-            return import_program(program, names or {})
+            return import_program(program, names)
         except Undecomposed as found:
-            table = torch.export.default_decompositions()
-            chosen = {t: table[t] for t in found.targets if t not in tried and t in table}
+            chosen = get_decompositions([t for t in found.targets if t not in tried])
             if not chosen:
-                raise found.error from None
-            tried.update(chosen)
+                raise blamed(found, tried) from None
+            tried.update(dict.fromkeys(chosen, found))
             program = program.run_decompositions(chosen)
 
 
-def _submodules(program: ExportedProgram) -> Iterator[torch.fx.GraphModule]:
-    yield from (m for m in program.graph_module.children() if isinstance(m, torch.fx.GraphModule))
+def blamed(found: Undecomposed, tried: Mapping[Any, Undecomposed]) -> UnsupportedError:
+    """The error to show: that of the operator the user called, when it was its decomposition that led nowhere."""
+    earlier = next((first for target, first in tried.items() if len(first.targets) == 1), None)
+    if earlier is None or found.targets[0] in tried:
+        return found.error
+    first = earlier.error
+    why = f"it has no row, and its decomposition uses {found.targets[0]}, which has none"
+    return UnsupportedError(first.what, where=first.where, why=why, do=first.do)
+
+
+def check_state(program: ExportedProgram, found: Mutations) -> None:
+    """Raises UnsupportedError where the program changes its own parameters or buffers."""
+    signature = program.graph_signature
+    state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    for node, target in found.inputs:
+        if target.name in state:
+            raise stateful(node, state[target.name])
+
+
+def check_results(program: ExportedProgram) -> None:
+    """The same for a program made functional, in which such a change is an additional result."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    for spec in program.graph_signature.output_specs:
+        if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION):
+            raise stateful(nodes[spec.arg.name], str(spec.target))
+
+
+def stateful(node: torch.fx.Node, name: str) -> UnsupportedError:
+    return unsupported(
+        node,
+        f"the module changes its own state {name}",
+        "a graph keeps nothing from one call to the next",
+        "give the state as an argument and return it",
+    )
+
+
+def wrapped_modules(program: ExportedProgram) -> Iterator[torch.fx.GraphModule]:
+    """The submodules that higher-order operators run."""
+    outer = program.graph_module
+    yield from (m for m in outer.modules() if isinstance(m, torch.fx.GraphModule) and m is not outer)
 
 
 def from_module(
-    module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
 ) -> Model:
-    """A Model of a module in evaluation mode, traced with example arguments; sizes named in `dynamic_shapes` stay symbolic.
+    """A Model of a module in evaluation mode, traced with example arguments; sizes named in `dynamic_shapes` stay
+    symbolic.
 
-    `dynamic_shapes` is that of `torch.export.export`. The module's training flags are as before afterwards. Raises UsageError when torch
-    cannot export the module, UnsupportedError as `from_exported` does.
+    `dynamic_shapes` is that of `torch.export.export`. The module's training flags are as before afterwards. Raises
+    UsageError when torch cannot export the module, UnsupportedError as `from_exported` does.
     """
     if not isinstance(module, torch.nn.Module):
         raise UsageError("a torch.nn.Module is expected", why=f"a {type(module).__name__} was given")
     if not isinstance(args, tuple):
-        raise UsageError("the example arguments must be a tuple", why=f"a {type(args).__name__} was given", do="write args=(x,)")
+        raise UsageError(
+            "the example arguments must be a tuple", why=f"a {type(args).__name__} was given", do="write args=(x,)"
+        )
     with evaluating(module):
         try:
             program = torch.export.export(module, args, dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False)
         except Exception as error:
             raise UsageError(
                 f"torch cannot export {type(module).__name__}",
-                why=(str(error).strip() or type(error).__name__).split("\n\n")[0],
+                why="; ".join(line.strip() for line in str(error).split("\n\n")[0].splitlines())
+                or type(error).__name__,
                 do="make torch.export.export(module, args) work first",
             ) from error
     order = [*inspect.signature(module.forward).parameters]
@@ -68,7 +127,8 @@ def from_module(
 
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; attention modules take their ordinary path, which has operators that mean something."""
+    """Evaluation mode without gradients; attention modules take their ordinary path, which has operators that mean
+    something."""
     flags = {m: m.training for m in module.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     module.eval()
@@ -80,5 +140,3 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
         for m, training in flags.items():
             m.training = training
-
-

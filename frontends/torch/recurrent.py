@@ -1,7 +1,7 @@
 """LSTM, GRU and simple recurrent layers: one ONNX node per layer, with torch's gates in ONNX's order.
 
-torch keeps the gates of LSTM as (input, forget, cell, output) and of GRU as (reset, update, new), ONNX wants (input, output, forget,
-cell) and (update, reset, hidden). The rows of weights are permuted as lazy tensors.
+torch keeps the gates of LSTM as (input, forget, cell, output) and of GRU as (reset, update, new), ONNX wants (input,
+output, forget, cell) and (update, reset, hidden). The rows of weights are permuted as lazy tensors.
 """
 
 from __future__ import annotations
@@ -53,30 +53,46 @@ def recurrent(cell: Cell) -> Row:
     """GRU and RNN: (output, last hidden state)."""
 
     def row(
-        op: Lowering, x: Value, hx: Value, params: Sequence[Value], has_biases: bool, num_layers: int, dropout: float, train: bool,
+        op: Lowering, x: Value, hx: Value, params: Sequence[Value], has_biases: bool, num_layers: int, dropout: float,
+        train: bool,
         bidirectional: bool, batch_first: bool,
     ) -> tuple[Value, ...]:  # fmt: skip
-        return run(op, cell, x, [hx], params, Layers(has_biases, num_layers, bidirectional), dropout if train else 0, batch_first)
+        return run(
+            op,
+            cell,
+            x,
+            [hx],
+            params,
+            Layers(has_biases, num_layers, bidirectional),
+            dropout if train else 0,
+            batch_first,
+        )
 
     return row
 
 
 def lstm(
-    op: Lowering, x: Value, hx: Sequence[Value], params: Sequence[Value], has_biases: bool, num_layers: int, dropout: float,
+    op: Lowering, x: Value, hx: Sequence[Value], params: Sequence[Value], has_biases: bool, num_layers: int,
+    dropout: float,
     train: bool, bidirectional: bool, batch_first: bool,
 ) -> tuple[Value, ...]:  # fmt: skip
     """(output, last hidden state, last cell state)."""
-    return run(op, LSTM, x, hx, params, Layers(has_biases, num_layers, bidirectional), dropout if train else 0, batch_first)
+    return run(
+        op, LSTM, x, hx, params, Layers(has_biases, num_layers, bidirectional), dropout if train else 0, batch_first
+    )
 
 
 def run(
-    op: Lowering, cell: Cell, x: Value, states: Sequence[Value], params: Sequence[Value], layers: Layers, dropout: float, batch_first: bool
+    op: Lowering, cell: Cell, x: Value, states: Sequence[Value], params: Sequence[Value], layers: Layers,
+    dropout: float, batch_first: bool
 ) -> tuple[Value, ...]:  # fmt: skip
     if dropout:
-        op.decline("it drops values between layers, as in training; export the module after module.eval()")
+        op.refuse_training()
     if len(params) != layers.count * layers.directions * layers.stride:
         op.decline("it projects its hidden state (proj_size), which ONNX cannot express")
     alone = rank_of(x) == 2
+    if rank_of(states[0]) != rank_of(x):
+        op.decline("its states do not have the rank of its input")
     if alone:
         x, states, batch_first = op.unsqueeze(x, [1]), [op.unsqueeze(s, [1]) for s in states], False
     sequence = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
@@ -96,8 +112,7 @@ def run(
     output = op.Transpose(sequence, perm=[1, 0, 2]) if batch_first else sequence
     finals = [parts[0] if len(parts) == 1 else op.Concat(*parts, axis=0) for parts in last]
     if alone:
-        hidden_shapes = [t.shape or () for t in op.outs]
-        shapes = [[s[0], 1, s[1]] for s in hidden_shapes]
+        shapes = [[*(t.shape or ())[:1], 1, *(t.shape or ())[1:]] for t in op.outs]
         return tuple(op.squeeze(typed(v, dtype_of(x), s), [1]) for v, s in zip((output, *finals), shapes, strict=True))
     return output, *finals
 
@@ -112,10 +127,14 @@ def attributes(cell: Cell, hidden: int, layers: Layers) -> dict[str, object]:
 
 
 def operands(op: Lowering, cell: Cell, weights: Sequence[Value], layers: Layers) -> list[Value | None]:
-    """W [directions, gates * hidden, in], R [directions, gates * hidden, hidden], B [directions, 2 * gates * hidden], lengths."""
+    """W [directions, gates * hidden, in], R [directions, gates * hidden, hidden], B [directions, 2 * gates * hidden],
+    lengths."""
     size = op.ints(shape_of(weights[1])[1])[0]
     rows = np.concatenate([np.arange(g * size, (g + 1) * size) for g in cell.gates])
-    parts = [[gate_rows(op, w, rows) for w in weights[d * layers.stride :][: layers.stride]] for d in range(layers.directions)]
+    parts = [
+        [gate_rows(op, w, rows) for w in weights[d * layers.stride :][: layers.stride]]
+        for d in range(layers.directions)
+    ]
     wide = [over_directions(op, [p[i] for p in parts]) for i in range(2)]
     if not layers.has_biases:
         return [*wide, None, None]
@@ -135,7 +154,8 @@ def over_directions(op: Lowering, parts: Sequence[Value]) -> Value:
 
 
 def initial_state(op: Lowering, state: Value, layer: int, layers: Layers) -> Value | None:
-    """The rows of one layer in the initial state [layers * directions, batch, hidden]; nothing where it is known to be 0."""
+    """The rows of one layer in the initial state [layers * directions, batch, hidden]; nothing where it is known to be
+    0."""
     if is_zero(state):
         return None
     if layers.count == 1:
@@ -168,7 +188,32 @@ def joined(op: Lowering, y: Value, shape: Sequence[Size], like: Value) -> Value:
     return op.reshape(directions, shape)
 
 
+def lstm_cell(
+    op: Lowering, x: Value, hx: Sequence[Value], w_ih: Value, w_hh: Value, b_ih: Value | None = None,
+    b_hh: Value | None = None
+) -> tuple[Value, ...]:  # fmt: skip
+    """One step: (hidden state, cell state)."""
+    return step(op, LSTM, x, hx, [w_ih, w_hh, b_ih, b_hh])
+
+
+def cell_row(cell: Cell) -> Row:
+    """One step of GRU and RNN: the hidden state."""
+    return lambda op, x, hx, w_ih, w_hh, b_ih=None, b_hh=None: step(op, cell, x, [hx], [w_ih, w_hh, b_ih, b_hh])[0]
+
+
+def step(
+    op: Lowering, cell: Cell, x: Value, states: Sequence[Value], params: Sequence[Value | None]
+) -> tuple[Value, ...]:
+    """A sequence of length 1; gives the states after it."""
+    given = [p for p in params if p is not None]
+    wide = [op.unsqueeze(s, [0]) for s in states]
+    _, *last = run(op, cell, op.unsqueeze(x, [0]), wide, given, Layers(len(given) == 4, 1, False), 0, False)
+    return tuple(op.squeeze(typed(s, dtype_of(x), [1, *op.out_shape]), [0]) for s in last)
+
+
 ROWS: Rows = {
+    "aten.lstm_cell.default": lstm_cell, "aten.gru_cell.default": cell_row(GRU),
+    "aten.rnn_tanh_cell.default": cell_row(TANH), "aten.rnn_relu_cell.default": cell_row(RELU),
     "aten.lstm.input": lstm, "aten.gru.input": recurrent(GRU), "aten.rnn_tanh.input": recurrent(TANH),
     "aten.rnn_relu.input": recurrent(RELU),
 }  # fmt: skip

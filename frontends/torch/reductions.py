@@ -7,7 +7,7 @@ from typing import Any
 
 from ...ir import DType, Size, Value
 from ...ir.dims import product
-from .lowering import Lowering, Row, Rows, axis_of, dtype_of, rank_of, shape_of, typed
+from .lowering import Lowering, Row, Rows, axis_of, broadcast, dtype_of, rank_of, shape_of, typed
 
 Axes = Sequence[int] | int | None
 
@@ -22,7 +22,11 @@ def axes_of(x: Value, dim: Axes) -> list[int]:
 def reduced(op: Lowering, name: str, x: Value, dim: Axes, keepdim: bool) -> Value:
     """The ONNX reduction `name` over the axes `dim`; a scalar is its own reduction where that holds."""
     axes, shape = axes_of(x, dim), shape_of(x)
-    kept = [1 if i in axes else d for i, d in enumerate(shape)] if keepdim else [d for i, d in enumerate(shape) if i not in axes]
+    kept = (
+        [1 if i in axes else d for i, d in enumerate(shape)]
+        if keepdim
+        else [d for i, d in enumerate(shape) if i not in axes]
+    )
     if not axes:
         return op.Abs(x) if name in ("ReduceL1", "ReduceL2") else x
     return typed(op.call(name, x, axes, keepdims=int(keepdim)), dtype_of(x), kept)
@@ -134,6 +138,16 @@ def spread_of_all(*, root: bool = False, with_mean: bool = False) -> Row:
     return lambda op, x, unbiased=True: row(op, x, None, int(unbiased))
 
 
+def cosine_similarity(op: Lowering, a: Value, b: Value, dim: int = 1, eps: float = 1e-8) -> Value:
+    """a @ b along `dim` over the product of their norms, each at least `eps`."""
+    dtype = op.out.dtype
+    x, y = (op.expand(op.cast(v, dtype), broadcast([shape_of(a), shape_of(b)])) for v in (a, b))
+    small = op.scalar(eps, dtype)
+    lengths = [op.Max(reduced(op, "ReduceL2", v, dim, False), small) for v in (x, y)]
+    products = typed(op.Mul(x, y), dtype, shape_of(x))
+    return op.Div(reduced(op, "ReduceSum", products, dim, False), op.Mul(*lengths))
+
+
 def cumsum(op: Lowering, x: Value, dim: int) -> Value:
     x = op.cast(x, op.out.dtype)
     return op.CumSum(x, op.scalar(axis_of(x, dim), DType.I64)) if rank_of(x) else x
@@ -150,7 +164,9 @@ def sort(op: Lowering, x: Value, dim: int = -1, descending: bool = False) -> tup
     return topk(op, x, shape_of(x)[axis_of(x, dim)], dim, largest=descending)
 
 
-def sort_stable(op: Lowering, x: Value, stable: object = None, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
+def sort_stable(
+    op: Lowering, x: Value, stable: object = None, dim: int = -1, descending: bool = False
+) -> tuple[Value, Value]:
     return sort(op, x, dim, descending)
 
 
@@ -174,13 +190,17 @@ ROWS: Rows = {
     "aten.max.dim": extreme("ReduceMax", "ArgMax"), "aten.min.dim": extreme("ReduceMin", "ArgMin"),
     "aten.argmax.default": arg_extreme("ArgMax"), "aten.argmin.default": arg_extreme("ArgMin"),
     "aten.aminmax.default": aminmax,
-    "aten.linalg_vector_norm.default": vector_norm, "aten.norm.Scalar": vector_norm, "aten.norm.ScalarOpt_dim": vector_norm,
+    "aten.linalg_vector_norm.default": vector_norm, "aten.norm.Scalar": vector_norm,
+    "aten.norm.ScalarOpt_dim": vector_norm,
     "aten.var.correction": spread(), "aten.var.dim": spread_unbiased(), "aten.var.default": spread_of_all(),
-    "aten.std.correction": spread(root=True), "aten.std.dim": spread_unbiased(root=True), "aten.std.default": spread_of_all(root=True),
+    "aten.std.correction": spread(root=True), "aten.std.dim": spread_unbiased(root=True),
+    "aten.std.default": spread_of_all(root=True),
     "aten.var_mean.correction": spread(with_mean=True), "aten.var_mean.dim": spread_unbiased(with_mean=True),
     "aten.var_mean.default": spread_of_all(with_mean=True),
     "aten.std_mean.correction": spread(root=True, with_mean=True),
     "aten.std_mean.dim": spread_unbiased(root=True, with_mean=True),
-    "aten.cumsum.default": cumsum, "aten.topk.default": topk, "aten.sort.default": sort, "aten.sort.stable": sort_stable,
+    "aten.cosine_similarity.default": cosine_similarity,
+    "aten.cumsum.default": cumsum, "aten.topk.default": topk, "aten.sort.default": sort,
+    "aten.sort.stable": sort_stable,
     "aten.argsort.default": argsort, "aten.argsort.stable": argsort_stable,
 }  # fmt: skip

@@ -1,11 +1,13 @@
 """Operators that move, repeat, join or cut elements without computing with them.
 
-The result's shape is known from the export, so a reshape is lowered from the shape that results and not from the arguments.
+The result's shape is known from the export, so a reshape is lowered from the shape that results and not from the
+arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ...ir import DType, Size, Value
 from ...ir.dims import product
@@ -79,7 +81,9 @@ def repeat(op: Lowering, x: Value, repeats: Sequence[Size]) -> Value:
     return op.Tile(x, op.dims([*[1] * -missing, *repeats]))
 
 
-def repeat_interleave(op: Lowering, x: Value, repeats: Size, dim: int | None = None, output_size: Size | None = None) -> Value:
+def repeat_interleave(
+    op: Lowering, x: Value, repeats: Size, dim: int | None = None, output_size: Size | None = None
+) -> Value:
     """Each entry along `dim` (of the flattened tensor without one) `repeats` times in a row."""
     if isinstance(repeats, Value):
         op.decline("the number of repeats differs between entries")
@@ -93,7 +97,9 @@ def repeat_interleave(op: Lowering, x: Value, repeats: Size, dim: int | None = N
 def cat(op: Lowering, tensors: Sequence[Value], dim: int = 0) -> Value:
     """Joins tensors; an empty vector among tensors of higher rank is allowed and adds nothing."""
     rank = len(op.out_shape)
-    parts = [op.cast(x, op.out.dtype) for x in tensors if rank_of(x) == rank and not (rank == 1 and shape_of(x) == (0,))]
+    parts = [
+        op.cast(x, op.out.dtype) for x in tensors if rank_of(x) == rank and not (rank == 1 and shape_of(x) == (0,))
+    ]
     if not parts:
         return tensors[0]
     return parts[0] if len(parts) == 1 else op.Concat(*parts, axis=dim % rank)
@@ -115,7 +121,7 @@ def split(op: Lowering, x: Value, _: object = None, dim: int = 0) -> list[Value]
     ends: list[Size] = [0]
     for s in sizes:
         ends.append(ends[-1] + s)
-    return [cut(op, x, axis, a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [cut(op, x, axis, a, b) for a, b in pairwise(ends)]
 
 
 def unbind(op: Lowering, x: Value, dim: int = 0) -> list[Value]:
@@ -132,7 +138,9 @@ def cut(op: Lowering, x: Value, axis: int, start: Size, end: Size, step: int = 1
     return typed(made, dtype_of(x), None)
 
 
-def slice_(op: Lowering, x: Value, dim: int = 0, start: Size | None = None, end: Size | None = None, step: int = 1) -> Value:
+def slice_(
+    op: Lowering, x: Value, dim: int = 0, start: Size | None = None, end: Size | None = None, step: int = 1
+) -> Value:
     axis = axis_of(x, dim)
     first, last = start if start is not None else 0, end if end is not None else MOST
     (step,) = op.ints(step)
@@ -193,16 +201,17 @@ def select_scatter(op: Lowering, x: Value, src: Value, dim: int, index: Size) ->
 
 
 def roll(op: Lowering, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Value:
-    """Moves entries along the axes (of the flattened tensor without any); what falls off the end comes in at the front."""
+    """Moves entries along the axes (of the flattened tensor without any); what falls off the end comes in at the
+    front."""
     if not dims:
         flat = roll(op, op.reshape(x, [product(shape_of(x))]), shifts, [0])
         return op.reshape(typed(flat, dtype_of(x), [product(shape_of(x))]), shape_of(x))
     for shift, dim in zip(op.ints(shifts), dims, strict=True):
         axis = axis_of(x, dim)
         size = shape_of(x)[axis]
-        shift = shift % max(1, size) if isinstance(size, int) else shift
-        if shift:
-            parts = cut(op, x, axis, -shift, MOST), cut(op, x, axis, 0, -shift)
+        places = shift % max(1, size) if isinstance(size, int) else shift
+        if places:
+            parts = cut(op, x, axis, -places, MOST), cut(op, x, axis, 0, -places)
             x = typed(op.Concat(*parts, axis=axis), dtype_of(x), shape_of(x))
     return x
 
@@ -284,7 +293,8 @@ ROWS: Rows = {
     "aten.broadcast_tensors.default": broadcast_tensors,
     "aten.repeat.default": repeat, "aten.tile.default": repeat, "aten.repeat_interleave.self_int": repeat_interleave,
     "aten.cat.default": cat, "aten.concat.default": cat, "aten.concatenate.default": cat, "aten.stack.default": stack,
-    "aten.split.Tensor": split, "aten.split.sizes": split, "aten.split_with_sizes.default": split, "aten.chunk.default": split,
+    "aten.split.Tensor": split, "aten.split.sizes": split, "aten.split_with_sizes.default": split,
+    "aten.chunk.default": split,
     "aten.tensor_split.sections": split, "aten.tensor_split.indices": split, "aten.unsafe_chunk.default": split,
     "aten.unsafe_split.Tensor": split, "aten.split_with_sizes_copy.default": split,
     "aten.unbind.int": unbind, "aten.select.int": select, "aten.slice.Tensor": slice_, "aten.narrow.default": narrow,
@@ -302,7 +312,8 @@ ROWS: Rows = {
     ),
     **dict.fromkeys(
         [
-            "aten.contiguous.default", "aten.clone.default", "aten.detach.default", "aten.detach_.default", "aten.alias.default",
+            "aten.contiguous.default", "aten.clone.default", "aten.detach.default", "aten.detach_.default",
+            "aten.alias.default",
             "aten.lift_fresh_copy.default", "aten.lift_fresh.default", "aten.lift.default", "aten.positive.default",
         ],
         same,

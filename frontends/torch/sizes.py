@@ -1,8 +1,8 @@
 """Symbolic sizes: torch's sympy expressions as `Dim`s, and `Dim`s as ONNX arithmetic on the shapes of values.
 
-The arithmetic on symbolic integers in an exported graph is not lowered node by node: each symbolic integer carries its expression,
-and what a node needs at run time is computed from the expression alone. Every symbol has one source: the size of an input (or of a
-result of data-dependent shape) along one axis, or a scalar integer.
+The arithmetic on symbolic integers in an exported graph is not lowered node by node: each symbolic integer carries its
+expression, and what a node needs at run time is computed from the expression alone. Every symbol has one source: the
+size of an input (or of a result of data-dependent shape) along one axis, or a scalar integer.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ Source = Union[tuple[Value, int], Value]
 class Sizes:
     """The symbols of one exported program.
 
-    `ranges` gives torch's range constraints by symbol, `names` the names that symbols shall have. torch compiles for sizes of at least 2
-    wherever it was not told otherwise; that assumption is not repeated as a fact here, since exported graphs do run with a size of 1.
+    `ranges` gives torch's range constraints by symbol, `names` the names that symbols shall have. torch compiles for
+    sizes of at least 2 wherever it was not told otherwise; that assumption is not repeated as a fact here, since
+    exported graphs do run with a size of 1.
     """
 
     def __init__(self, ranges: Mapping[Any, Any], names: Mapping[str, str]) -> None:
@@ -56,7 +57,8 @@ class Sizes:
         self._vectors: dict[Size, Value] = {}
 
     def of(self, size: Any) -> Size | None:
-        """The size that a torch size (int or SymInt) stands for; None when its expression has a form that sizes lack."""
+        """The size that a torch size (int or SymInt) stands for; None when its expression has a form that sizes
+        lack."""
         if not isinstance(size, torch.SymInt):
             return int(size)
         raw = size.node._expr
@@ -85,7 +87,8 @@ class Sizes:
         return symbol(self.names.get(str(name), str(name)), 1 if lower == 2 else lower or 0, upper)
 
     def define(self, size: Size, source: Source) -> None:
-        """Says where a size can be read at run time; a symbol keeps its first source, and only a bare symbol gets one."""
+        """Says where a size can be read at run time; a symbol keeps its first source, and only a bare symbol gets
+        one."""
         found = bare(size)
         if found is not None:
             self.sources.setdefault(found, source)

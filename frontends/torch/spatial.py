@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ir import Size, Value
+from ...ir import Array, Size, Value
 from ...ir.dims import exact_div
 from .linear import of_ranks
 from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, typed
@@ -31,7 +31,13 @@ def window(op: Lowering, rank: int, kernel: Any, stride: Any, padding: Any, ceil
 
 def max_pool(rank: int) -> Row:
     def row(
-        op: Lowering, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+        op: Lowering,
+        x: Value,
+        kernel_size: Any,
+        stride: Any = (),
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
     ) -> Value:
         attrs = window(op, rank, kernel_size, stride, padding, ceil_mode)
         return unbatched(op, op.MaxPool(batched(op, x, rank), **attrs, dilations=op.ints(dilation, rank)), x, rank)
@@ -60,21 +66,40 @@ def average_pool(rank: int) -> Row:
 
 
 def adaptive(rank: int, pool: str) -> Row:
-    """Pools to a given size: to one entry globally, else with the window that divides the input evenly."""
+    """Pools to a given size: to one entry globally, else with the window that divides the input evenly, else by a
+    matrix."""
 
     def row(op: Lowering, x: Value, output_size: Any) -> Value:
         wide = batched(op, x, rank)
-        wanted = op.out_shape[-rank:]
+        sizes, wanted = shape_of(wide)[-rank:], op.out_shape[-rank:]
         if all(size == 1 for size in wanted):
-            made = op.call(f"Global{pool}", wide)
-        else:
-            kernel = [exact_div(a, b) for a, b in zip(shape_of(wide)[-rank:], wanted, strict=True)]
-            if any(not isinstance(k, int) for k in kernel):
-                op.decline(f"the input's sizes {list(shape_of(x)[-rank:])} are no multiples of the output's {list(wanted)}")
-            made = op.call(pool, wide, kernel_shape=kernel, strides=kernel)  # pyright: ignore[reportArgumentType]
-        return unbatched(op, made, x, rank)
+            return unbatched(op, op.call(f"Global{pool}", wide), x, rank)
+        kernel = [exact_div(a, b) for a, b in zip(sizes, wanted, strict=True)]
+        if all(isinstance(k, int) for k in kernel):
+            window: Any = kernel
+            return unbatched(op, op.call(pool, wide, kernel_shape=window, strides=window), x, rank)
+        if pool != "AveragePool" or rank > 2:
+            op.decline(f"the input's sizes {list(sizes)} are no multiples of the output's {list(wanted)}")
+        return uneven_average(op, x, op.ints(sizes), op.ints(wanted))
 
     return row
+
+
+def uneven_average(op: Lowering, x: Value, sizes: Sequence[int], wanted: Sequence[int]) -> Value:
+    """Windows [floor(i * in / out), ceil((i + 1) * in / out)) of differing size: an average is a product with a
+    constant matrix."""
+    rows = [averages(a, b).astype(dtype_of(x).numpy) for a, b in zip(sizes, wanted, strict=True)]
+    across = op.MatMul(x, rows[-1].T)
+    return across if len(rows) == 1 else op.MatMul(rows[0], across)
+
+
+def averages(size: int, count: int) -> Array:
+    """The matrix [count, size] whose rows average over one window each."""
+    out = np.zeros((count, size))
+    for i in range(count):
+        start, end = i * size // count, -(-(i + 1) * size // count)
+        out[i, start:end] = 1 / (end - start)
+    return out
 
 
 def adaptive_max(rank: int) -> Row:
@@ -107,7 +132,8 @@ def edge_pad(mode: str) -> Row:
 
 
 def resize(op: Lowering, x: Value, scales: Sequence[float] | None, attrs: dict[str, Any]) -> Value:
-    """Resamples the spatial axes to the result's sizes, or by scales where the user gave these: they decide the coordinates."""
+    """Resamples the spatial axes to the result's sizes, or by scales where the user gave these: they decide the
+    coordinates."""
     rank = rank_of(x) - 2
     axes = list(range(2, rank + 2))
     if scales is not None and all(s is not None for s in scales):
@@ -147,7 +173,11 @@ def smooth_sized(kind: str) -> Row:
 
 def antialiased(kind: str) -> Row:
     """Filters of the width that shrinking asks for; torch's cubic filter has another coefficient here."""
-    attrs = {"antialias": 1} if kind == "linear" else {"antialias": 1, "cubic_coeff_a": -0.5}
+    attrs = (
+        {"antialias": 1, "exclude_outside": 1}
+        if kind == "linear"
+        else {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
+    )
     return lambda op, x, output_size, align_corners, *scales: resize(
         op, x, scales[0] if len(scales) == 1 else None, {**smooth_attrs(kind, align_corners), **attrs}
     )
@@ -157,9 +187,15 @@ INTERPOLATION = ("linear", "nearest", "cubic")
 BORDERS = ("zeros", "border", "reflection")
 
 
-def grid_sample(op: Lowering, x: Value, grid: Value, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Value:
+def grid_sample(
+    op: Lowering, x: Value, grid: Value, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Value:
     return op.GridSample(
-        x, grid, mode=INTERPOLATION[interpolation_mode], padding_mode=BORDERS[padding_mode], align_corners=int(align_corners)
+        x,
+        grid,
+        mode=INTERPOLATION[interpolation_mode],
+        padding_mode=BORDERS[padding_mode],
+        align_corners=int(align_corners),
     )
 
 
@@ -181,8 +217,10 @@ ROWS: Rows = {
     "aten.upsample_bilinear2d.vec": smooth("linear"), "aten.upsample_bilinear2d.default": smooth_sized("linear"),
     "aten.upsample_trilinear3d.vec": smooth("linear"), "aten.upsample_trilinear3d.default": smooth_sized("linear"),
     "aten.upsample_bicubic2d.vec": smooth("cubic"), "aten.upsample_bicubic2d.default": smooth_sized("cubic"),
-    "aten._upsample_bilinear2d_aa.default": antialiased("linear"), "aten._upsample_bilinear2d_aa.vec": antialiased("linear"),
-    "aten._upsample_bicubic2d_aa.default": antialiased("cubic"), "aten._upsample_bicubic2d_aa.vec": antialiased("cubic"),
+    "aten._upsample_bilinear2d_aa.default": antialiased("linear"),
+    "aten._upsample_bilinear2d_aa.vec": antialiased("linear"),
+    "aten._upsample_bicubic2d_aa.default": antialiased("cubic"),
+    "aten._upsample_bicubic2d_aa.vec": antialiased("cubic"),
     "aten.grid_sampler.default": grid_sample, "aten.grid_sampler_2d.default": grid_sample,
     "aten.grid_sampler_3d.default": grid_sample,
 }  # fmt: skip
