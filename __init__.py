@@ -2,8 +2,10 @@
 
     import tersor as ts
 
-    model = ts.load("model.onnx") result = ts.compress(model, "latency<=0.6x, size<=0.3x", data=ts.data(samples),
-    methods="simplify,prune(ratio=0.3),int8") print(result) result.save("small.onnx")
+    model = ts.load("model.onnx")
+    result = ts.compress(model, "size<=0.3x", data=ts.data("calibration.npz"), methods="simplify,prune(ratio=0.3),int8")
+    print(result)
+    result.save("small.onnx")
 
 Names are imported when they are first used: importing tersor imports neither torch nor ONNX Runtime.
 """
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
     from .driver.data import data
     from .driver.result import Result
     from .frontends.onnx import Limits
-    from .ir import Builder, Graph, Model, Node, TersorError, Value, parse, to_text
-    from .ir.rewrite import P, decline, rule
-    from .transforms.base import Context, Outcome, Pass
+    from .ir import Builder, Graph, Model, Node, TersorError, UsageError, Value, parse, to_text
+    from .ir.rewrite import P, Rewriter, decline, rule
+    from .transforms.base import Context, Decision, Outcome, Pass
     from .transforms.manager import Check
     from .transforms.prune import Prune
     from .transforms.quantize import Quantize
+    from .transforms.select import Selection
     from .transforms.simplify import Simplify
 
 _HOMES = {
@@ -37,12 +40,13 @@ _HOMES = {
     ".driver.data": ("data",),
     ".driver.result": ("Result",),
     ".frontends.onnx": ("Limits",),
-    ".ir": ("Builder", "Graph", "Model", "Node", "TersorError", "Value", "parse", "to_text"),
-    ".ir.rewrite": ("P", "decline", "rule"),
-    ".transforms.base": ("Context", "Outcome", "Pass"),
+    ".ir": ("Builder", "Graph", "Model", "Node", "TersorError", "UsageError", "Value", "parse", "to_text"),
+    ".ir.rewrite": ("P", "Rewriter", "decline", "rule"),
+    ".transforms.base": ("Context", "Decision", "Outcome", "Pass"),
     ".transforms.manager": ("Check",),
     ".transforms.prune": ("Prune",),
     ".transforms.quantize": ("Quantize",),
+    ".transforms.select": ("Selection",),
     ".transforms.simplify": ("Simplify",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -51,6 +55,7 @@ __all__ = [
     "Builder",
     "Check",
     "Context",
+    "Decision",
     "Graph",
     "Limits",
     "Model",
@@ -61,8 +66,11 @@ __all__ = [
     "Prune",
     "Quantize",
     "Result",
+    "Rewriter",
+    "Selection",
     "Simplify",
     "TersorError",
+    "UsageError",
     "Value",
     "apply",
     "benchmark",

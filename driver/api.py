@@ -11,9 +11,11 @@ from ..backends.runners import Feeds
 from ..frontends.onnx import Limits
 from ..frontends.onnx import load as load_onnx
 from ..ir import Model, ParityError, UsageError
+from ..transforms.select import label
 from . import measure, report
 from .compress import parity_feeds, single
 from .data import Data
+from .rows import LAYERS, shape_text
 
 if TYPE_CHECKING:
     import onnx
@@ -23,13 +25,13 @@ Source = Union[str, os.PathLike[str], bytes, "onnx.ModelProto", "torch.export.Ex
 VERIFY_TOLERANCE = 1e-4
 
 
-def load(model: Source, *, limits: Limits | None = None) -> Model:
+def load(model: Source, *, limits: Limits | None = None, mmap: bool = True) -> Model:
     """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or (module, args[, kwargs[,
     dynamic_shapes]]).
 
-    Weights of a file stay in it, mapped. Raises UsageError for a missing file or another kind of object,
-    InvalidModelError for a file that is broken or breaks a limit, UnsupportedError for an operator that cannot be taken
-    in.
+    Weights of a file stay in it, mapped; mmap=False copies them, for files that are replaced in place. Raises
+    UsageError for a missing file or another kind of object, InvalidModelError for a file that is broken or breaks a
+    limit, UnsupportedError for an operator that cannot be taken in.
     """
     if isinstance(model, Model):
         return model
@@ -52,7 +54,7 @@ def load(model: Source, *, limits: Limits | None = None) -> Model:
             return from_exported(model)
         if isinstance(model, torch.nn.Module):
             raise UsageError("a module needs example arguments", do="call load((module, (example_input,)))")
-    return load_onnx(model, limits=limits or Limits())
+    return load_onnx(model, limits=limits or Limits(), mmap=mmap)
 
 
 def verify(
@@ -78,7 +80,7 @@ def verify(
         raise ParityError(
             "the models differ",
             why=f"max|a-b|/max|ref| is {difference.max_error:.3g}, expected at most {tolerance:.3g}, "
-            f"on {len(feeds)} {parity.inputs} input(s); SQNR {difference.sqnr_db} dB",
+            f"on {len(feeds)} {parity.inputs} input(s); SQNR {difference.sqnr_db:.1f} dB",
             do="raise --tolerance if this is what you expect (a quantized model differs)",
         )
     return parity
@@ -109,7 +111,7 @@ def benchmark(
 
 
 def describe(model: Model) -> Mapping[str, Any]:
-    """What `tersor inspect` shows: interface, figures, operators by count."""
+    """What `tersor inspect` shows: interface, figures, operators by count, layers with the shape of their weight."""
     operators: dict[str, int] = {}
     for node in model.graph.walk():
         name = f"{node.domain}::{node.op}" if node.domain else node.op
@@ -121,4 +123,9 @@ def describe(model: Model) -> Mapping[str, Any]:
         "outputs": {n: repr(v.type) for n, v in zip(model.graph.output_names, model.graph.outputs, strict=True)},
         **measure.static_figures(model, None),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
+        "layers": [
+            {"name": label(node), "op": node.op, "shape": shape_text(node)}
+            for node in model.graph.walk()
+            if node.op in LAYERS
+        ],
     }

@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .result import Result
 from .table import latency, ratio, size, step_table
 
 OK, GOAL_MISSED = 0, 1
+PYTORCH_FILES = ["model.py", "model.safetensors", "test_parity.py", "parity.safetensors"]
 
 
 class StrictError(TersorError):
@@ -47,7 +49,11 @@ def inspect(options: Namespace) -> int:
     if options.json:
         return _json(found)
     for key, value in found.items():
-        if isinstance(value, dict):
+        if key == "layers":
+            print("layers:")
+            for layer in value:
+                print(f"  {layer['name']:<40} {layer['op']:<20} {layer['shape']}")
+        elif isinstance(value, dict):
             print(f"{key}:")
             for name, what in value.items():
                 print(f"  {name:<24} {what}")
@@ -89,7 +95,7 @@ def compress(options: Namespace) -> int:
         "model.onnx",
         "report.html",
         "report.json",
-        *(["model.py", "model.safetensors"] if options.pytorch else []),
+        *(PYTORCH_FILES if options.pytorch else []),
     ]
     outputs = [Path(options.output) / name for name in names]
     files.refuse_existing(outputs, options.force)
@@ -104,13 +110,14 @@ def compress(options: Namespace) -> int:
     _reload(result, folder / "model.onnx")
     if options.pytorch:
         result.emit_pytorch(folder)
+    result.record = replace(result.record, model=replace(result.record.model, name=Path(options.model).stem))
     result.record = _with_files(result.record, options, [folder / n for n in names if not n.startswith("report")])
     result.report(folder / "report.json")
     result.report(folder / "report.html")
     _show(options, result)
     if not options.quiet and not options.json:
         print(f"wrote {', '.join(str(p) for p in outputs)}")
-    return GOAL_MISSED if result.met is False else OK
+    return OK if result.record.goal is None or result.met else GOAL_MISSED
 
 
 def _methods(options: Namespace) -> str:
@@ -129,8 +136,6 @@ def _feeds(result: Result) -> Data:
 
 
 def _with_files(record: report.Report, options: Namespace, written: Sequence[Path]) -> report.Report:
-    from dataclasses import replace
-
     read = [
         (role, Path(path))
         for role, path in (("model", options.model), ("data", options.data))
@@ -195,7 +200,7 @@ def emit(options: Namespace) -> int:
 
         if options.opset is not None:
             raise UsageError("--opset goes with --to onnx", do="leave it out")
-        files.refuse_existing([output / "model.py", output / "model.safetensors"], options.force)
+        files.refuse_existing([output / name for name in PYTORCH_FILES], options.force)
         written = list(emit_pytorch(model, files.folder(output)).files)
     if options.json:
         return _json({"files": [str(p) for p in written]})

@@ -83,8 +83,12 @@ def compress(
         evaluate=evaluate,
         runs=runs,
     )
-    judged = judge(conditions, result.record.steps)
-    result.record = replace(result.record, goal=judged)
+    options = {"goal": goal or "", "methods": ",".join(map(str, passes)), "target": target, "runs": str(runs)}
+    result.record = replace(
+        result.record,
+        goal=judge(conditions, result.record.steps),
+        run=replace(result.record.run, options={name: text for name, text in options.items() if text}),
+    )
     return result
 
 

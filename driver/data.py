@@ -4,6 +4,7 @@ interface.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -50,11 +51,35 @@ class Data:
         return out
 
 
-def data(loader: Iterable[Any], *, inputs: Callable[[Any], Mapping[str, Any]] | None = None) -> Data:
-    """Data from any re-iterable (a list, a DataLoader); `inputs` turns one of its items into {input name: array}.
+class FileData(Data):
+    """Data in files, read when the model is known that they are for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(self._unbound, str(path))
+        self.path = path
+
+    def bound(self, graph: Graph) -> Data:
+        return from_path(self.path, graph)
+
+    def _unbound(self) -> Iterator[Feeds]:
+        raise UsageError(f"{self.path} has to be bound to a model before it is read", do="call bound(model.graph)")
+
+
+def data(
+    loader: str | os.PathLike[str] | Iterable[Any], *, inputs: Callable[[Any], Mapping[str, Any]] | None = None
+) -> Data:
+    """Data from files (an .npz, or a folder of .npz and .npy) or from any re-iterable (a list, a DataLoader).
+
+    `inputs` turns one item of an iterable into {input name: array}.
 
     Raises UsageError for a one-shot iterator, which calibration could not read twice.
     """
+    if isinstance(loader, str | os.PathLike):
+        if inputs is not None:
+            raise UsageError(
+                "inputs= goes with a loader, not with a path", do="name the arrays after the model's inputs"
+            )
+        return FileData(Path(loader))
     if iter(loader) is loader:
         raise UsageError(
             "calibration data can be read only once",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +20,20 @@ def _latency(step: Step) -> float | None:
     return step.latency.median_ms if step.latency else None
 
 
+def _sqnr(step: Step) -> float | None:
+    """Infinite where nothing differs, which the report keeps as None."""
+    if step.distance is None:
+        return None
+    return math.inf if step.distance.sqnr_db is None else step.distance.sqnr_db
+
+
 MEASURES: dict[str, tuple[Callable[[Step], float | None], dict[str, float]]] = {
     "latency": (_latency, {"ms": 1.0, "s": 1000.0}),
     "size": (lambda s: s.bytes, {k: float(v) for k, v in BYTES.items()}),
     "parameters": (lambda s: s.parameters, {"": 1.0, "k": 1e3, "M": 1e6}),
     "flops": (lambda s: s.flops, {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}),
     "nodes": (lambda s: s.nodes, {"": 1.0}),
-    "sqnr": (lambda s: s.distance.sqnr_db if s.distance else None, {"dB": 1.0}),
+    "sqnr": (_sqnr, {"dB": 1.0}),
     "max_error": (lambda s: s.distance.max_error if s.distance else None, {"": 1.0}),
     "cosine": (lambda s: s.distance.cosine if s.distance else None, {"": 1.0}),
 }

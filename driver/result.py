@@ -80,6 +80,6 @@ class Result:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(file=StringIO(), width=120, record=True)
+        console = Console(file=StringIO(), width=160, record=True)
         console.print(step_table(self.record))
-        return console.export_text() + (self.why if self.record.goal else "")
+        return "\n".join([console.export_text().rstrip(), *([self.why] if self.record.goal else [])])

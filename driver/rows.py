@@ -52,8 +52,8 @@ def layer_rows(original: Model, steps: Sequence[Step], feed: Feeds) -> Iterator[
             reason=reason,
             scope=node.loc.scope or None,
             source=node.loc.source or None,
-            shape_before=_shape(node),
-            shape_after=_shape(after) if after else None,
+            shape_before=shape_text(node),
+            shape_after=shape_text(after) if after else None,
             parameters_before=node_parameters(node),
             parameters_after=node_parameters(after) if after else None,
             flops_before=node_flops(node, sizes_before),
@@ -98,13 +98,14 @@ def _summary(node: Node, after: Node | None, decided: Sequence[Decision]) -> tup
     return ", ".join(d.decision for d in changes), "; ".join(reasons), sqnr
 
 
-def _shape(node: Node) -> str:
+def shape_text(node: Node) -> str:
+    """The type of a layer's weight, or of its output where it has none."""
     weight = stored(node.input(1))
     return repr(weight.type if weight is not None else node.output.type)
 
 
 def _weight_bytes(node: Node) -> int:
-    return sum(t.nbytes for t in weights(node))
+    return sum(v.tensor.nbytes for v in weights(node))
 
 
 def rule_rows(step: Step) -> tuple[report.Rule, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from ..ir import Graph, Node, Tensor, TensorType, Value, symbol
+from ..ir import Graph, Node, TensorType, Value, symbol
 from ..ir.dims import Size, Symbol, free_symbols, substitute
 
 Sizes = Mapping[Symbol, int]
@@ -147,16 +147,25 @@ def graph_flops(graph: Graph, sizes: Sizes | None = None) -> int:
     return sum(node_flops(node, bound) for node in graph.walk())
 
 
-def is_parameter(tensor: Tensor) -> bool:
-    """True for a constant that is a weight: floating-point, or the integers of a quantized one, of more than one
-    element.
+def is_parameter(value: Value) -> bool:
+    """True for a constant that is a weight: of more than one element, and a float, an integer of at most 8 bits, or a
+    bias.
+
+    A bias of a quantized layer is an int32 that a DequantizeLinear reads. Scales and zero points describe weights and
+    are none.
     """
-    return tensor.count > 1 and (tensor.dtype.is_float or tensor.dtype.bits <= 8)
+    tensor = value.const
+    if tensor is None or tensor.count <= 1:
+        return False
+    quantized = [user for user in value.users if user.op in ("QuantizeLinear", "DequantizeLinear")]
+    if any(user.input(0) is value for user in quantized):
+        return True
+    return len(quantized) < len(value.users) and (tensor.dtype.is_float or tensor.dtype.bits <= 8)
 
 
 def parameter_count(graph: Graph) -> int:
     """Elements of all weights, each constant once."""
-    return sum(v.tensor.count for v in graph.constants() if is_parameter(v.tensor))
+    return sum(v.tensor.count for v in graph.constants() if is_parameter(v))
 
 
 def constant_bytes(graph: Graph) -> int:
@@ -164,18 +173,18 @@ def constant_bytes(graph: Graph) -> int:
     return sum(v.tensor.nbytes for v in graph.constants())
 
 
-def stored(value: Value | None) -> Tensor | None:
+def stored(value: Value | None) -> Value | None:
     """The constant that a value is read from: itself, or what a DequantizeLinear or Cast in front of it reads."""
     while value is not None and value.op in ("DequantizeLinear", "Cast") and value.node is not None:
         value = value.node.input(0)
-    return None if value is None else value.const
+    return value if value is not None and value.is_const else None
 
 
-def weights(node: Node) -> list[Tensor]:
+def weights(node: Node) -> list[Value]:
     """The constants that a node reads, also in quantized form."""
-    return [t for t in map(stored, node.inputs) if t is not None]
+    return [v for v in map(stored, node.inputs) if v is not None]
 
 
 def node_parameters(node: Node) -> int:
     """Elements of the weights that a node reads."""
-    return sum(t.count for t in weights(node) if is_parameter(t))
+    return sum(v.tensor.count for v in weights(node) if is_parameter(v))

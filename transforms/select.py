@@ -27,7 +27,7 @@ class Selection:
                         f"{option} pattern {pattern!r} matches nothing",
                         why="it is compared with node names, module scopes and operators, "
                         f"such as {examples(graph.walk())}",
-                        do="list the names with: tersor inspect MODEL",
+                        do="list the layers with: tersor inspect MODEL",
                     )
 
     def __contains__(self, node: Node) -> bool:

@@ -160,9 +160,9 @@ class Rule(Record):
 class Step(Record):
     """The model after one pass; the first step is the baseline. `transform` is the pass as text, "prune(ratio=0.3)".
 
-    `parity` is the check of the pass's contract, `distance` the comparison with the original model, which promises nothing.
-    `bytes` is the size of the file as written, `flops` the floating-point operations of one inference, `seconds` what
-    the pass took.
+    `parity` is the check of the pass's contract, `distance` the comparison with the original model, which promises
+    nothing. `bytes` is the size of the file as written, `flops` the floating-point operations of one inference,
+    `seconds` what the pass took.
     """
 
     name: str
