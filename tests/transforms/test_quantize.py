@@ -222,6 +222,7 @@ def test_a_sample_that_is_not_finite_names_the_input():
         ({"percentile": 99.0}, "percentile has no effect"),
         ({"mode": "dynamic", "observer": "mse"}, "observer has no effect"),
         ({"mode": "dynamic", "samples": 8}, "samples has no effect"),
+        ({"mode": "dynamic", "cost_aware": True}, "cost_aware has no effect"),
     ],
 )
 def test_options_that_do_not_exist_or_have_no_effect_are_refused(options: dict[str, object], message: str):
@@ -382,6 +383,11 @@ def test_a_bias_of_one_element_is_spread_over_the_columns():
     for done in (Quantize(), Quantize(mode="dynamic")):
         model, _ = quantize(text, done, [feed])
         assert sqnr(text, model, [feed]) > 30
+
+
+def test_a_layer_left_in_float_on_purpose_is_not_reported_as_a_float_layer():
+    _, outcome = quantize(NETWORK, Quantize(skip=("body",), reduce_range=True), images())
+    assert outcome.warnings == []
 
 
 def test_layers_that_the_runtime_computes_in_float_are_reported():

@@ -119,7 +119,7 @@ def place(graph: Graph, chosen: Mapping[Node, Layer]) -> Placement:
 def _connectors(graph: Graph, chosen: Mapping[Node, Layer]) -> list[Node]:
     """The nodes of `CONNECTORS` that stay in u8: the largest set of which each member is justified by the others and
     the layers."""
-    kept = {node: CONNECTORS[node.op] for node in graph if node not in chosen and _may_connect(node)}
+    kept = {node: CONNECTORS[node.op] for node in graph if node not in chosen and may_connect(node)}
     streams = {v for node in (*chosen, *kept) for v in results(node) if node.op != "Gemm"}
     changed = True
     while changed:
@@ -132,7 +132,8 @@ def _connectors(graph: Graph, chosen: Mapping[Node, Layer]) -> list[Node]:
     return list(kept)
 
 
-def _may_connect(node: Node) -> bool:
+def may_connect(node: Node) -> bool:
+    """True for a node of `CONNECTORS` that its u8 kernel covers."""
     row = None if node.domain else CONNECTORS.get(node.op)
     if row is None or not node.inputs or node.inputs[0] is None:
         return False

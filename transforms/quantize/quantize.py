@@ -10,12 +10,14 @@ from typing import ClassVar
 import numpy as np
 
 from ...backends.runners import OrtRunner, Samples
-from ...ir import Model, Node, UsageError, Value
+from ...ir import Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass
+from ..cost import Sizes, bind_sizes
 from ..select import Selection
 from . import dynamic, insertion, scheme
 from .calibrate import calibrate, require
+from .gain import not_worth
 from .layers import Layer, layers
 from .observers import OBSERVERS, Observer
 from .placement import place, results
@@ -24,7 +26,7 @@ from .report import float_layers, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
 MODES = ("static", "dynamic")
-STATIC_ONLY = ("observer", "percentile", "samples")
+STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Quantize(Pass):
 
     `observer` is how ranges are found: "minmax", "percentile" (of which `percentile` percent are kept), or "mse".
     `samples` is how many calibration samples are used (0: all). `per_channel` gives each output channel of a weight
-    its scale. `only` and `skip` select layers by node name, module scope or operator. `reduce_range` keeps weights
-    within 7 bits, for CPUs without VNNI.
+    its scale. `only` and `skip` select layers by node name, module scope or operator. `cost_aware` leaves layers in
+    float that int8 would not make faster, by a model of time (see `gain`) at the sizes of one calibration sample.
+    `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
     """
 
     name: ClassVar[str] = "quantize"
@@ -51,6 +54,7 @@ class Quantize(Pass):
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     samples: int = 0
+    cost_aware: bool = False
     reduce_range: bool = False
 
     def __post_init__(self) -> None:
@@ -83,7 +87,7 @@ class Quantize(Pass):
         """
         samples = require(context.samples) if self.mode == "static" else context.samples
         infer(model.graph, context.fallback)
-        decisions = self.decide(model)
+        decisions = self.decide(model, samples)
         chosen = {d.node: d.layer for d in decisions if d.layer is not None}
         outcome = Outcome(changed=len(chosen))
         if chosen and samples is not None and self.mode == "static":
@@ -96,7 +100,7 @@ class Quantize(Pass):
         outcome.notes.append(f"{len(chosen)} of {len(decisions)} layers in int8")
         return outcome
 
-    def decide(self, model: Model) -> list[Candidate]:
+    def decide(self, model: Model, samples: Samples | None) -> list[Candidate]:
         """Every layer with weights, and the layer or the reason against it."""
         selection = Selection(model.graph, self.only, self.skip)
         found: list[Candidate] = []
@@ -106,9 +110,11 @@ class Quantize(Pass):
                 why = "dynamic int8 is for matrix products"
             if not why and isinstance(layer, str):
                 why = layer
-            kept = Decision.of(node, "fp32", why)
-            found.append(Candidate(kept, node, None if why or isinstance(layer, str) else layer))
-        return found
+            found.append(Candidate(node, why, None if why or isinstance(layer, str) else layer))
+        if not self.cost_aware or samples is None:
+            return found
+        slower = not_worth(model.graph, {c.node: c.layer for c in found if c.layer}, one_sample(model.graph, samples))
+        return [Candidate(c.node, slower[c.node], None) if c.node in slower else c for c in found]
 
     def static(
         self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context
@@ -161,15 +167,22 @@ class Quantize(Pass):
         return found
 
 
-@dataclass(frozen=True)
 class Candidate:
-    """A layer with weights as it was before the pass: `layer` is None where it stays float, and `kept` says why."""
+    """A layer with weights as it was before the pass: `layer` is None where it stays float, and `why` says so."""
 
-    kept: Decision
-    node: Node
-    layer: Layer | None
+    def __init__(self, node: Node, why: str, layer: Layer | None) -> None:
+        self.node, self.layer = node, layer
+        self.kept = Decision.of(node, "fp32", why)
 
     def row(self, sqnr_db: float | None) -> Decision:
+        """The decision, with the layer's error where it was measured."""
         if self.layer is None:
             return self.kept
         return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=sqnr_db)
+
+
+def one_sample(graph: Graph, samples: Samples) -> Sizes:
+    """The sizes of the graph's symbols for the first sample alone, without the others of its batch."""
+    for feed in samples:
+        return bind_sizes(graph, {name: (1, *array.shape[1:]) for name, array in feed.items()})
+    return bind_sizes(graph)

@@ -20,7 +20,7 @@ from ...backends.runners import OrtRunner, Samples
 from ...ir import Model, Node, Value
 from .calibrate import limited
 
-FLOAT_KERNELS = frozenset(["Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm", "ConvTranspose"])
+FLOAT_KERNELS = frozenset(["Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"])
 SIGNAL_SAMPLES = 16
 """Calibration samples on which the error of each layer is measured."""
 
@@ -40,18 +40,14 @@ def optimised(model: Model) -> onnx.GraphProto:
 
 
 def float_layers(model: Model) -> list[str]:
-    """Names of the nodes that ONNX Runtime's optimised graph computes in float from dequantized operands: int8 in
+    """Names of the nodes that ONNX Runtime's optimised graph computes in float from dequantized weights: int8 in
     name only."""
     graph = optimised(model)
     from_integers = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     for node in graph.node:
         if node.op_type == "Transpose" and node.input[0] in from_integers:
             from_integers.add(node.output[0])
-    return [
-        node.name
-        for node in graph.node
-        if node.op_type in FLOAT_KERNELS and any(name in from_integers for name in node.input[:2])
-    ]
+    return [node.name for node in graph.node if node.op_type in FLOAT_KERNELS and node.input[1] in from_integers]
 
 
 def signal_to_noise(
