@@ -208,7 +208,9 @@ def infix(operator: str, left: Piece, right: Piece) -> Code:
     strict = operator == "**" or level < BITS - 2
     a, b = code(left), code(right)
     signed = operator == "-" or a.signed or b.signed
-    return Code((Slot(a, level + 1 if strict else level), f" {operator} ", Slot(b, level + 1)), level, signed)
+    close = operator == "**" and not (a.depth or b.depth or a.signed or b.signed)
+    shown = operator if close else f" {operator} "
+    return Code((Slot(a, level + 1 if strict else level), shown, Slot(b, level + 1)), level, signed)
 
 
 def negative(piece: Piece) -> Code:

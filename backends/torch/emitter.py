@@ -101,7 +101,7 @@ class Emitter:
         self.derived: set[int] = set()
         self.suggestion = ""
         self.heading = ""
-        self.section = ""
+        self.section = self.part = ""
 
     # The walk
 
@@ -187,12 +187,12 @@ class Emitter:
                 self.refuse(node, f"its output {index} is not supported")
 
     def assign(self, targets: list[Variable], value: Code) -> None:
-        self.block.statements.append(Assign(targets, value, self.heading))
+        self.block.statements.append(Assign(targets, value, self.heading, self.part))
         self.heading = ""
 
     def note_section(self, node: Node) -> None:
         """A heading comment where the walk enters another part of the model."""
-        section = self.placement.section(node)
+        self.part = section = self.placement.section(node)
         if section and section != self.section:
             self.section, self.heading = section, plain_text(section)
 

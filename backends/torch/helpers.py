@@ -30,9 +30,9 @@ def quantize(
     block: int = 0,
     limits: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Rounds x / scale + zero_point to integers, which saturate at limits (those of dtype by default).
+    """Rounds x / scale + zero_point to integers, which saturate at limits or those of dtype.
 
-    scale and zero_point are single numbers, vectors along axis, or one number per block of that axis.
+    scale and zero_point are single numbers, vectors along axis, or one number per block of it.
     """
     low, high = limits or (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
     levels = torch.round(x / along(scale, x, axis, block)) + along(zero_point, x, axis, block)
@@ -81,7 +81,7 @@ INTEGER_MATMUL = '''
 def integer_matmul(
     a: Tensor, b: Tensor, a_zero: Tensor | int = 0, b_zero: Tensor | int = 0
 ) -> Tensor:
-    """The product of 8-bit matrices in int32; zero points are scalars, per row of a or per column of b."""
+    """The product of 8-bit matrices in int32; zero points per tensor, row of a or column of b."""
     if isinstance(a_zero, Tensor) and a_zero.dim() == 1:
         a_zero = a_zero.unsqueeze(-1) if a.dim() > 1 else a_zero.squeeze()
     return ((a.double() - a_zero) @ (b.double() - b_zero)).to(torch.int32)
@@ -95,7 +95,7 @@ def integer_conv(
     weight_zero: Tensor | int = 0,
     **options: object,
 ) -> Tensor:
-    """The convolution of 8-bit tensors in int32; the weight's zero point may be per output channel."""
+    """The convolution of 8-bit tensors in int32; weight_zero may be per output channel."""
     x, weight = x.double() - x_zero, weight.double() - along(weight_zero, weight, 0, 0)
     conv = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[x.dim()]
     return conv(x, weight, **options).to(torch.int32)
@@ -103,7 +103,7 @@ def integer_conv(
 
 GATHER_ND = '''
 def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
-    """Slices of x at the index tuples in the last axis of indices, after batch_dims shared leading axes."""
+    """Slices of x at the index tuples in the last axis of indices, after shared leading axes."""
     if batch_dims == 0:
         return x[tuple(indices.unbind(-1))]
     pairs = zip(x.flatten(0, batch_dims - 1), indices.flatten(0, batch_dims - 1))
@@ -113,7 +113,7 @@ def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
 
 SCATTER_ND = '''
 def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:
-    """A copy of x with slices at the index tuples in the last axis of indices replaced by (or combined with) updates."""
+    """A copy of x with updates put or added at the index tuples in the last axis of indices."""
     index = tuple(indices.unbind(-1))
     if reduction == "add":
         return x.index_put(index, updates, accumulate=True)
@@ -122,7 +122,7 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "no
 
 PAD_EDGES = '''
 def pad_axes(x: Tensor, pads: list[int], mode: str, value: float = 0.0) -> Tensor:
-    """Padding by index: pads holds (before, after) of each axis; mode is constant, reflect, edge or wrap."""
+    """Padding by index: pads holds before and after of each axis, mode says with what."""
     for axis, (before, after) in enumerate(zip(pads[::2], pads[1::2])):
         size = x.shape[axis]
         index = torch.arange(-before, size + after, device=x.device)
@@ -138,7 +138,9 @@ def pad_axes(x: Tensor, pads: list[int], mode: str, value: float = 0.0) -> Tenso
 '''
 
 RESIZE_AXIS = '''
-def resize_axis(x: Tensor, axis: int, size: int, scale: float, mode: str, transform: str, rounding: str) -> Tensor:
+def resize_axis(
+    x: Tensor, axis: int, size: int, scale: float, mode: str, transform: str, rounding: str
+) -> Tensor:
     """Nearest or linear interpolation along one axis to `size` elements."""
     length = x.shape[axis]
     resized = scale * length
@@ -172,7 +174,7 @@ def resize_axis(x: Tensor, axis: int, size: int, scale: float, mode: str, transf
 
 TOP_K = '''
 def top_k(x: Tensor, k: int, dim: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
-    """The k largest or smallest elements and their indices; among equal ones the first comes first."""
+    """The k largest or smallest elements and their indices; of equal ones the first comes first."""
     values, indices = torch.sort(x, dim=dim, descending=largest, stable=True)
     return values.narrow(dim, 0, k), indices.narrow(dim, 0, k)
 '''
@@ -181,7 +183,7 @@ ROTATE = '''
 def rotate(
     x: Tensor, cos: Tensor, sin: Tensor, heads: int = 0, size: int = 0, interleaved: bool = False
 ) -> Tensor:
-    """Rotary position embedding; x is [batch, heads, length, head size] or [batch, length, heads * head size]."""
+    """Rotary embedding of [batch, heads, length, size] or [batch, length, heads * size]."""
     flat = x.dim() == 3
     if flat:
         x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -211,7 +213,7 @@ def attention(
     causal: bool = False,
     softcap: float = 0.0,
 ) -> Tensor:
-    """Scaled dot-product attention over [batch, heads, length, size] or [batch, length, heads * size]."""
+    """Scaled dot-product attention; operands are 4-D, or 3-D with the heads side by side."""
     flat = query.dim() == 3
     if flat:
         query = query.unflatten(-1, (query_heads, -1)).transpose(1, 2)
@@ -239,7 +241,7 @@ def attention(
 
 DEPTH_TO_SPACE = '''
 def depth_to_space(x: Tensor, block: int) -> Tensor:
-    """Moves channels into blocks of pixels, depth first: channel (i * block + j) * c + k goes to pixel (i, j)."""
+    """Moves channels into blocks of pixels: (i * block + j) * c + k goes to pixel (i, j)."""
     x = x.unflatten(1, (block, block, -1)).permute(0, 3, 4, 1, 5, 2)
     return x.flatten(4, 5).flatten(2, 3)
 '''
@@ -253,7 +255,7 @@ def space_to_depth(x: Tensor, block: int) -> Tensor:
 
 ONE_HOT = '''
 def one_hot(indices: Tensor, depth: int, off: Tensor, on: Tensor, axis: int) -> Tensor:
-    """`on` where the new axis equals the index (negative ones count from the end), `off` elsewhere."""
+    """`on` where the new axis equals the index (negative: from the end), `off` elsewhere."""
     index = indices.long()
     index = torch.where(index < 0, index + depth, index).unsqueeze(axis)
     shape = [1] * index.dim()

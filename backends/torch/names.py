@@ -96,7 +96,7 @@ def ascii_words(text: str) -> str:
 def identifier(text: str, fallback: str) -> str:
     """A lower-case variable name from a hint; `fallback` where nothing usable is left."""
     words = ascii_words(text)
-    if not words or words[0].isdigit():
+    if not words or words[0].isdigit() or words.lower() == "l":
         words = f"{fallback}_{words}".rstrip("_")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words[:LONGEST]).lower().strip("_")
     return f"{words}_" if words in RESERVED else words

@@ -22,11 +22,12 @@ GENERIC = ("x", "y", "z", "u", "v", "w")
 
 @dataclass(slots=True)
 class Assign:
-    """`targets = value`."""
+    """`targets = value`; `section` is the part of the model that it belongs to."""
 
     targets: list[Variable]
     value: Code
     heading: str = ""
+    section: str = ""
 
 
 @dataclass(slots=True)
@@ -154,12 +155,15 @@ def _nested(first: Statement, second: Statement, counts: Counter[Variable]) -> b
     if not isinstance(first, Assign) or not isinstance(second, Assign) or len(first.targets) != 1:
         return False
     target = first.targets[0]
-    if counts[target] != 1 or target not in set(second.value.variables()) or (first.heading and not second.heading):
+    if counts[target] != 1 or target not in set(second.value.variables()):
+        return False
+    if first.section and first.section != second.section:
         return False
     joined = second.value.substitute(target, first.value)
     if joined.width > NESTED_WIDTH or joined.depth > NESTED_DEPTH:
         return False
     second.value = joined
+    second.heading = second.heading or first.heading
     return True
 
 

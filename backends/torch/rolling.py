@@ -36,6 +36,9 @@ class Suite:
 
 Item = Union[Line, Suite]
 
+OFTEN = 4
+"""From how many mentions on a module gets a name of its own."""
+
 
 def lines(items: Sequence[Item], depth: int) -> Iterator[str]:
     """The text of statements, broken where it is too long; blank lines above headings and loops over modules."""
@@ -139,9 +142,41 @@ def _loop(body: Sequence[Item], expression: str, span: tuple[int, int, int], tak
     return Suite(f"for {name} in {expression}{part}:", tuple(_named(item, name) for item in body), spaced=True)
 
 
+def shortened(items: Sequence[Item], lists: Sequence[tuple[str, int]], taken: Collection[str]) -> list[Item]:
+    """Statements with a name for each module of a list that is mentioned often, such as `block = self.layer2[0]`."""
+    found = list(items)
+    for expression, length in sorted(lists, key=lambda pair: (pair[0].count("."), pair[0])):
+        for index in range(length):
+            found = _shorten(found, f"{expression}[{index}]", _singular(expression), taken)
+    return found
+
+
+def _shorten(items: list[Item], module: str, wanted: str, taken: Collection[str]) -> list[Item]:
+    places = [i for i, item in enumerate(items) if module in _flat(item)]
+    if sum(_flat(items[i]).count(module) for i in places) < OFTEN:
+        return items
+    first, stop = places[0], places[-1] + 1
+    if any(isinstance(item, Suite) and not item.spaced for item in items[first:stop]):
+        return items
+    words = {word for item in items[first:stop] for word in re.findall(r"\w+", _flat(item))}
+    name = unused(wanted, {*taken, *RESERVED, *words})
+    head = items[first]
+    body = [_renamed(item, module, name) for item in items[first:stop]]
+    body[0] = replace(body[0], heading="")
+    return [*items[:first], Line(f"{name} = {module}", heading=head.heading), *body, *items[stop:]]
+
+
+def _renamed(item: Item, module: str, name: str) -> Item:
+    if isinstance(item, Line):
+        return replace(item, text=item.text.replace(module, name))
+    return replace(
+        item, header=item.header.replace(module, name), body=tuple(_renamed(i, module, name) for i in item.body)
+    )
+
+
 def _singular(expression: str) -> str:
-    """layers -> layer, blocks -> block, layer1 -> block."""
+    """layers -> layer, blocks -> block; anything that is no plural is a block."""
     last = re.sub(r"\W", "", expression.rsplit(".", 1)[-1]).lower()
-    if not last.isidentifier() or last[-1].isdigit():
-        return "block"
-    return last[:-1] if last.endswith("s") and len(last) > 3 else last
+    if last in ("layer", "stage"):
+        return last
+    return last[:-1] if last.endswith("s") and len(last) > 3 and last.isidentifier() else "block"

@@ -14,7 +14,7 @@ from .helpers import sources
 from .members import TORCH_TYPES
 from .names import class_name, plain_text
 from .program import members_in, name_variables, render, tidy
-from .rolling import Line, lines, roll
+from .rolling import Line, lines, roll, shortened
 from .sizes import sizes_of
 from .table import TABLE
 
@@ -22,6 +22,8 @@ GENERATED_TITLE = re.compile(
     r"(?:(?:main|torch|jit|graph|model|net|g|export|exported|tf2onnx|onnx|program)[-_ ]?)*[-_\d]*\Z", re.IGNORECASE
 )
 """Graph names that say nothing."""
+
+SHOWN_RESULTS = 6
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,10 @@ def forward(e: Emitter, model: Model, names: dict[Variable, str]) -> list[str]:
     """The method `forward`."""
     results = [r.render(names) for r in e.block.results]
     note = shape_note(model.graph.outputs[0]) if len(results) == 1 else ""
-    body = roll(render(e.block, names), e.members.lists(), set(names.values()))
-    returned = "Tensor" if len(results) == 1 else f"tuple[{', '.join('Tensor' for _ in results)}]"
+    lists, taken = e.members.lists(), set(names.values())
+    body = shortened(roll(render(e.block, names), lists, taken), lists, taken)
+    several = "Tensor, ..." if len(results) > SHOWN_RESULTS else ", ".join("Tensor" for _ in results)
+    returned = "Tensor" if len(results) == 1 else f"tuple[{several}]"
     return [
         *signature([f"{names[p]}: Tensor" for p in e.parameters], returned),
         *lines([*body, Line(f"return {', '.join(results)}", note)], 2),
@@ -132,7 +136,7 @@ def signature(arguments: Sequence[str], returned: str) -> list[str]:
     if len(line) <= 100:
         return [line]
     inner = ", ".join(["self", *arguments])
-    if len(inner) + 8 <= 100:
+    if len(inner) + 8 <= 100 and arguments:
         return ["    def forward(", f"        {inner}", f"    ) -> {returned}:"]
     return ["    def forward(", *[f"        {a}," for a in ["self", *arguments]], f"    ) -> {returned}:"]
 
