@@ -119,8 +119,9 @@ class Inference:
             inside = node.graph is not None and node.graph.parent is not None
             if inside or any(v in self._doubtful for v in node.inputs):
                 return [], types
+            misfit = isinstance(error, Mismatch)
             raise InvalidModelError(
-                "a node's operands and attributes do not fit together",
+                "a node's operands do not fit together" if misfit else "a node's attributes make no sense",
                 where=node.where,
                 why=f"{error}; operands are {', '.join('none' if v is None else repr(v) for v in node.inputs)}",
                 do="check the node in the model that was given",

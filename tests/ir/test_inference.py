@@ -107,7 +107,7 @@ def test_operands_that_follow_from_the_inputs_are() -> None:
 
 
 def test_a_malformed_attribute_is_an_error_about_the_model() -> None:
-    with pytest.raises(InvalidModelError) as error:
+    with pytest.raises(InvalidModelError, match="make no sense") as error:
         run("graph (%x: f32[N,3]) -> (y) { %y = Cast(%x) {to=999}\n return %y }")
     assert "999" in error.value.why
 
