@@ -63,7 +63,11 @@ def blamed(found: Undecomposed, tried: Mapping[Any, Undecomposed]) -> Unsupporte
 def check_state(program: ExportedProgram, found: Mutations) -> None:
     """Raises UnsupportedError where the program changes its own parameters or buffers."""
     signature = program.graph_signature
-    state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    state = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
     for node, target in found.inputs:
         if target.name in state:
             raise stateful(node, state[target.name])

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-
 from tersor.backends.runners import OrtRunner  # noqa: E402
 from tersor.frontends.torch import from_module  # noqa: E402
 from tersor.ir import TensorType, verify  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
 
 
 class Family(nn.Module):
@@ -151,13 +150,18 @@ def test_comparisons_and_logic():
     )  # fmt: skip
 
 
+def applied(name, argument):
+    function = getattr(torch, name)
+    return lambda t: function(argument(t))
+
+
 def test_functions_of_one_number():
     x, p, i = normal(3, 4), normal(3, 4, seed=1).abs() + 0.1, integers(-3, 4, 3, 4)
     names = "abs neg exp sin cos tan atan sinh cosh asinh sign floor ceil round trunc frac square expm1 exp2 erf erfc sigmoid tanh"
     positive = "log sqrt rsqrt reciprocal log1p log2 log10"
-    functions = {name: (lambda f: lambda t: f(t.x * 2))(getattr(torch, name)) for name in names.split()}
-    functions |= {name: (lambda f: lambda t: f(t.p))(getattr(torch, name)) for name in positive.split()}
-    functions |= {f"{n}_bounded": (lambda f: lambda t: f(t.x.clamp(-0.9, 0.9)))(getattr(torch, n)) for n in ("asin", "acos", "atanh")}
+    functions = {name: applied(name, lambda t: t.x * 2) for name in names.split()}
+    functions |= {name: applied(name, lambda t: t.p) for name in positive.split()}
+    functions |= {name: applied(name, lambda t: t.x.clamp(-0.9, 0.9)) for name in ("asin", "acos", "atanh")}
     functions |= {
         "acosh": lambda t: torch.acosh(t.p + 1),
         "exp_of_integers": lambda t: torch.exp(t.i),
@@ -231,7 +235,12 @@ def test_products_of_matrices():
 
 def test_convolutions():
     x, line, cube = normal(2, 4, 9, 8), normal(2, 4, 9, seed=1), normal(1, 2, 4, 5, 4, seed=2)
-    w, d, w1, w3 = normal(6, 4, 3, 3, seed=3), normal(4, 1, 3, 3, seed=4), normal(6, 2, 3, seed=5), normal(3, 2, 2, 3, 2, seed=6)
+    w, d, w1, w3 = (
+        normal(6, 4, 3, 3, seed=3),
+        normal(4, 1, 3, 3, seed=4),
+        normal(6, 2, 3, seed=5),
+        normal(3, 2, 2, 3, 2, seed=6),
+    )
     check(
         {
             "conv2d": lambda t: F.conv2d(t.x, t.w, stride=2, padding=1),
