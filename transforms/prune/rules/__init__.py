@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import elementwise, layout, linear, norms, parts, quantized, reductions, shapes
+from . import attention, elementwise, layout, linear, norms, parts, quantized, reductions, shapes
 from .row import Rule
 
 RULES: dict[str, Rule] = {
     **elementwise.ROWS,
     **linear.ROWS,
+    **attention.ROWS,
     **norms.ROWS,
     **reductions.ROWS,
     **layout.ROWS,

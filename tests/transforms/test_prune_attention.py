@@ -1,0 +1,127 @@
+"""Attention loses dimensions of heads and whole heads, and keeps the scale of the original."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tersor.ir import Node
+from tersor.transforms.base import Context, Outcome
+from tersor.transforms.manager import run_passes
+from tersor.transforms.prune import Prune
+
+
+def prune(model, **options: object) -> Outcome:
+    (step,) = run_passes(model, [Prune(**options)], Context(seed=2))  # pyright: ignore[reportArgumentType]
+    assert step.parity is not None
+    assert step.parity.passed
+    assert step.outcome.checks["mask_oracle"].changed > 1e-3
+    return step.outcome
+
+
+def node(model, op: str) -> Node:
+    return next(n for n in model.graph if n.op == op)
+
+
+def shapes(model) -> dict[str, tuple[int, ...]]:
+    return {v.name: v.tensor.shape for v in model.graph.constants() if v.name}
+
+
+def projected(queries: int, shared: int, size: int, attributes: str = "") -> str:
+    """Self-attention of five positions; each projection is viewed as heads of `size` dimensions and moved to the front."""
+    return f"""graph(%x: f32[N,5,12]) -> (y) {{
+      @q : f32[12,{queries * size}] = random(1)
+      @k : f32[12,{shared * size}] = random(2)
+      @v : f32[12,{shared * size}] = random(3)
+      @o : f32[{queries * size},12] = random(4)
+      %q = MatMul(%x, @q)
+      %k = MatMul(%x, @k)
+      %v = MatMul(%x, @v)
+      %qs = Reshape(%q, i64[4]{{0,5,{queries},{size}}})
+      %ks = Reshape(%k, i64[4]{{0,5,{shared},{size}}})
+      %vs = Reshape(%v, i64[4]{{0,5,{shared},{size}}})
+      %qt = Transpose(%qs) {{perm=[0,2,1,3]}}
+      %kt = Transpose(%ks) {{perm=[0,2,1,3]}}
+      %vt = Transpose(%vs) {{perm=[0,2,1,3]}}
+      %a = Attention(%qt, %kt, %vt) {{{attributes}}}
+      %at = Transpose(%a) {{perm=[0,2,1,3]}}
+      %am = Reshape(%at, i64[3]{{0,5,{queries * size}}})
+      %y = MatMul(%am, @o)
+      return %y
+    }}"""
+
+
+def test_dimensions_go_at_the_same_places_of_every_head_and_the_scale_is_stated(model):
+    made = model(projected(queries=2, shared=2, size=16))
+    prune(made)
+    assert shapes(made) == {"q": (12, 16), "k": (12, 16), "v": (12, 16), "o": (16, 12)}
+    assert node(made, "Attention").float("scale") == pytest.approx(0.25)
+
+
+def test_a_scale_that_is_given_stays(model):
+    made = model(projected(queries=2, shared=2, size=16, attributes="scale=0.5"))
+    prune(made)
+    assert node(made, "Attention").float("scale") == 0.5
+
+
+def test_whole_heads_go_where_there_are_more_of_them_than_dimensions(model):
+    made = model(projected(queries=16, shared=16, size=2))
+    prune(made)
+    assert node(made, "Attention").output.shape[1:] == (8, 5, 2)
+    assert shapes(made)["o"] == (16, 12)
+    assert "scale" not in node(made, "Attention").attrs
+
+
+def test_a_shared_head_goes_with_the_query_heads_that_use_it(model):
+    made = model(projected(queries=16, shared=8, size=2))
+    prune(made)
+    attention = node(made, "Attention")
+    assert [v.shape[1] for v in attention.inputs if v is not None] == [8, 4, 4]
+    assert shapes(made) == {"q": (12, 16), "k": (12, 8), "v": (12, 8), "o": (16, 12)}
+
+
+def test_packed_heads_lose_dimensions(model):
+    made = model("""graph(%x: f32[N,5,12]) -> (y) {
+      @q : f32[12,32] = random(1)
+      @k : f32[12,16] = random(2)
+      @v : f32[12,24] = random(3)
+      @o : f32[48,12] = random(4)
+      %q = MatMul(%x, @q)
+      %k = MatMul(%x, @k)
+      %v = MatMul(%x, @v)
+      %a = Attention(%q, %k, %v) {q_num_heads=4, kv_num_heads=2}
+      %y = MatMul(%a, @o)
+      return %y
+    }""")
+    prune(made)
+    assert shapes(made) == {"q": (12, 16), "k": (12, 8), "v": (12, 12), "o": (24, 12)}
+    assert node(made, "Attention").float("scale") == pytest.approx(1 / np.sqrt(8))
+
+
+def test_a_bias_per_head_follows_heads(model):
+    text = projected(queries=16, shared=16, size=2).replace(
+        "%a = Attention(%qt, %kt, %vt) {}", "%a = Attention(%qt, %kt, %vt, @bias) {}"
+    )
+    made = model(text.replace("@o :", "@bias : f32[1,16,5,5] = random(5)\n @o :"))
+    prune(made)
+    assert shapes(made)["bias"] == (1, 8, 5, 5)
+
+
+def test_products_of_dimensions_that_are_not_zero_keep_them(model):
+    text = projected(queries=2, shared=2, size=16)
+    made = model(text.replace("%qs = Reshape(%q", "%qn = Sigmoid(%q) %kn = Sigmoid(%k) %qs = Reshape(%qn").replace(
+        "%ks = Reshape(%k,", "%ks = Reshape(%kn,"))  # fmt: skip
+    prune(made)
+    assert shapes(made) == {"q": (12, 32), "k": (12, 32), "v": (12, 16), "o": (16, 12)}
+
+
+def test_keys_of_earlier_calls_freeze_everything(model):
+    made = model("""graph(%x: f32[N,5,12], %pk: f32[N,2,3,4], %pv: f32[N,2,3,4]) -> (y) {
+      @q : f32[12,8] = random(1)
+      @o : f32[8,12] = random(4)
+      %q = MatMul(%x, @q)
+      %a, %nk, %nv = Attention(%q, %q, %q, _, %pk, %pv) {q_num_heads=2, kv_num_heads=2}
+      %y = MatMul(%a, @o)
+      return %y
+    }""")
+    outcome = Prune().run(made, Context())
+    assert "keys and values of earlier calls" in outcome.decisions[0].reason
