@@ -310,7 +310,7 @@ def test_a_quantized_network_is_not_quantized_again():
     model, _ = quantize(NETWORK, Quantize(), images())
     before = structural_hash(model.graph)
     outcome = Quantize().run(model, Context(samples=images()))
-    assert {(d.decision, d.reason) for d in outcome.decisions} == {("fp32", "already quantized")}
+    assert {(d.decision, d.reason) for d in outcome.decisions} == {("int8", "already quantized")}
     assert structural_hash(model.graph) == before
 
 
@@ -388,6 +388,20 @@ def test_a_bias_of_one_element_is_spread_over_the_columns():
 def test_a_layer_left_in_float_on_purpose_is_not_reported_as_a_float_layer():
     _, outcome = quantize(NETWORK, Quantize(skip=("body",), reduce_range=True), images())
     assert outcome.warnings == []
+
+
+def test_a_batch_normalization_that_was_not_folded_is_reported():
+    text = """graph (%x: f32[N,3,8,8]) -> (y) {
+      @w : f32[4,3,3,3] = random(1)
+      @g : f32[4] = random(2)
+      @v : f32[4] = [1,1,1,1]
+      %1 = Conv(%x, @w) : f32[N,4,6,6]
+      %2 = BatchNormalization(%1, @g, @g, @g, @v) : f32[N,4,6,6]  # norm
+      return %2
+    }"""
+    feed = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    _, outcome = quantize(text, Quantize(reduce_range=True), [feed])
+    assert [(code, where) for code, _, where in outcome.warnings] == [("TSR203", "norm")]
 
 
 def test_layers_that_the_runtime_computes_in_float_are_reported():

@@ -14,11 +14,11 @@ from ...ir import Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import Sizes, bind_sizes
-from ..select import Selection
+from ..select import Selection, label
 from . import dynamic, insertion, scheme
 from .calibrate import calibrate, require
 from .gain import not_worth
-from .layers import Layer, layers
+from .layers import QUANTIZED, Layer, layers
 from .observers import OBSERVERS, Observer
 from .placement import place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row
@@ -157,11 +157,18 @@ class Quantize(Pass):
         return scheme.weight(amplitude, layer.axis, float(input.scale), bias, largest)
 
     def warnings(self, model: Model) -> list[tuple[str, str, str]]:
-        """Layers that are int8 in name only, and arithmetic that saturates on this CPU."""
+        """Layers that are int8 in name only, floats that simplification removes, arithmetic that saturates on this CPU."""
         found = [
             ("TSR201", "ONNX Runtime computes this layer in float, from dequantized integers: skip it", name)
             for name in float_layers(model)
         ]
+        norm = next(
+            (n for n in model.graph if n.op == "BatchNormalization" and n.operand(0).op == "DequantizeLinear"), None
+        )
+        if norm is not None:
+            found.append(
+                ("TSR203", "a BatchNormalization between int8 layers stays float: simplify first", label(norm))
+            )
         if lacks_vnni() and not self.reduce_range:
             found.append(("TSR202", "int8 sums may saturate on this CPU, which has no VNNI: try reduce_range=True", ""))
         return found
@@ -172,7 +179,7 @@ class Candidate:
 
     def __init__(self, node: Node, why: str, layer: Layer | None) -> None:
         self.node, self.layer = node, layer
-        self.kept = Decision.of(node, "fp32", why)
+        self.kept = Decision.of(node, "int8" if why == QUANTIZED else "fp32", why)
 
     def row(self, sqnr_db: float | None) -> Decision:
         """The decision, with the layer's error where it was measured."""

@@ -118,8 +118,3 @@ def amplitude(tensor: Tensor, axis: int | None) -> NDArray[np.float64]:
     if axis == 0:
         return np.concatenate(parts)
     return np.asarray(np.max(np.stack(parts), 0), np.float64)
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """True when no element is NaN or infinite."""
-    return math.isfinite(float(amplitude(tensor, None)))
