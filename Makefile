@@ -19,8 +19,8 @@ lint: $(VENV)/.dev
 
 # The checker has to find the package under its own name, whatever the folder of the checkout is called.
 types: $(VENV)/.dev
-	rm -rf $(VENV)/types && mkdir -p $(VENV)/types && ln -s "$(CURDIR)" $(VENV)/types/tersor
-	cd $(VENV)/types/tersor && "$(CURDIR)/$(BIN)/pyright" --pythonpath "$(CURDIR)/$(BIN)/python"
+	mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/tersor
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: test lint types
 

@@ -21,6 +21,7 @@ from .schemas import lookup
 from .types import AnyType, MapType, OptionalType, SequenceType, SparseType, TensorType
 
 CONTEXT = 10
+MANY = 32
 TYPES = (TensorType, SequenceType, OptionalType, SparseType, MapType, AnyType)
 
 
@@ -34,6 +35,7 @@ def verify(graph: Graph, *, after: str = "") -> None:
 class _Verifier:
     def __init__(self, after: str) -> None:
         self.after = after
+        self.counts: dict[Node, Counter[Value | None]] = {}
 
     def fail(self, invariant: int, node: Node, why: str) -> VerificationError:
         return VerificationError(
@@ -83,12 +85,20 @@ class _Verifier:
             elif value.node not in seen:
                 raise self.fail(3, node, f"{value!r} is used before it is defined")
 
+    def uses(self, user: Node, value: Value) -> int:
+        """How often a node's operands hold a value; counted once for nodes with many operands."""
+        if len(user.inputs) <= MANY:
+            return user.inputs.count(value)
+        if user not in self.counts:
+            self.counts[user] = Counter(user.inputs)
+        return self.counts[user][value]
+
     def users(self, node: Node, alive: set[Node]) -> None:
         for value in node.outputs:
             for user, times in value.users.items():
                 if user.graph is not node.graph and user.graph is not None:
                     raise self.fail(4, user, f"{value!r} belongs to another graph")
-                if user not in alive or user.inputs.count(value) != times:
+                if user not in alive or self.uses(user, value) != times:
                     raise self.fail(
                         2, node, f"{value!r} counts {times} uses by {user.where}, which has {user.inputs.count(value)}"
                     )

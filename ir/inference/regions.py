@@ -33,8 +33,9 @@ def if_(engine: Inference, node: Node) -> list[Answer]:
     if isinstance(condition, int):
         branches = [branches[0 if condition else 1]]
     out: list[Answer] = []
+    results = [b.outputs for b in branches]
     for index, value in enumerate(node.outputs):
-        yielded = [b.outputs[index] for b in branches if index < len(b.outputs)]
+        yielded = [values[index] for values in results if index < len(values)]
         if not yielded:
             out.append(None)
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir import Value, constant
+from ....ir import TensorType, Value, constant
 from .step import Step
 
 _SIMPLE = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
@@ -66,7 +66,7 @@ def optional_operands(step: Step) -> None:
     mode = node.attrs.get("coordinate_transformation_mode")
     for index in range(1, len(node.inputs)):
         operand = node.input(index)
-        if operand is not None and operand.const is not None and operand.const.count == 0:
+        if operand is not None and isinstance(operand.type, TensorType) and operand.type.count == 0:
             node.set_input(index, None)
     if mode != _CROP and len(node.inputs) > 1:
         node.set_input(1, None)
