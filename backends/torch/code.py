@@ -1,7 +1,7 @@
 """Python expressions under construction: trees that know where parentheses are needed and which variables they use.
 
-Nothing from a model enters an expression as text: names are `Variable`s, which get their identifier later and from a sanitised hint;
-strings and numbers go through `literal`.
+Nothing from a model enters an expression as text: names are `Variable`s, which get their identifier later and from a
+sanitised hint; strings and numbers go through `literal`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Union
 
-ATOM, POWER, UNARY, PRODUCT, SUM, SHIFT, BITS, COMPARISON, ANYTHING = 20, 16, 15, 14, 13, 12, 9, 7, 0
+ATOM, POWER, UNARY, PRODUCT, SUM, SHIFT, BITS, COMPARISON, ANYTHING = 20, 16, 15, 14, 13, 12, 9, 5, 0
 INFIX = {
-    "**": POWER, "*": PRODUCT, "/": PRODUCT, "//": PRODUCT, "%": PRODUCT, "@": PRODUCT, "+": SUM, "-": SUM, "<<": SHIFT, ">>": SHIFT,
-    "&": BITS, "^": BITS - 1, "|": BITS - 2,
-    "==": COMPARISON - 2, "<": COMPARISON - 2, ">": COMPARISON - 2, "<=": COMPARISON - 2, ">=": COMPARISON - 2,
+    "**": POWER, "*": PRODUCT, "/": PRODUCT, "//": PRODUCT, "%": PRODUCT, "@": PRODUCT, "+": SUM, "-": SUM,
+    "<<": SHIFT, ">>": SHIFT, "&": BITS, "^": BITS - 1, "|": BITS - 2,
+    "==": COMPARISON, "<": COMPARISON, ">": COMPARISON, "<=": COMPARISON, ">=": COMPARISON,
 }  # fmt: skip
 """How tightly each binary operator binds."""
 
@@ -59,7 +59,8 @@ class Slot:
 class Code:
     """An expression: pieces of text and children. `level` is how tightly its outermost operator binds.
 
-    `signed` marks an integer that may be negative (a difference of sizes), for which Python's and ONNX's divisions differ.
+    `signed` marks an integer that may be negative (a difference of sizes), for which Python's and ONNX's divisions
+    differ.
     """
 
     parts: tuple[str | Slot, ...]
@@ -73,10 +74,11 @@ class Code:
     def leaves(self) -> Iterator[Variable]:
         """Every use of a variable or member, from left to right."""
         for part in self.parts:
-            if isinstance(part, Slot) and isinstance(part.child, Code):
-                yield from part.child.leaves()
-            elif isinstance(part, Slot):
-                yield part.child
+            if isinstance(part, Slot):
+                if isinstance(part.child, Code):
+                    yield from part.child.leaves()
+                else:
+                    yield part.child
 
     @property
     def depth(self) -> int:
@@ -93,13 +95,15 @@ class Code:
         """The expression with one variable replaced."""
         if len(self.parts) == 1 and isinstance(self.parts[0], Slot) and self.parts[0].child is variable:
             return by
-        parts = tuple(
-            Slot(by if p.child is variable else p.child.substitute(variable, by), p.need)
-            if isinstance(p, Slot) and (p.child is variable or isinstance(p.child, Code))
-            else p
-            for p in self.parts
-        )
-        return Code(parts, self.level, self.signed)
+
+        def replaced(part: str | Slot) -> str | Slot:
+            if isinstance(part, str):
+                return part
+            if isinstance(part.child, Variable):
+                return Slot(by, part.need) if part.child is variable else part
+            return Slot(part.child.substitute(variable, by), part.need)
+
+        return Code(tuple(replaced(p) for p in self.parts), self.level, self.signed)
 
     def render(self, names: dict[Variable, str]) -> str:
         out: list[str] = []
@@ -168,8 +172,8 @@ def quoted(text: str) -> str:
 def form(template: str, *pieces: Piece, level: int = ATOM) -> Code:
     """An expression from a template such as "{0}.reshape({1})".
 
-    A piece in front of a dot, a bracket or a parenthesis binds like an atom there; anywhere else it stands between commas or brackets
-    and needs no parentheses. Operators are built by `infix`.
+    A piece in front of a dot, a bracket or a parenthesis binds like an atom there; anywhere else it stands between
+    commas or brackets and needs no parentheses. Operators are built by `infix`.
     """
     parts: list[str | Slot] = []
     position = 0
@@ -205,7 +209,7 @@ def method(receiver: Piece, name: str, *args: Piece, **options: Piece) -> Code:
 def infix(operator: str, left: Piece, right: Piece) -> Code:
     """`left operator right`, left-associative (`**` and comparisons: both sides bind tighter)."""
     level = INFIX[operator]
-    strict = operator == "**" or level < BITS - 2
+    strict = operator == "**" or level == COMPARISON
     a, b = code(left), code(right)
     signed = operator == "-" or a.signed or b.signed
     close = operator == "**" and not (a.depth or b.depth or a.signed or b.signed)

@@ -9,20 +9,24 @@ from .members import TORCH_TYPES
 
 UNARY: dict[str, str] = {
     "Abs": "torch.abs({0})", "Acos": "torch.acos({0})", "Acosh": "torch.acosh({0})", "Asin": "torch.asin({0})",
-    "Asinh": "torch.asinh({0})", "Atan": "torch.atan({0})", "Atanh": "torch.atanh({0})", "BitwiseNot": "torch.bitwise_not({0})",
-    "Ceil": "torch.ceil({0})", "Cos": "torch.cos({0})", "Cosh": "torch.cosh({0})", "Det": "torch.det({0})", "Erf": "torch.erf({0})",
-    "Exp": "torch.exp({0})", "Floor": "torch.floor({0})", "HardSwish": "F.hardswish({0})", "IsNaN": "torch.isnan({0})",
-    "Log": "torch.log({0})", "Mish": "F.mish({0})", "Not": "torch.logical_not({0})", "Reciprocal": "torch.reciprocal({0})",
+    "Asinh": "torch.asinh({0})", "Atan": "torch.atan({0})", "Atanh": "torch.atanh({0})",
+    "BitwiseNot": "torch.bitwise_not({0})", "Ceil": "torch.ceil({0})", "Cos": "torch.cos({0})",
+    "Cosh": "torch.cosh({0})", "Det": "torch.det({0})", "Erf": "torch.erf({0})", "Exp": "torch.exp({0})",
+    "Floor": "torch.floor({0})", "HardSwish": "F.hardswish({0})", "IsNaN": "torch.isnan({0})", "Log": "torch.log({0})",
+    "Mish": "F.mish({0})", "Not": "torch.logical_not({0})", "Reciprocal": "torch.reciprocal({0})",
     "Relu": "F.relu({0})", "Round": "torch.round({0})", "Sigmoid": "torch.sigmoid({0})", "Sign": "torch.sign({0})",
     "Sin": "torch.sin({0})", "Sinh": "torch.sinh({0})", "Softplus": "F.softplus({0})", "Softsign": "F.softsign({0})",
     "Sqrt": "torch.sqrt({0})", "Tan": "torch.tan({0})", "Tanh": "torch.tanh({0})",
 }  # fmt: skip
 
 BINARY: dict[str, str] = {
-    "Add": "+", "Sub": "-", "Mul": "*", "And": "&", "Or": "|", "Xor": "^", "Equal": "==", "Less": "<", "LessOrEqual": "<=",
-    "Greater": ">", "GreaterOrEqual": ">=", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^",
+    "Add": "+", "Sub": "-", "Mul": "*", "And": "&", "Or": "|", "Xor": "^", "Equal": "==", "Less": "<",
+    "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">=", "BitwiseAnd": "&", "BitwiseOr": "|",
+    "BitwiseXor": "^",
 }  # fmt: skip
 """Operators with the same meaning on tensors in both worlds."""
+
+MANY = 100
 
 
 def unary(template: str) -> Row:
@@ -73,6 +77,7 @@ def folded(operator: str) -> Row:
     """Sum and Mean of any number of tensors."""
 
     def row(node: Node, e: Emitter) -> Code:
+        e.need(len(node.inputs) <= MANY, node, "it has too many operands for one expression")
         total = e.tensor(node.operand(0))
         for value in node.inputs[1:]:
             total = infix("+", total, e.tensor(value))
@@ -85,6 +90,7 @@ def extreme(function: str, bound: str) -> Row:
     """Max and Min; against one number a clamp."""
 
     def row(node: Node, e: Emitter) -> Code:
+        e.need(len(node.inputs) <= MANY, node, "it has too many operands for one expression")
         total = e.tensor(node.operand(0))
         for index, value in enumerate(node.inputs[1:]):
             first = node.operand(0)
@@ -224,8 +230,9 @@ def negate(node: Node, e: Emitter) -> Code:
 ROWS: dict[str, Row] = {
     **{op: unary(template) for op, template in UNARY.items()},
     **{op: binary(operator) for op, operator in BINARY.items()},
-    "Neg": negate, "Div": divide, "Pow": power, "Mod": modulo, "BitShift": shift, "Sum": folded("Sum"), "Mean": folded("Mean"),
-    "Max": extreme("torch.maximum", "min"), "Min": extreme("torch.minimum", "max"), "Clip": clip, "Where": where, "Cast": cast,
-    "CastLike": cast_like, "Identity": same, "Dropout": dropout, "LeakyRelu": leaky_relu, "Elu": elu, "Celu": celu, "Selu": selu,
-    "HardSigmoid": hard_sigmoid, "Gelu": gelu, "Swish": swish, "ThresholdedRelu": thresholded_relu, "Shrink": shrink, "IsInf": is_inf,
+    "Neg": negate, "Div": divide, "Pow": power, "Mod": modulo, "BitShift": shift, "Sum": folded("Sum"),
+    "Mean": folded("Mean"), "Max": extreme("torch.maximum", "min"), "Min": extreme("torch.minimum", "max"),
+    "Clip": clip, "Where": where, "Cast": cast, "CastLike": cast_like, "Identity": same, "Dropout": dropout,
+    "LeakyRelu": leaky_relu, "Elu": elu, "Celu": celu, "Selu": selu, "HardSigmoid": hard_sigmoid, "Gelu": gelu,
+    "Swish": swish, "ThresholdedRelu": thresholded_relu, "Shrink": shrink, "IsInf": is_inf,
 }  # fmt: skip

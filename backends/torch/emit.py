@@ -29,7 +29,7 @@ STEM = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 @dataclass(frozen=True)
 class Emitted:
-    """What `emit` wrote: `files` in the order model, weights, test, recorded outputs (the last two only when it was checked).
+    """What `emit` wrote: `files` are code, weights, and, when it was checked, a test and its recorded outputs.
 
     `difference` is the worst of any output against ONNX Runtime, None without a check.
     """
@@ -57,12 +57,12 @@ def emit(
 ) -> Emitted:
     """Writes `<folder>/<stem>.py` and `<stem>.safetensors`; with `check` also a test and what it compares with.
 
-    The check imports the written file, loads the written weights and compares with ONNX Runtime on `samples`, or on made-up inputs. If
-    anything fails, the folder is left as it was. Without `check` torch is not needed. Inputs that have a default in the graph become
-    parameters or buffers of the module.
+    The check imports the written file, loads the written weights and compares with ONNX Runtime on `samples`, or on
+    made-up inputs. If anything fails, the folder is left as it was. Without `check` torch is not needed. Inputs that
+    have a default in the graph become parameters or buffers of the module.
 
-    Raises UnsupportedError with the location of what PyTorch source cannot express, ParityError where the numbers differ, UsageError
-    where files cannot be written.
+    Raises UnsupportedError with the location of what PyTorch source cannot express, ParityError where the numbers
+    differ, UsageError where files cannot be written.
     """
     if not STEM.match(stem):
         raise UsageError(f"{stem!r} cannot be the name of a module", do="give letters, digits and underscores")
@@ -88,7 +88,7 @@ def emit(
 def to_module(model: Model, *, class_name: str | None = None) -> torch.nn.Module:
     """The model as a PyTorch module in evaluation mode, from the same source as `emit` writes.
 
-    Arguments and results are positional, in the order of the graph's inputs and outputs. Raises UnsupportedError as `emit`.
+    Arguments and results are positional, in the graph's order. Raises UnsupportedError as `emit`.
     """
     source = generate(model, name=class_name)
     made = getattr(_executed(source.text, Path("<emitted by tersor>")), source.class_name)()
@@ -120,7 +120,7 @@ def _write(
     check: bool,
     samples: Sequence[Feeds] | None,
 ) -> Difference | None:
-    """Writes and checks in a temporary folder inside the target; the files move when all is well, weights before code."""
+    """Writes and checks in a temporary folder inside the target; then the files move, weights before code."""
     with tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=target) as scratch:
         draft = Path(scratch)
         save_tensors(draft / names[1], source.weights)

@@ -1,7 +1,8 @@
 """The walk from a graph to statements: what operator rows see of the graph and of the file in the making.
 
-A value is a variable, a constant, or *sizes*: integers that are known as Python expressions (`x.shape[0] * 4`), because they come from
-shapes. Sizes flow through shape arithmetic without a statement and become a tensor only where an operator needs one.
+A value is a variable, a constant, or *sizes*: integers that are known as Python expressions (`x.shape[0] * 4`), because
+they come from shapes. Sizes flow through shape arithmetic without a statement and become a tensor only where an
+operator needs one.
 """
 
 from __future__ import annotations
@@ -297,7 +298,7 @@ class Emitter:
         return sequence(known, "(", ")") if known is not None else form("{0}.tolist()", self.tensor(value))
 
     def beside(self, value: Value | None, other: Value | None) -> Code:
-        """An operand of an elementwise operator: a scalar constant becomes a number when the other operand fixes shape and type."""
+        """An operand of an elementwise operator: a number for a scalar constant when `other` fixes shape and type."""
         number = self.number(value)
         if (
             number is None
@@ -412,7 +413,7 @@ class Emitter:
         shared: Mapping[str, Tensor],
         path: tuple[str, ...],
     ) -> Member:
-        """A module for a node; `shared` are its parameters as the graph holds them, for other users of the same tensors."""
+        """A module for a node; `shared` are its parameters as the graph holds them, for others that use them."""
         key = (constructor.render({}), tuple((k, id(t)) for k, t in shared.items()))
         made = self.members.module(path, constructor, tensors, key)
         for name, tensor in shared.items():

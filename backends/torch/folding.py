@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...ir import DType, Graph, Model, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
+from ...ir import Array, DType, Graph, Model, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
 from ...ir.builder import fold as fold_lazily
 from ...ir.inference import infer
 from ...ir.tensors import Lazy, reshape
@@ -19,7 +19,7 @@ SMALL_INTEGERS, SMALL_FLOATS = 4096, 16
 
 
 def prepared(model: Model) -> tuple[Model, dict[Value, tuple[Size, ...]]]:
-    """A copy with every type that can be known and with small constant integers as constants, and the contents of sizes.
+    """A copy with all types that can be known and small integers as constants, and the contents of sizes.
 
     Inputs that have a default become constants: what a caller of a module may override is its state_dict.
     """
@@ -91,7 +91,7 @@ def sliced(operands: Sequence[Tensor]) -> Tensor | None:
     return x
 
 
-def known_array(value: Value, contents: dict[Value, tuple[Size, ...]]) -> np.ndarray | None:  # pyright: ignore[reportMissingTypeArgument]
+def known_array(value: Value, contents: dict[Value, tuple[Size, ...]]) -> Array | None:
     """The numbers of an integer vector or scalar, when all of them are known."""
     found = contents.get(value)
     if found is None or not isinstance(value.type, TensorType) or value.type.rank not in (0, 1):

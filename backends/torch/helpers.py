@@ -1,6 +1,7 @@
 """Functions that emitted files define when they need them: operators that PyTorch has no short form for.
 
-Each is complete Python source, with what it calls named in `NEEDS`. They are part of the emitted file, so they are written to be read.
+Each is complete Python source, with what it calls named in `NEEDS`. They are part of the emitted file, so they are
+written to be read.
 """
 
 from __future__ import annotations
@@ -274,9 +275,10 @@ def insert_axes(x: Tensor, axes: list[int]) -> Tensor:
 
 HELPERS = {
     "Block": BLOCK, "along": ALONG, "quantize": QUANTIZE, "dequantize": DEQUANTIZE,
-    "dynamic_quantize": DYNAMIC_QUANTIZE, "integer_matmul": INTEGER_MATMUL, "integer_conv": INTEGER_CONV, "gather_nd": GATHER_ND,
-    "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS, "top_k": TOP_K, "rotate": ROTATE, "attention": ATTENTION,
-    "depth_to_space": DEPTH_TO_SPACE, "space_to_depth": SPACE_TO_DEPTH, "one_hot": ONE_HOT, "insert_axes": UNSQUEEZE_ALL,
+    "dynamic_quantize": DYNAMIC_QUANTIZE, "integer_matmul": INTEGER_MATMUL, "integer_conv": INTEGER_CONV,
+    "gather_nd": GATHER_ND, "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS,
+    "top_k": TOP_K, "rotate": ROTATE, "attention": ATTENTION, "depth_to_space": DEPTH_TO_SPACE,
+    "space_to_depth": SPACE_TO_DEPTH, "one_hot": ONE_HOT, "insert_axes": UNSQUEEZE_ALL,
 }  # fmt: skip
 """Source by name, in the order in which an emitted file defines them."""
 

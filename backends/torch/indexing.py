@@ -26,9 +26,10 @@ def slice_(node: Node, e: Emitter) -> Code:
     parts: dict[int, Code] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step < 0:
-            made, start, end = _flipped(node, e, made, axis, start, end)
-            step = -step
-        parts[axis] = _part(start, end, step)
+            made = method(made, "flip", axis)
+            parts[axis] = _part(*_flipped(node, e, axis, (start, end)), -step)
+        else:
+            parts[axis] = _part(start, end, step)
     if set(parts) == {-1}:
         return form("{0}[..., {1}]", made, parts[-1])
     if rank is not None and len(parts) == 1 and rank - 1 in parts and rank > 2:
@@ -39,7 +40,7 @@ def slice_(node: Node, e: Emitter) -> Code:
 
 def _part(start: Piece, end: Piece, step: int) -> Code:
     """`start:end:step` without what Python assumes anyway."""
-    first, last = (constant_of(p) if isinstance(p, Code) else None for p in (start, end))
+    first, last = (p if isinstance(p, int) else constant_of(p) if isinstance(p, Code) else None for p in (start, end))
     from_ = raw("") if first == 0 else start
     until = raw("") if last is not None and last >= FAR - 1 else end
     colon = ":" if all(is_simple(p) for p in (from_, until)) else " : "
@@ -57,24 +58,17 @@ def is_simple(piece: Piece) -> bool:
     return not isinstance(piece, Code) or piece.depth == 0
 
 
-def _flipped(node: Node, e: Emitter, x: Code, axis: int, start: Piece, end: Piece) -> tuple[Code, Piece, Piece]:
-    """A backward range as a forward one over the flipped axis. Index i becomes size - 1 - i."""
-    first, last = (constant_of(p) if isinstance(p, Code) else None for p in (start, end))
-    e.need(first is not None and last is not None, node, "a backward slice has bounds that are not constant")
-    assert first is not None and last is not None
+def _flipped(node: Node, e: Emitter, axis: int, bounds: tuple[Piece, Piece]) -> tuple[Piece, Piece]:
+    """A backward range as a forward one over the flipped axis: index i becomes size - 1 - i, index -i becomes i - 1."""
+    first, last = (constant_of(p) if isinstance(p, Code) else None for p in bounds)
     shape = e.resolve(node.operand(0)).shape
-    size = shape[axis] if shape is not None else None
-    if first == -1 or first >= FAR - 1 or (isinstance(size, int) and first >= size - 1):
-        begin = 0
-    else:
-        e.need(first < 0 or isinstance(size, int), node, "a backward slice starts inside an axis of unknown size")
-        begin = -first - 1 if first < 0 else int(size) - 1 - first  # pyright: ignore[reportArgumentType]
-    if last <= -FAR + 1 or (isinstance(size, int) and last < -size):
-        until = FAR
-    else:
-        e.need(last < 0 or isinstance(size, int), node, "a backward slice ends inside an axis of unknown size")
-        until = -last - 1 if last < 0 else int(size) - 1 - last  # pyright: ignore[reportArgumentType]
-    return method(x, "flip", axis), literal(begin), literal(until)
+    size = shape[axis] if shape is not None and isinstance(shape[axis], int) else None
+    if first is None or last is None or (size is None and (0 <= first < FAR - 1 or last >= 0)):
+        e.refuse(node, "a backward slice has bounds that are not constant, or counts from the start of an unknown size")
+    low, high = -FAR if size is None else -size, FAR - 1 if size is None else size - 1
+    begin = 0 if first >= high else -first - 1 if first < 0 else high - first
+    end = FAR if last < low else -last - 1 if last < 0 else high - last
+    return begin, end
 
 
 def _slice_by_tensors(node: Node, e: Emitter) -> Code:
@@ -210,6 +204,6 @@ def one_hot(node: Node, e: Emitter) -> Code:
 
 
 ROWS: dict[str, Row] = {
-    "Slice": slice_, "Gather": gather, "GatherElements": gather_elements, "GatherND": gather_nd, "ScatterElements": scatter_elements,
-    "ScatterND": scatter_nd, "Compress": compress, "OneHot": one_hot,
+    "Slice": slice_, "Gather": gather, "GatherElements": gather_elements, "GatherND": gather_nd,
+    "ScatterElements": scatter_elements, "ScatterND": scatter_nd, "Compress": compress, "OneHot": one_hot,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows for layers with weights: convolutions, matrix products, normalizations, PReLU. Constant weights become `nn` modules."""
+"""Rows for layers with weights, which become `nn` modules: convolutions, matrix products, normalizations, PReLU."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def conv_transpose(node: Node, e: Emitter) -> Code:
 
 
 def linear(node: Node, e: Emitter, x: Value, weight: Value, rows: Tensor, bias: Value | None) -> Code | None:
-    """`nn.Linear` for a constant [out, in] weight `rows`; F.linear where another module owns it. None when the bias does not fit."""
+    """`nn.Linear` for a constant [out, in] weight `rows`; F.linear where it has an owner; None for other biases."""
     bias_tensor = e.const(bias)
     if bias is not None and (bias_tensor is None or bias_tensor.count != rows.shape[0]):
         return None
@@ -130,7 +130,7 @@ def linear(node: Node, e: Emitter, x: Value, weight: Value, rows: Tensor, bias: 
 
 
 def rows_of(e: Emitter, weight: Tensor) -> Tensor:
-    """An [in, out] matrix as [out, in]: the tensor under a transposition where it is one, so that its owner is recognised."""
+    """An [in, out] matrix as [out, in]: the operand where it is a transposition, so that its owner is recognised."""
     if isinstance(weight, Lazy) and weight.function == "transpose" and weight.rank == 2:
         return weight.operands[0]
     return e.derive("rows", weight, lambda: transpose(weight, (1, 0)))
@@ -206,7 +206,8 @@ def batch_norm(node: Node, e: Emitter) -> Code:
             **float_type(known[0].dtype),
         }
         made = call(name, known[0].count, **options)
-        shared = dict(zip(("weight", "bias", "running_mean", "running_var"), known, strict=True))
+        names = ("weight", "bias", "running_mean", "running_var")
+        shared: dict[str, Tensor] = dict(zip(names, known, strict=True))
         weight = e.resolve(node.operand(1))
         if can_hold(e, made, shared, weight):
             counted = {**shared, "num_batches_tracked": Dense(np.zeros((), np.int64))}
@@ -342,6 +343,6 @@ def _along_channels(slope: Tensor, rank: int) -> bool:
 ROWS: dict[str, Row] = {
     "Conv": conv, "ConvTranspose": conv_transpose, "MatMul": matmul, "Gemm": gemm, "PRelu": p_relu,
     "BatchNormalization": batch_norm, "LayerNormalization": layer_norm, "RMSNormalization": rms_norm,
-    "GroupNormalization": group_norm, "InstanceNormalization": instance_norm, "LpNormalization": lp_norm, "LRN": local_response,
-    "MeanVarianceNormalization": mean_variance,
+    "GroupNormalization": group_norm, "InstanceNormalization": instance_norm, "LpNormalization": lp_norm,
+    "LRN": local_response, "MeanVarianceNormalization": mean_variance,
 }  # fmt: skip

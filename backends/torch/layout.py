@@ -34,8 +34,8 @@ def fits(text: str, depth: int) -> bool:
 def broken(text: str, depth: int, tail: str = "") -> list[str]:
     """`text + tail` on as many lines as it needs.
 
-    An operation is broken in front of its loosest operators, anything else by opening its last bracket: the inside on one line of its
-    own where it fits, else an item per line.
+    An operation is broken in front of its loosest operators, anything else by opening its last bracket: the inside on
+    one line of its own where it fits, else an item per line.
     """
     pad = INDENT * depth
     if fits(text + tail, depth):
@@ -98,7 +98,7 @@ def operators_in(text: str) -> list[str]:
 
 
 def _scan(text: str) -> Iterator[tuple[int, str, int]]:
-    """Position, character and bracket depth (outside of the bracket for brackets) of everything outside string literals."""
+    """Position, character and bracket depth of everything outside string literals; brackets count as outside."""
     depth, quote, escaped = 0, "", False
     for index, ch in enumerate(text):
         if quote:

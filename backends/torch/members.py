@@ -1,7 +1,8 @@
 """The modules, parameters and buffers of the emitted class: a tree whose paths are the keys of its state_dict.
 
-A path such as ("layer1", "0", "conv1") is the original one wherever the model still has it. Children with the indices 0..n-1 become an
-`nn.ModuleList` (equal neighbours a comprehension), other indices an `nn.ModuleDict`, names a `Block`. One tensor is registered once.
+A path such as ("layer1", "0", "conv1") is the original one wherever the model still has it. Children with the indices
+0..n-1 become an `nn.ModuleList` (equal neighbours a comprehension), other indices an `nn.ModuleDict`, names a `Block`.
+One tensor is registered once.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from .names import DICT_ATTRIBUTES, numbered
 Path = tuple[str, ...]
 
 TORCH_TYPES = {
-    DType.F32: "float32", DType.F64: "float64", DType.F16: "float16", DType.BF16: "bfloat16", DType.I8: "int8", DType.I16: "int16",
-    DType.I32: "int32", DType.I64: "int64", DType.U8: "uint8", DType.U16: "uint16", DType.U32: "uint32", DType.U64: "uint64",
-    DType.BOOL: "bool",
+    DType.F32: "float32", DType.F64: "float64", DType.F16: "float16", DType.BF16: "bfloat16", DType.I8: "int8",
+    DType.I16: "int16", DType.I32: "int32", DType.I64: "int64", DType.U8: "uint8", DType.U16: "uint16",
+    DType.U32: "uint32", DType.U64: "uint64", DType.BOOL: "bool",
 }  # fmt: skip
 """Element types that emitted code can hold."""
 
 
 @dataclass(slots=True)
 class Leaf:
-    """A module (`is_module`), parameter or buffer: the expression that makes it; `persistent` ones have weights in the file."""
+    """A module, parameter or buffer and the expression that makes it; `persistent` ones have weights in the file."""
 
     member: Member
     value: Code

@@ -1,7 +1,7 @@
 """Names for emitted code: identifiers, class names and module paths made from whatever a model calls its parts.
 
-A model's names are data. Everything that comes out of here is plain ASCII, an identifier where it stands for one, and never a keyword,
-a builtin, one of the emitted file's own names or an attribute of `torch.nn.Module`.
+A model's names are data. Everything that comes out of here is plain ASCII, an identifier where it stands for one, and
+never a keyword, a builtin, one of the emitted file's own names or an attribute of `torch.nn.Module`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"
 
 
 def ascii_words(text: str) -> str:
-    """The text's letters and digits in ASCII, everything else as single underscores, without leading and trailing ones."""
+    """The text's letters and digits in ASCII, anything between them as an underscore."""
     plain = unicodedata.normalize("NFKD", text[:200]).encode("ascii", "ignore").decode("ascii")
     return re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")
 
@@ -112,7 +112,7 @@ def class_name(text: str, fallback: str = "Network") -> str:
 
 
 def path_of(text: str) -> tuple[str, ...] | None:
-    """The components of a dotted module path such as "layer1.0.conv1"; None where a component could not be an attribute."""
+    """The components of a path such as "layer1.0.conv1"; None where a component could not be an attribute."""
     parts = tuple(text.split("."))
     if len(text) > 300 or not all(is_component(p) for p in parts):
         return None

@@ -99,7 +99,15 @@ def check(model: Model, run: object, samples: Sequence[Feeds] | None) -> Check:
     record: dict[str, Tensor] = {}
     tolerance = 0.0
     for feed in feeds:
-        wanted = reference.run(feed)
+        try:
+            wanted = reference.run(feed)
+        except TersorError as error:
+            raise UsageError(
+                "the emitted module cannot be checked: the model itself does not run on these inputs",
+                where=error.where,
+                why=error.why,
+                do="give samples that the model accepts, or pass check=False",
+            ) from error
         tolerance = tolerance_of(model, wanted)
         try:
             found = run(feed)  # pyright: ignore[reportCallIssue]

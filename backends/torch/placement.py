@@ -56,11 +56,12 @@ BIAS_SUFFIX = re.compile(r"[._](?:bias|b|B|beta)\Z")
 WIDER = {DType.I4: DType.I8, DType.I2: DType.I8, DType.U4: DType.U8, DType.U2: DType.U8}
 
 OUTPUT_HINTS: dict[str, tuple[str, ...]] = {
-    "Sigmoid": ("gate",), "HardSigmoid": ("gate",), "ReduceMean": ("mean",), "ArgMax": ("index",), "ArgMin": ("index",),
-    "TopK": ("values", "indices"), "DynamicQuantizeLinear": ("levels", "scale", "zero_point"), "QuantizeLinear": ("levels",),
-    "LSTM": ("sequence", "hidden", "cell"), "GRU": ("sequence", "hidden"), "RNN": ("sequence", "hidden"), "Equal": ("mask",),
-    "Less": ("mask",), "LessOrEqual": ("mask",), "Greater": ("mask",), "GreaterOrEqual": ("mask",), "And": ("mask",), "Or": ("mask",),
-    "Not": ("mask",), "Split": ("part",), "Range": ("positions",), "CumSum": ("positions",), "NonZero": ("positions",),
+    "Sigmoid": ("gate",), "HardSigmoid": ("gate",), "ReduceMean": ("mean",), "ArgMax": ("index",),
+    "ArgMin": ("index",), "TopK": ("values", "indices"), "DynamicQuantizeLinear": ("levels", "scale", "zero_point"),
+    "QuantizeLinear": ("levels",), "LSTM": ("sequence", "hidden", "cell"), "GRU": ("sequence", "hidden"),
+    "RNN": ("sequence", "hidden"), "Equal": ("mask",), "Less": ("mask",), "LessOrEqual": ("mask",),
+    "Greater": ("mask",), "GreaterOrEqual": ("mask",), "And": ("mask",), "Or": ("mask",), "Not": ("mask",),
+    "Split": ("part",), "Range": ("positions",), "CumSum": ("positions",), "NonZero": ("positions",),
     "Softmax": ("weights",),
 }  # fmt: skip
 
@@ -94,21 +95,21 @@ class Placement:
         """The path of a parameter or buffer of its own."""
         path = path_of(value.name)
         if path is not None and not GENERATED.match(value.name.lower()):
-            return path if not path[-1].isdigit() or len(path) > 1 else (f"constant_{path[-1]}",)
+            return path
         user = next(iter(value.users), None)
         stem = CONSTANT_HINTS.get(user.op, "constant") if user is not None else "constant"
         human = value.name and not re.search(r"[:/]|^\W*\d", value.name) and not GENERATED.match(value.name.lower())
         return (module_name(value.name, stem),) if human else (stem,)
 
     def trainable(self, value: Value) -> bool:
-        """Whether a constant is a parameter: floats that take part as weights, biases, embeddings or tokens, and are no masks."""
+        """Whether a constant is a parameter: floats that serve as weights, biases or embeddings, not as masks."""
         tensor = value.tensor
         if not tensor.dtype.is_float or tensor.count < 2 or not any(u.op in PARAMETRIC for u in value.users):
             return False
         return tensor.count > 1 << 20 or bool(np.all(np.abs(tensor.numpy().astype(np.float64)) < 1e4))
 
     def widened(self, tensor: Tensor) -> Tensor:
-        """A tensor of 2- or 4-bit integers as one of bytes. Raises UnsupportedError for other types that PyTorch lacks."""
+        """A tensor of 2- or 4-bit integers as bytes. Raises UnsupportedError for other types that PyTorch lacks."""
         if tensor.dtype not in WIDER:
             raise UnsupportedError(
                 f"a constant of type {tensor.dtype.label} cannot be emitted as PyTorch", why="PyTorch has no such type"
@@ -122,7 +123,7 @@ class Placement:
     # Modules
 
     def module(self, node: Node, weight: Value | None, default: str, bias: Value | None = None) -> Path:
-        """The path of a module: the name of its weight or bias without the last part, the node's scope, or a default."""
+        """The path of a module: its weight's or bias's name without the last part, the node's scope, or a default."""
         for value, suffix in ((weight, WEIGHT_SUFFIX), (bias, BIAS_SUFFIX)):
             stem = suffix.sub("", value.name) if value is not None else ""
             path = path_of(stem) if value is not None and stem != value.name else None

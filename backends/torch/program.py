@@ -1,7 +1,8 @@
-"""The body of `forward`: statements over variables, tidied (unused ones dropped, short ones nested) and given names by liveness.
+"""The body of `forward`: statements over variables, unused ones dropped, short ones nested, named by liveness.
 
-All expressions are pure, so dropping and nesting need no more than counts of uses. Names are chosen last: a variable takes over the
-name of one that is not needed any more, which is what makes `x = F.relu(self.bn1(self.conv1(x)))` out of three nodes.
+All expressions are pure, so dropping and nesting need no more than counts of uses. Names are chosen last: a variable
+takes over the name of one that is not needed any more, which is what makes `x = F.relu(self.bn1(self.conv1(x)))` out of
+three nodes.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Branch:
 class Repeat:
     """A loop: `targets = initial; for counter in range(trips): ... ; targets = results`.
 
-    `trips` None means an endless count; `condition` is tested before each trip when given, and the body's first result is its next value.
-    `collected[i]` is a list that result i of the body's last results is appended to.
+    `trips` None means an endless count; `condition` is tested before each trip when given, and the body's first result
+    is its next value. `collected[i]` is a list that result i of the body's last results is appended to.
     """
 
     targets: list[Variable]
@@ -207,7 +208,7 @@ class _Namer:
         self.names[variable] = name
 
     def block(self, block: Block, live: set[Variable], kept: frozenset[str]) -> None:
-        """`live` are the variables bound so far; `kept` names that stay forbidden because code after the block needs them."""
+        """`live` are the variables bound so far; `kept` are names that code after the block needs."""
         last: dict[Variable, int] = {}
         for index, item in enumerate(block.statements):
             for variable in uses(item):

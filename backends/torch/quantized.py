@@ -1,4 +1,4 @@
-"""Rows for quantized graphs: the QDQ operators as functions of the emitted file, and the integer operators over them."""
+"""Rows for quantized graphs: the QDQ operators as functions of the emitted file, and the integer operators."""
 
 from __future__ import annotations
 
@@ -131,5 +131,6 @@ def q_linear_conv(node: Node, e: Emitter) -> Code:
 
 ROWS: dict[str, Row] = {
     "QuantizeLinear": quantize, "DequantizeLinear": dequantize, "DynamicQuantizeLinear": dynamic_quantize,
-    "MatMulInteger": matmul_integer, "ConvInteger": conv_integer, "QLinearMatMul": q_linear_matmul, "QLinearConv": q_linear_conv,
+    "MatMulInteger": matmul_integer, "ConvInteger": conv_integer, "QLinearMatMul": q_linear_matmul,
+    "QLinearConv": q_linear_conv,
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """Rows for LSTM, GRU and RNN with constant weights, as nn.LSTM, nn.GRU and nn.RNN of one layer.
 
-ONNX stacks the gates of W, R and B per direction in another order than PyTorch; the weights are reordered, not the computation.
+ONNX stacks the gates of W, R and B per direction in another order than PyTorch; the weights are reordered, not the
+computation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .emitter import Emitter, Outputs, Row, float_type
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`gates[i]` is where PyTorch's gate i stands in ONNX's order; `activations` are the ones that PyTorch has built in."""
+    """`gates[i]` is where PyTorch's gate i stands in ONNX's order; `activations` are those built into PyTorch."""
 
     name: str
     gates: tuple[int, ...]

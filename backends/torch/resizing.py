@@ -106,7 +106,8 @@ def one_or_all(factors: Sequence[float]) -> Piece:
 def interpolates(wanted: Resampling) -> bool:
     """True where F.interpolate computes the same positions.
 
-    By half-pixel centres a whole factor f gives the source floor(i / f), as F.interpolate does: no centre lies halfway between pixels.
+    By half-pixel centres a whole factor f gives the source floor(i / f), as F.interpolate does: no centre lies halfway
+    between pixels.
     """
     factors = wanted.factors
     whole = factors is not None and all(f == int(f) and f >= 1 for f in factors)

@@ -1,7 +1,8 @@
 """Repeated statements as loops: `for layer in self.layer:` instead of the same lines for layer 0, 1, 2, ...
 
-Statements are compared as the text that would stand in the file. What one index of an `nn.ModuleList` does is rolled up with the next
-when the two texts are equal but for the index, so a loop runs exactly the statements that it replaces, in the same order.
+Statements are compared as the text that would stand in the file. What one index of an `nn.ModuleList` does is rolled up
+with the next when the two texts are equal but for the index, so a loop runs exactly the statements that it replaces, in
+the same order.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def lines(items: Sequence[Item], depth: int) -> Iterator[str]:
 
 
 def roll(items: Sequence[Item], lists: Sequence[tuple[str, int]], taken: Collection[str]) -> list[Item]:
-    """Statements with loops over `lists`, pairs of an expression (`self.layer`) and a length. Inner lists are rolled first."""
+    """Statements with loops over `lists`, pairs of an expression (`self.layer`) and a length, inner lists first."""
     rolled = list(items)
     for expression, length in sorted(lists, key=lambda pair: (-pair[0].count("."), pair[0])):
         rolled = _roll_list(rolled, expression, length, taken)

@@ -214,7 +214,8 @@ def shape_of(node: Node, e: Emitter) -> Code:
 
 
 ROWS: dict[str, Row] = {
-    "Reshape": reshape, "Flatten": flatten, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Expand": expand,
-    "Concat": concat, "Split": split, "Tile": tile, "Range": range_, "ConstantOfShape": constant_of_shape, "EyeLike": eye_like,
-    "Trilu": trilu, "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth, "Shape": shape_of,
+    "Reshape": reshape, "Flatten": flatten, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
+    "Expand": expand, "Concat": concat, "Split": split, "Tile": tile, "Range": range_,
+    "ConstantOfShape": constant_of_shape, "EyeLike": eye_like, "Trilu": trilu, "DepthToSpace": depth_to_space,
+    "SpaceToDepth": space_to_depth, "Shape": shape_of,
 }  # fmt: skip

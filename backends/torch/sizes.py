@@ -1,6 +1,7 @@
 """Shape arithmetic as Python integers: which nodes over sizes become expressions instead of tensor operations.
 
-A row takes the node and its operands as `Sizes` and gives the result, or None to leave the node to the tensor operators.
+A row takes the node and its operands as `Sizes` and gives the result, or None to leave the node to the tensor
+operators.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from ...ir import DType, FileSlice, Tensor, UnsupportedError
 from ..onnx.files import PendingFile, pending
 
 LABELS = {
-    DType.F64: "F64", DType.F32: "F32", DType.F16: "F16", DType.BF16: "BF16", DType.I64: "I64", DType.I32: "I32", DType.I16: "I16",
-    DType.I8: "I8", DType.U64: "U64", DType.U32: "U32", DType.U16: "U16", DType.U8: "U8", DType.BOOL: "BOOL",
+    DType.F64: "F64", DType.F32: "F32", DType.F16: "F16", DType.BF16: "BF16", DType.I64: "I64", DType.I32: "I32",
+    DType.I16: "I16", DType.I8: "I8", DType.U64: "U64", DType.U32: "U32", DType.U16: "U16", DType.U8: "U8",
+    DType.BOOL: "BOOL",
 }  # fmt: skip
 ALIGNMENT = 8
 
@@ -19,8 +20,8 @@ ALIGNMENT = 8
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes tensors by name, so that the file appears whole or not at all; no more than one block is in memory.
 
-    Names are sorted and wide elements come first, as the reference implementation orders them: aligned, and equal for equal contents.
-    Raises UnsupportedError for an element type that the format lacks, OSError where the system refuses.
+    Names are sorted and wide elements come first, as the reference implementation orders them: aligned, and equal for
+    equal contents. Raises UnsupportedError for an element type that the format lacks, OSError where the system refuses.
     """
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.bits, item[0]))
     header: dict[str, object] = {}

@@ -126,5 +126,6 @@ def global_pool(name: str) -> Row:
 
 
 ROWS: dict[str, Row] = {
-    "MaxPool": max_pool, "AveragePool": average_pool, "GlobalAveragePool": global_pool("avg"), "GlobalMaxPool": global_pool("max"),
+    "MaxPool": max_pool, "AveragePool": average_pool, "GlobalAveragePool": global_pool("avg"),
+    "GlobalMaxPool": global_pool("max"),
 }  # fmt: skip

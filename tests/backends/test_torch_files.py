@@ -149,3 +149,12 @@ def test_inputs_with_a_default_become_part_of_the_module(tmp_path):
     emitted = emit(Model(parse(text)), tmp_path)
     assert emitted.difference is not None
     assert list(load_arrays(emitted.files[1])) == ["w"]
+
+
+def test_a_model_that_does_not_run_on_the_samples_says_so(tmp_path):
+    text = "graph (%x: f32[N,M], %y: f32[K,L]) -> (z) { %z = MatMul(%x, %y) return %z }"
+    samples = [{"x": np.ones((2, 3), np.float32), "y": np.ones((4, 5), np.float32)}]
+    with pytest.raises(UsageError, match="cannot be checked") as caught:
+        emit(Model(parse(text)), tmp_path, samples=samples)
+    assert "check=False" in caught.value.do
+    assert list(tmp_path.iterdir()) == []

@@ -69,7 +69,17 @@ ELEMENTWISE = {
 REDUCTIONS = {
     f"{op}_{name}": f"graph (%x: f32[2,3,4]) -> (y) {{ %y = {op}({operands}) {{{attributes}}} return %y }}"
     for op in (
-        ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"]
+        [
+            "ReduceSum",
+            "ReduceMean",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceLogSumExp",
+        ]
     )
     for name, operands, attributes in (
         ("all", "%x", "keepdims=0"),
