@@ -8,10 +8,9 @@ import hashlib
 
 from .attributes import Attribute, EmptyList
 from .dims import Symbol
-from .dims import to_text as dim_text
 from .graph import Graph, Node, Value
 from .tensors import Tensor
-from .types import AnyType, MapType, TensorType, Type
+from .types import Type, type_text
 
 
 class _Hasher:
@@ -27,12 +26,7 @@ class _Hasher:
         return name if (symbol.lower, symbol.upper) == (0, None) else f"{name}[{symbol.lower},{symbol.upper}]"
 
     def type(self, type_: Type) -> str:
-        if isinstance(type_, TensorType):
-            shape = "*" if type_.shape is None else ",".join(dim_text(d, self.symbol) for d in type_.shape)
-            return f"{type_.dtype.label}[{shape}]"
-        if isinstance(type_, MapType):
-            return f"map<{type_.key.label},{self.type(type_.value)}>"
-        return "?" if isinstance(type_, AnyType) else f"{type_.label}<{self.type(type_.element)}>"
+        return type_text(type_, self.symbol)
 
     def attribute(self, value: Attribute) -> str:
         if isinstance(value, EmptyList):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Union
 
 import ml_dtypes
 import numpy as np
 
-from .dims import Dim, Size, is_known, known_product, to_text
+from .dims import Dim, Size, Symbol, is_known, known_product, to_text
 
 
 class DType(Enum):
@@ -125,8 +126,7 @@ class TensorType:
         return self._hash
 
     def __repr__(self) -> str:
-        shape = "*" if self.shape is None else ",".join(to_text(d) for d in self.shape)
-        return f"{self.dtype.label}[{shape}]"
+        return type_text(self)
 
     @property
     def rank(self) -> int | None:
@@ -171,7 +171,7 @@ class _Container:
         return hash((self.label, self.element))
 
     def __repr__(self) -> str:
-        return f"{self.label}<{self.element!r}>"
+        return type_text(self)  # pyright: ignore[reportArgumentType]  # only the three subclasses are made
 
 
 class SequenceType(_Container):
@@ -210,7 +210,7 @@ class MapType:
         return hash(("map", self.key, self.value))
 
     def __repr__(self) -> str:
-        return f"map<{self.key.label},{self.value!r}>"
+        return type_text(self)
 
 
 class AnyType:
@@ -225,11 +225,21 @@ class AnyType:
         return hash("any")
 
     def __repr__(self) -> str:
-        return "?"
+        return type_text(self)
 
 
 ANY = AnyType()
 Type = Union[TensorType, SequenceType, OptionalType, SparseType, MapType, AnyType]
+
+
+def type_text(type_: Type, name: Callable[[Symbol], str] | None = None) -> str:
+    """A type in the text form; `name` may rename symbols, as in `dims.to_text`."""
+    if isinstance(type_, TensorType):
+        shape = "*" if type_.shape is None else ",".join(to_text(d, name) for d in type_.shape)
+        return f"{type_.dtype.label}[{shape}]"
+    if isinstance(type_, MapType):
+        return f"map<{type_.key.label},{type_text(type_.value, name)}>"
+    return "?" if isinstance(type_, AnyType) else f"{type_.label}<{type_text(type_.element, name)}>"
 
 
 def tensor(dtype: DType | str, *shape: Size | str) -> TensorType:

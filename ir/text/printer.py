@@ -19,11 +19,10 @@ import numpy as np
 
 from ..attributes import Attribute, EmptyList
 from ..dims import Symbol, free_symbols
-from ..dims import to_text as dim_text
 from ..graph import Graph, Node, Value
 from ..locations import Loc
 from ..tensors import Placeholder, Tensor
-from ..types import AnyType, DType, MapType, TensorType, Type, sizes_in
+from ..types import DType, Type, sizes_in, type_text
 
 PLAIN = re.compile(r"[A-Za-z0-9_.$/\-]+\Z")
 INLINE_ELEMENTS = 8
@@ -137,12 +136,7 @@ class _Printer:
         return self.fresh.setdefault(symbol, f"?{len(self.fresh)}") if symbol.is_fresh else symbol.name
 
     def type(self, type_: Type) -> str:
-        if isinstance(type_, TensorType):
-            shape = "*" if type_.shape is None else ",".join(dim_text(d, self.symbol) for d in type_.shape)
-            return f"{type_.dtype.label}[{shape}]"
-        if isinstance(type_, MapType):
-            return f"map<{type_.key.label},{self.type(type_.value)}>"
-        return "?" if isinstance(type_, AnyType) else f"{type_.label}<{self.type(type_.element)}>"
+        return type_text(type_, self.symbol)
 
     def contents(self, tensor: Tensor) -> str:
         if self.skeleton:
