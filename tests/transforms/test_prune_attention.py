@@ -125,3 +125,20 @@ def test_keys_of_earlier_calls_freeze_everything(model):
     }""")
     outcome = Prune().run(made, Context())
     assert "keys and values of earlier calls" in outcome.decisions[0].reason
+
+
+def test_heads_that_a_view_moves_into_a_symbolic_batch_keep_their_dimensions_apart(model):
+    """(length, N, heads * d) becomes (length, N * heads, d) and comes back, as in torch.nn.MultiheadAttention."""
+    made = model("""graph(%x: f32[5,N,12]) -> (y) {
+      @q : f32[12,32] = random(1)
+      @o : f32[32,12] = random(2)
+      %q = MatMul(%x, @q)
+      %v = Reshape(%q, i64[3]{5,-1,8})
+      %h = Relu(%v)
+      %b = Reshape(%h, i64[3]{5,-1,32})
+      %y = MatMul(%b, @o)
+      return %y
+    }""")
+    prune(made)
+    assert shapes(made) == {"q": (12, 16), "o": (16, 12)}
+    assert [n.operand(1).tensor.numpy().tolist() for n in made.graph if n.op == "Reshape"] == [[5, -1, 4], [5, -1, 16]]

@@ -13,6 +13,7 @@ from ..axes import AxisMap, Frozen, integers, need_integers, shape, static
 from ..kept import Kept
 from .row import Rule, set_integers
 
+RUN_TIME = "which of its elements go where depends on sizes that are known at run time only"
 OTHER_FACTOR = "the channels of the merged axis are told apart along another of its factors"
 
 
@@ -204,12 +205,26 @@ def regroup_block(node: Node, axes: AxisMap, parts: Sequence[tuple[Ids, Size]], 
         return [unit if size == 1 else wide[0][0] for size in after]
     sizes = [size for size in after if isinstance(size, int)]
     known = [(ids, size) for ids, size in wide if isinstance(size, int)]
-    if len(sizes) != len(after) or len(known) != len(wide) or np.prod(sizes) != np.prod([s for _, s in known]):
-        why = "which of its elements go where depends on sizes that are known at run time only"
-        for ids, _ in wide:
-            axes.freeze(ids, node, why)
-        return [unit if size == 1 else axes.frozen(node, why) for size in after]
-    return split(node, axes, merge(node, axes, known), sizes)
+    if len(sizes) == len(after) and len(known) == len(wide) and np.prod(sizes) == np.prod([s for _, s in known]):
+        return split(node, axes, merge(node, axes, known), sizes)
+    last = innermost(node, axes, parts[-1], after[-1]) if parts and after else None
+    for ids, _ in wide if last is None else wide[:-1]:
+        axes.freeze(ids, node, RUN_TIME)
+    frozen = [unit if size == 1 else axes.frozen(node, RUN_TIME) for size in after]
+    return frozen if last is None else [*frozen[:-1], last]
+
+
+def innermost(node: Node, axes: AxisMap, part: tuple[Ids, Size], size: Size) -> Ids | None:
+    """The last axis of a block in which earlier sizes are symbolic, where its size before and after divide each other.
+
+    (N, heads * d) becomes (N * heads, d), or the other way around: d is told apart, and what lies before is not.
+    """
+    ids, before = part
+    if not isinstance(before, int) or not isinstance(size, int) or min(before, size) == 1:
+        return None
+    if before % size == 0:
+        return split(node, axes, ids, (before // size, size), want=1)[1]
+    return np.tile(ids, size // before) if size % before == 0 and ids.ndim else None
 
 
 def merge(node: Node, axes: AxisMap, parts: Sequence[tuple[Ids, int]]) -> Ids:
