@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ def tolerance_of(model: Model, outputs: Mapping[str, Array]) -> float:
     return max((TOLERANCES[k] for k in kinds if k in TOLERANCES), default=1e-4)
 
 
-def check(model: Model, run: object, samples: Sequence[Feeds] | None) -> Check:
+def check(model: Model, run: Callable[[Feeds], Mapping[str, Array]], samples: Sequence[Feeds] | None) -> Check:
     """Compares `run(feeds) -> outputs by name` with ONNX Runtime on given or made-up inputs.
 
     Raises ParityError where they differ or the module fails, UsageError where no inputs can be made up.
@@ -110,7 +110,7 @@ def check(model: Model, run: object, samples: Sequence[Feeds] | None) -> Check:
             ) from error
         tolerance = tolerance_of(model, wanted)
         try:
-            found = run(feed)  # pyright: ignore[reportCallIssue]
+            found = run(feed)
         except TersorError as error:
             raise ParityError(
                 "the emitted module does not run", why=error.why or error.what, do="emit ONNX instead, and report this"
