@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tersor.transforms.quantize.observers import (
     BINS,
@@ -62,6 +62,7 @@ def test_merging_equals_having_seen_both(kind: str, left: list[list[float]], rig
 
 
 @given(st.lists(floats, min_size=1, max_size=50), st.integers(1, 40))
+@example([4096.0, -1e-45], 1)
 def test_rebinning_gives_the_counts_of_the_wide_grid(values: list[float], doublings: int):
     array = np.array(values, np.float32)
     narrow = Histogram()

@@ -296,6 +296,16 @@ def test_pooling_at_the_end_runs_in_u8_since_it_shrinks_what_must_be_dequantized
     assert found == {"x": False, "1": True, "2": True}
 
 
+def test_a_float_pool_in_front_of_an_int8_layer_is_kept_apart_from_its_quantize():
+    graph = inserted("""
+      %1 = Softplus(%x) : f32[N,12,8,8]
+      %2 = MaxPool(%1) {kernel_shape=[2,2], strides=[2,2]} : f32[N,12,4,4]
+      %3 = Conv(%2, @w) {pads=[1,1,1,1]} : f32[N,12,4,4]
+      return %3
+    """)
+    assert [node.op for node in graph][:4] == ["Softplus", "MaxPool", "Max", "QuantizeLinear"]
+
+
 def test_a_spatial_mean_becomes_a_pool_between_int8_layers():
     graph, _, placement = annotated(
         """

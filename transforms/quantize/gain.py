@@ -22,7 +22,7 @@ from .placement import data, may_connect, results
 
 RATES = {
     "dense": (60.0, 170.0),
-    "shallow": (60.0, 55.0),
+    "shallow": (60.0, 75.0),
     "grouped": (38.0, 24.0),
     "depthwise": (9.0, 10.0),
     "matrix": (50.0, 170.0),

@@ -97,8 +97,10 @@ class Histogram(Observer):
             return
         self.extremes.update(array)
         self.widen(exponent_for(self.extremes.low, self.extremes.high))
-        # A power of two scales exactly, so the bin is the same in float32 as in real numbers.
-        index = np.floor(array.reshape(-1) * array.dtype.type(2.0**-self.exponent)).astype(np.int32)
+        flat = array.reshape(-1)
+        # Scaling by a power of two is exact but for underflow to zero, so bins are those of real numbers.
+        index = np.floor(flat * flat.dtype.type(2.0**-self.exponent)).astype(np.int32)
+        index[(index == 0) & (flat < 0)] = -1
         self.counts += np.bincount(index + BINS // 2, minlength=BINS)
         self.zeros += array.size - int(np.count_nonzero(array))
 

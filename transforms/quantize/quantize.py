@@ -157,7 +157,7 @@ class Quantize(Pass):
         return scheme.weight(amplitude, layer.axis, float(input.scale), bias, largest)
 
     def warnings(self, model: Model) -> list[tuple[str, str, str]]:
-        """Layers that are int8 in name only, floats that simplification removes, arithmetic that saturates on this CPU."""
+        """Layers that are int8 in name only, norms that were not folded, sums that saturate on this CPU."""
         found = [
             ("TSR201", "ONNX Runtime computes this layer in float, from dequantized integers: skip it", name)
             for name in float_layers(model)
