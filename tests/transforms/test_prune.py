@@ -128,33 +128,44 @@ def test_dense_connections_keep_offsets_apart(model):
     assert shapes["g"] == (8,)
 
 
+SHUFFLED = """graph(%x: f32[N,3,8,8]) -> (y) {
+  @stem : f32[32,3,1,1] = random(1)
+  @w1 : f32[16,16,1,1] = random(2)
+  @d1 : f32[16,1,3,3] = random(3)
+  @w2 : f32[16,16,1,1] = random(4)
+  @head : f32[5,32,1,1] = random(5)
+  %a = Conv(%x, @stem)
+  %b, %c = Split(%a, i64[2]{16,16}) {axis=1}
+  %d = Conv(%c, @w1)
+  %e = Conv(%d, @d1) {group=16, pads=[1,1,1,1]}
+  %f = Concat(%b, %e) {axis=1}
+  %g = Reshape(%f, i64[5]{0,2,16,8,8})
+  %h = Transpose(%g) {perm=[0,2,1,3,4]}
+  %i = Reshape(%h, i64[4]{0,32,8,8})
+  %j, %k = Split(%i, i64[2]{16,16}) {axis=1}
+  %l = Conv(%k, @w2)
+  %m = Concat(%j, %l) {axis=1}
+  %y = Conv(%m, @head)
+  return %y
+}"""
+
+
 def test_a_shuffled_two_branch_network(model):
     """Half of the channels pass a block untouched, then both halves are interleaved, twice over."""
-    made = model("""graph(%x: f32[N,3,8,8]) -> (y) {
-      @stem : f32[32,3,1,1] = random(1)
-      @w1 : f32[16,16,1,1] = random(2)
-      @d1 : f32[16,1,3,3] = random(3)
-      @w2 : f32[16,16,1,1] = random(4)
-      @head : f32[5,32,1,1] = random(5)
-      %a = Conv(%x, @stem)
-      %b, %c = Split(%a, i64[2]{16,16}) {axis=1}
-      %d = Conv(%c, @w1)
-      %e = Conv(%d, @d1) {group=16, pads=[1,1,1,1]}
-      %f = Concat(%b, %e) {axis=1}
-      %g = Reshape(%f, i64[5]{0,2,16,8,8})
-      %h = Transpose(%g) {perm=[0,2,1,3,4]}
-      %i = Reshape(%h, i64[4]{0,32,8,8})
-      %j, %k = Split(%i, i64[2]{16,16}) {axis=1}
-      %l = Conv(%k, @w2)
-      %m = Concat(%j, %l) {axis=1}
-      %y = Conv(%m, @head)
-      return %y
-    }""")
+    made = model(SHUFFLED)
     prune(made)
     shapes = weights(made)
     assert shapes["stem"][0] < 20
     assert shapes["w1"][0] == shapes["d1"][0] == 8
     assert shapes["head"][1] < 20
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_small_families_that_are_ranked_together_keep_the_maximum(model, scope: str):
+    made = model(SHUFFLED)
+    prune(made, ratio=0.95, max_ratio=0.5, scope=scope)
+    assert weights(made)["stem"][0] >= 16
+    assert weights(made)["head"][1] >= 16
 
 
 def test_heads_of_a_transformer_keep_their_order(model):

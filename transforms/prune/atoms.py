@@ -7,7 +7,6 @@ or frozen; a frozen one keeps the first reason it was given and nothing can thaw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +116,3 @@ class Atoms:
         """
         known = list(self._reasons)
         return [known[i] for i in np.unique(self._why[self.roots(ids)]).tolist() if i != ACTIVE]
-
-
-Mask = NDArray[np.bool_]
-Indices = Union[Ids, None]

@@ -83,12 +83,12 @@ def choose(axes: AxisMap, found: Sequence[Family], slots: Sequence[Slot], scores
 
 def locally(pool: Pool, scores: Scores, limits: Limits) -> Ids:
     """The classes of one pool that go: the lowest ones, as long as no slot loses more than its share."""
-    order = ranked(pool.classes, scores)
+    order, ratio = ranked(pool.classes, scores), min(limits.ratio, limits.max_ratio)
     if len(pool.families) == 1:
-        return order[: pool.size - limits.kept(pool.size, pool.size - share(limits.ratio, pool.size))]
+        return order[: pool.size - limits.kept(pool.size, pool.size - share(ratio, pool.size))]
     slots = {id(slot): slot for family in pool.families for slot in family.slots}
     times = {key: dict(zip(*np.unique(slot.roots, return_counts=True), strict=True)) for key, slot in slots.items()}
-    allowed = {key: -(-limits.ratio * sum(times[key].get(c, 0) for c in pool.classes) // 1) for key in slots}
+    allowed = {key: -(-ratio * sum(times[key].get(c, 0) for c in pool.classes) // 1) for key in slots}
     touching = {int(c): [id(slot) for slot in family.slots] for family in pool.families for c in family.classes}
     dead: list[int] = []
     for each in order.tolist():
@@ -96,7 +96,7 @@ def locally(pool: Pool, scores: Scores, limits: Limits) -> Ids:
             dead.append(each)
             for key in touching[each]:
                 allowed[key] -= times[key][each]
-    return np.asarray(dead[: share(limits.ratio, pool.size)], np.int64)
+    return np.asarray(dead[: share(ratio, pool.size)], np.int64)
 
 
 def ranked(classes: Ids, scores: Scores) -> Ids:
