@@ -6,6 +6,7 @@ import gc
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import ml_dtypes
@@ -25,15 +26,17 @@ from ...ir import (
     TersorError,
     UnsupportedError,
     Value,
+    VerificationError,
     constant,
     verify,
 )
 from ...ir.inference import infer
 from .interface import output_names, unique
 from .locations import Locations, unsupported
-from .lowering import DTYPES, Declined, Lowering, Refused
+from .lowering import DTYPES, Declined, Lowering, Refused, dtype_of, shape_of, typed
 from .sizes import Sizes
 from .table import ROWS
+from .views import INVERSES, Views, owner_of
 
 MEANINGLESS = frozenset(
     [
@@ -108,6 +111,8 @@ class Importer:
         self.op = Lowering(self.graph, Sizes(program.range_constraints, names))
         self.locations = Locations()
         self.env: dict[Node, Any] = {}
+        self.views = Views()
+        self._declared: list[tuple[Value, TensorType]] = []
         self._weights: dict[Any, Value] = {}
 
     def model(self) -> Model:
@@ -116,6 +121,7 @@ class Importer:
         results = self.run(self.program.graph_module, {})
         self.outputs(results)
         infer(self.graph)
+        self.check_types()
         verify(self.graph, after="the import of a torch program")
         return Model(self.graph, producer="pytorch", producer_version=torch.__version__)
 
@@ -129,6 +135,20 @@ class Importer:
             others = ", ".join(str(t) for t in list(missing)[1:])
             why = f"it has no row and no decomposition{f'; the same goes for {others}' if others else ''}"
             raise Undecomposed(fail(next(iter(missing.values())), why), list(missing))
+
+    def check_types(self) -> None:
+        """Raises VerificationError where what a graph computes has another type than the program's result."""
+        for value, kind in self._declared:
+            found = value.type
+            sizes = zip(found.shape or (), kind.shape or (), strict=False) if isinstance(found, TensorType) else ()
+            differ = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sizes)
+            if not isinstance(found, TensorType) or found.dtype is not kind.dtype or found.rank != kind.rank or differ:
+                raise VerificationError(
+                    "a lowered operator has another type than in PyTorch",
+                    where=value.node.where if value.node is not None else value.name,
+                    why=f"PyTorch says {kind!r}, the graph {found!r}",
+                    do="this is a fault of the PyTorch frontend: please report it",
+                )
 
     def inputs(self) -> None:
         """Graph inputs for what the caller gives, constants for parameters, buffers and lifted tensors."""
@@ -190,7 +210,7 @@ class Importer:
     def resolve(self, argument: Any) -> Any:
         """An fx argument with nodes replaced by what they stand for, and symbolic integers by sizes."""
         if isinstance(argument, Node):
-            return self.env[argument]
+            return self.env[argument] if argument not in self.views.stale else self.viewed(argument)
         if isinstance(argument, (list, tuple)):
             return [self.resolve(a) for a in argument]
         return argument
@@ -207,6 +227,7 @@ class Importer:
         wrapped = WRAPPERS.get(getattr(node.target, "__name__", ""))
         if wrapped is not None:
             return self.inline(module, node, wrapped)
+        self.views.add(node)
         return self.lower(node, name, fake)
 
     def item(self, node: Node) -> Any:
@@ -219,6 +240,8 @@ class Importer:
 
     def inline(self, module: GraphModule, node: Node, place: int) -> Any:
         """The results of a wrapped submodule, lowered where it is called."""
+        if node.target.__name__ == "wrap_with_autocast" and node.args[2]:  # pyright: ignore[reportFunctionMemberAccess, reportAttributeAccessIssue]
+            raise fail(node, "its operators choose their element types at run time; export the module without autocast")
         holder: Any = node.args[place]
         submodule = self.env[holder]
         arguments = [self.resolve(a) for a in node.args[place + 1 :]]
@@ -242,13 +265,13 @@ class Importer:
     def lower(self, node: Node, name: str, fake: Any) -> Any:
         """Runs the node's row, then names and types its results."""
         op = self.op
+        arguments = [self.resolve(a) for a in node.args]
+        options = {k: self.resolve(v) for k, v in node.kwargs.items() if k not in MEANINGLESS}
         op.loc = self.locations.of(node)
         before = self.graph.exit.prev
         try:
             fakes = [fake] if isinstance(fake, torch.Tensor) else [f for f in fake or () if isinstance(f, torch.Tensor)]
             op.outs = [op.type_of(f) for f in fakes]
-            arguments = [self.resolve(a) for a in node.args]
-            options = {k: self.resolve(v) for k, v in node.kwargs.items() if k not in MEANINGLESS}
             made = ROWS[name](op, *arguments, **options)
         except Declined as declined:
             error = fail(node, declined.why)
@@ -267,15 +290,41 @@ class Importer:
     def finish(self, value: Value, kind: TensorType, name: str) -> None:
         value.name = name
         value.type = kind
+        self._declared.append((value, kind))
 
     def written(self, node: Node, made: Value) -> Value:
-        """For an in-place operator: the result in the operand's element type, which the operand stands for from now
-        on."""
-        target = node.target
-        if isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable and isinstance(node.args[0], Node):
-            made = self.op.expand(self.op.cast(made, self.op.out.dtype), self.op.out_shape)
-            self.env[node.args[0]] = made
+        """For an in-place operator: the result in the operand's element type, which the operand stands for from now on,
+        as do the tensors that share its memory."""
+        target: Any = node.target
+        operand: Any = node.args[0] if node.args else None
+        if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
+            return made
+        op = self.op
+        made = self.env[operand] = op.expand(op.cast(made, op.out.dtype), op.out_shape)
+        chain = self.views.chain(operand)
+        for view, owner in pairwise(chain):
+            self.env[owner] = self.undone(view, self.resolve(owner))
+        self.views.overwritten([node, *chain])
         return made
+
+    def undone(self, view: Node, owner: Value) -> Value:
+        """The owner of a view with the view's new contents in their place."""
+        inverse = INVERSES.get(str(view.target))
+        if inverse is None:
+            return self.env[view]
+        made = inverse(self.op, owner, self.env[view], *[self.resolve(a) for a in view.args[1:]])
+        return typed(made, dtype_of(owner), shape_of(owner))
+
+    def viewed(self, node: Node) -> Value:
+        """A view taken anew from contents that were written since it was taken last."""
+        self.views.stale.discard(node)
+        owner = owner_of(node)
+        assert owner is not None
+        if str(node.target) in INVERSES:
+            self.env[node] = self.lower(node, name_of(node), node.meta["val"])
+        else:
+            self.env[node] = self.resolve(owner)
+        return self.env[node]
 
     def define_unbacked(self, node: Node, results: Sequence[Value | None]) -> None:
         """Sizes that depend on data are read off the first result that has them."""

@@ -1,9 +1,9 @@
-"""Which in-place operators of an exported graph can be read as pure ones.
+"""Which in-place operators of an exported graph can be lowered as they are.
 
 `y = relu_(x)` means the same as `y = relu(x)` as long as nothing reads the old contents through another name
 afterwards: x itself is fine, since it stands for y from there on; a view taken of x before, or the tensor that x is a
-view of, is not. Which tensors may share memory follows from the alias annotations of the operators' schemas. Where the
-check fails, the program has to be made functional by torch.
+view of, is fine where the relation is certain (see `views`). Which tensors may share memory follows from the alias
+annotations of the operators' schemas. Where the check fails, the program has to be made functional by torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
+
+from .views import root_of
 
 FRESH = frozenset(
     [
@@ -33,10 +35,10 @@ FRESH = frozenset(
 
 @dataclass(frozen=True)
 class Mutations:
-    """What the in-place operators of a graph do: whether each may be read as the pure operator of its name (`pure`),
-    and which write to a graph input, as pairs of operator and input (`inputs`)."""
+    """What the in-place operators of a graph do: whether all that they change is known (`certain`), and which write to
+    a graph input, as pairs of operator and input (`inputs`)."""
 
-    pure: bool = True
+    certain: bool = True
     inputs: tuple[tuple[Node, Node], ...] = ()
 
 
@@ -54,16 +56,17 @@ def mutations(module: GraphModule) -> Mutations:
         return Mutations()
     groups = Groups()
     order = {node: place for place, node in enumerate(module.graph.nodes)}
-    pure, inputs = True, []
+    certain, inputs = True, []
     for node, place in order.items():
         for operand in written_operands(node):
             for other in groups.of(operand):
                 if other.op == "placeholder":
                     inputs.append((node, other))
-                pure = pure and (other is operand or all(order[user] <= place for user in other.users))
+                read_later = any(order[user] > place for user in other.users)
+                certain = certain and (not read_later or root_of(other) is root_of(operand))
         for source in shared_operands(node):
             groups.join(node, source)
-    return Mutations(pure, tuple(inputs))
+    return Mutations(certain, tuple(inputs))
 
 
 def mutates(module: GraphModule) -> bool:

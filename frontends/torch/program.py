@@ -29,7 +29,7 @@ def from_exported(program: ExportedProgram, names: Mapping[str, str] | None = No
     """
     found = mutations(program.graph_module)
     check_state(program, found)
-    if not found.pure or any(mutates(m) for m in wrapped_modules(program)):
+    if not found.certain or any(mutates(m) for m in wrapped_modules(program)):
         program = program.run_decompositions({})
         check_results(program)
     return decomposing(program, names or {})

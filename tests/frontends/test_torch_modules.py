@@ -422,6 +422,23 @@ def writes_through_views(x):
     return y
 
 
+def writes_through_other_shapes_and_orders(x):
+    y = x * 2
+    before = y.view(2, 6)
+    y.permute(1, 0).unsqueeze(0)[:, 1::2].mul_(x[:, :2].t())
+    y.view(-1)[2:4] = 7
+    y.transpose(0, 1).squeeze().detach()[0] -= 1
+    return y, before, y.sum()
+
+
+def writes_where_sharing_is_uncertain(x):
+    y = x * 2
+    y.reshape(-1)[0] = 5
+    left, right = y.chunk(2, 1)
+    left.add_(right)
+    return y
+
+
 def writes_to_a_chain_of_values(x):
     x = x * 1
     same = x
@@ -439,7 +456,14 @@ def fills_and_copies(x):
 
 @pytest.mark.parametrize(
     "function",
-    [reads_a_view_that_was_made_before, writes_through_views, writes_to_a_chain_of_values, fills_and_copies],
+    [
+        reads_a_view_that_was_made_before,
+        writes_through_views,
+        writes_through_other_shapes_and_orders,
+        writes_where_sharing_is_uncertain,
+        writes_to_a_chain_of_values,
+        fills_and_copies,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_in_place_operators_mean_what_they_mean_in_torch(function):
