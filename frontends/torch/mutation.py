@@ -21,13 +21,11 @@ from .views import root_of
 
 FRESH = frozenset(
     [
-        "linear", "matmul", "einsum", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-        "conv_transpose3d",
-        "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "scaled_dot_product_attention",
-        "softmax", "log_softmax",
+        "linear", "matmul", "einsum", "embedding", "scaled_dot_product_attention", "lstm", "gru",
+        "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+        "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "softmax", "log_softmax",
         "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-        "upsample_nearest2d",
-        "upsample_bilinear2d", "embedding", "lstm", "gru", "where", "pad", "stack", "std", "var", "one_hot",
+        "upsample_nearest2d", "upsample_bilinear2d", "pad", "where", "stack", "std", "var", "one_hot",
     ]
 )  # fmt: skip
 """Composite operators whose results never share memory with their operands, though a composite one might."""
