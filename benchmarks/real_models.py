@@ -25,13 +25,14 @@ import tersor as ts
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file
-from tersor.backends.runners import OrtRunner, TorchRunner
+from tersor.backends.runners import OrtRunner
+from tersor.backends.torch import to_runner
 from tersor.driver.data import from_path
 from tersor.driver.evaluate import load_function
 
 ROOT = Path(__file__).resolve().parent.parent
-CIFAR_MEAN = IMAGENET_MEAN = np.float32([0.485, 0.456, 0.406])
-CIFAR_STD = IMAGENET_STD = np.float32([0.229, 0.224, 0.225])
+CIFAR_MEAN = IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+CIFAR_STD = IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 ALL = "simplify,prune(ratio=0.3),quantize"
 
 
@@ -113,7 +114,7 @@ def top1(name: str, output: str, images: np.ndarray, labels: np.ndarray) -> Call
 # The models
 
 
-def digits(_: Path) -> Iterator[Row]:
+def digits(root: Path) -> Iterator[Row]:
     folder = ROOT / "examples/digits"
     model = ts.load(folder / "digits.onnx")
     data = from_path(folder / "calibration.npz", model.graph)
@@ -162,7 +163,7 @@ def agreement(result: ts.Result, name: str, images: np.ndarray) -> tuple[str, ..
         emitted = result.emit_pytorch(folder)
         result.save(Path(folder) / "saved.onnx")
         saved = OrtRunner(ts.load(Path(folder) / "saved.onnx"))
-        module = TorchRunner(result.model)
+        module = to_runner(result.model)
         worst, same = 0.0, []
         for feed in batches(name, images[:128]):
             (a,), (b,) = saved.run(feed).values(), module.run(feed).values()

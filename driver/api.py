@@ -25,26 +25,19 @@ Source = Union[str, os.PathLike[str], bytes, "onnx.ModelProto", "torch.export.Ex
 VERIFY_TOLERANCE = 1e-4
 
 
-def load(model: Source, *, limits: Limits | None = None, mmap: bool = True) -> Model:
-    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or (module, args[, kwargs[,
-    dynamic_shapes]]).
+def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, freeze_defaults: bool = False) -> Model:
+    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or a tuple (module, args, kwargs, shapes).
 
-    Weights of a file stay in it, mapped; mmap=False copies them, for files that are replaced in place. Raises
-    UsageError for a missing file or another kind of object, InvalidModelError for a file that is broken or breaks a
-    limit, UnsupportedError for an operator that cannot be taken in.
+    Of the tuple the last two may be left out. Weights of a file stay in it, mapped; mmap=False copies them, for files
+    that are replaced in place. Old files list weights among the inputs, with defaults; freeze_defaults=True makes
+    constants of them, which can then be folded, pruned and quantized. Raises UsageError for a missing file or another
+    kind of object, InvalidModelError for a file that is broken or breaks a limit, UnsupportedError for an operator that
+    cannot be taken in.
     """
     if isinstance(model, Model):
         return model
     if isinstance(model, tuple):
-        from ..frontends.torch import from_module
-
-        if not 2 <= len(model) <= 4:
-            raise UsageError(
-                "not a module with arguments",
-                do="call load((module, args, kwargs, dynamic_shapes)), the last two optional",
-            )
-        module, args, kwargs, dynamic_shapes = (*model, None, None)[:4]
-        return from_module(module, args, kwargs, dynamic_shapes=dynamic_shapes)
+        return _load_module(model)
     if "torch" in sys.modules:
         import torch
 
@@ -54,7 +47,22 @@ def load(model: Source, *, limits: Limits | None = None, mmap: bool = True) -> M
             return from_exported(model)
         if isinstance(model, torch.nn.Module):
             raise UsageError("a module needs example arguments", do="call load((module, (example_input,)))")
-    return load_onnx(model, limits=limits or Limits(), mmap=mmap)
+    loaded = load_onnx(model, limits=limits or Limits(), mmap=mmap)  # pyright: ignore[reportArgumentType]  # the rest
+    if freeze_defaults:
+        loaded.graph.freeze_defaults()
+    return loaded
+
+
+def _load_module(given: tuple[Any, ...]) -> Model:
+    from ..frontends.torch import from_module
+
+    if not 2 <= len(given) <= 4:
+        raise UsageError(
+            "not a module with arguments", do="call load((module, args, kwargs, dynamic_shapes)), the last two optional"
+        )
+    kwargs = given[2] if len(given) > 2 else None
+    dynamic_shapes = given[3] if len(given) > 3 else None
+    return from_module(given[0], given[1], kwargs, dynamic_shapes=dynamic_shapes)
 
 
 def verify(

@@ -148,6 +148,7 @@ def _transform(verb: argparse.ArgumentParser) -> None:
 def _run_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", help=DATA)
     verb.add_argument("--seed", type=int, default=0, help=SEED)
+    verb.add_argument("--freeze-defaults", action="store_true", help="make constants of inputs that have a default")
     verb.add_argument("--no-check", action="store_true", help="do not compare the outputs after each pass")
     verb.add_argument("--strict", action="store_true", help="treat warnings as errors: nothing is written")
     verb.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, do nothing")

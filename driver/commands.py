@@ -81,7 +81,7 @@ def quantize(options: Namespace) -> int:
 def _one_pass(options: Namespace, pipeline: str) -> int:
     output = Path(options.output)
     files.refuse_existing([output], options.force)
-    model = api.load(options.model)
+    model = api.load(options.model, freeze_defaults=options.freeze_defaults)
     passes = with_selection(resolve(pipeline), getattr(options, "only", ()), getattr(options, "skip", ()))
     if options.dry_run:
         return _plan(passes, [output])
@@ -99,7 +99,7 @@ def compress(options: Namespace) -> int:
     ]
     outputs = [Path(options.output) / name for name in names]
     files.refuse_existing(outputs, options.force)
-    model = api.load(options.model)
+    model = api.load(options.model, freeze_defaults=options.freeze_defaults)
     metrics = dict(load_function(reference) for reference in options.eval)
     passes = with_selection(resolve(_methods(options)), options.only, options.skip)
     if options.dry_run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from ..backends.runners import Feeds, synthesize
 from ..frontends.onnx import fallback
@@ -165,7 +165,7 @@ def single(feed: Feeds, model: Model) -> Feeds:
     return {k: v[:1] if k in open_batch else v for k, v in feed.items()}
 
 
-def interface(model: Model) -> dict[str, tuple[report.Port, ...] | int | None]:
+def interface(model: Model) -> dict[str, Any]:
     """The model's inputs and outputs as the report shows them."""
     graph = model.graph
     return {

@@ -6,19 +6,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..backends.onnx.files import explained, pending, target
+from ..backends.files import explained, target, write_text
 from ..ir import UsageError
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text file. Raises UsageError when the place cannot be written; what was there before is then
-    unchanged.
-    """
+def save_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file. Raises UsageError when the place cannot be written; what was there is then unchanged."""
     place = target(path, overwrite=True)
-    with explained(place), pending(place) as file:
-        file.write(text.encode("utf-8"))
-        file.finish()
-        file.publish()
+    with explained(place):
+        write_text(place, text)
 
 
 def refuse_existing(paths: Iterable[Path], force: bool) -> None:

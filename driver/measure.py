@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..backends.benchmark import Timing, latency
 from ..backends.compare import Comparison, Difference
@@ -18,7 +19,7 @@ from .evaluate import Evaluate, scores
 RUNS = 60
 
 
-def static_figures(model: Model, feed: Feeds | None) -> dict[str, int]:
+def static_figures(model: Model, feed: Feeds | None) -> dict[str, Any]:
     """Nodes, parameters, file bytes and FLOPs of one run with one sample."""
     shapes = {k: (1, *v.shape[1:]) for k, v in (feed or {}).items() if v.ndim}
     return {

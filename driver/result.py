@@ -14,7 +14,7 @@ from ..backends.runners import Feeds
 from ..ir import Model, UsageError
 from ..transforms.manager import Step
 from . import report
-from .files import write_text
+from .files import save_text
 from .table import step_table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Result:
             raise UsageError(
                 f"a report cannot be written as {kind or 'a file without a suffix'!r}", do="use .json or .html"
             )
-        write_text(path, self.record.to_json() if kind == ".json" else report.render(self.record))
+        save_text(path, self.record.to_json() if kind == ".json" else report.render(self.record))
 
     def emit_pytorch(self, folder: str | os.PathLike[str]) -> Emitted:
         """Writes `model.py`, `model.safetensors` and a parity test into a folder, compared with the model first."""

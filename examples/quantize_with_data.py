@@ -31,7 +31,7 @@ result = quantized()
 print(result)
 
 # Each layer's row has the signal-to-noise ratio of its output against the float network. The worst first:
-layers = sorted((row for row in result.record.layers if row.sqnr_db is not None), key=lambda row: row.sqnr_db)
+layers = sorted((row for row in result.record.layers if row.sqnr_db is not None), key=lambda row: row.sqnr_db or 0.0)
 print("\nthe noisiest layers:")
 for row in layers[:3]:
     print(f"  {row.name:<26} {row.decision}  {row.sqnr_db:5.1f} dB   {row.shape_after}")

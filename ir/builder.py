@@ -16,7 +16,7 @@ from .graph import Graph, Node, Value, constant
 from .locations import NOWHERE, Loc
 from .tensors import Array, Tensor, as_tensor, cast, channelwise, reshape, take, transpose
 from .tensors.lazy import Lazy
-from .types import ANY, DType
+from .types import DType, TensorType
 
 Operand = Union[Value, Tensor, Array, float, int, bool, Sequence[int], None]
 AttributeArgument = Union[Attribute, Sequence[int], Sequence[float], Sequence[str]]
@@ -73,7 +73,7 @@ class Builder:
         name: str = "",
     ) -> Node | Value:
         """The general form; gives a constant Value instead of a node where weight algebra covers the operator."""
-        values = self.operands(op, operands, domain)
+        values = self.operands(operands)
         attributes = {k: attribute(v) for k, v in (attrs or {}).items()}
         if not domain and all(v is not None and v.const is not None for v in values):
             folded = fold(op, [v.tensor for v in values if v is not None], attributes)
@@ -88,16 +88,10 @@ class Builder:
             self.infer(node)
         return node
 
-    def operands(self, op: str, operands: Sequence[Operand], domain: str = "") -> list[Value | None]:
+    def operands(self, operands: Sequence[Operand]) -> list[Value | None]:
         """Operands as values; Python numbers become constants of the element type of their siblings."""
-        like = next(
-            (
-                v.type.dtype
-                for v in operands
-                if isinstance(v, (Value, Tensor)) and v.type is not ANY and hasattr(v.type, "dtype")
-            ),
-            None,
-        )  # pyright: ignore
+        types = [v.type for v in operands if isinstance(v, (Value, Tensor))]
+        like = next((t.dtype for t in types if isinstance(t, TensorType)), None)
         return [self.operand(v, like) for v in operands]
 
     def operand(self, value: Operand, like: DType | None = None) -> Value | None:

@@ -349,6 +349,17 @@ class Graph:
             self.defaults[value] = default
         return value
 
+    def freeze_defaults(self) -> int:
+        """Makes constants of the inputs that have a default; gives how many. They can no longer be overridden."""
+        frozen = self.defaults
+        for value, tensor in frozen.items():
+            value.replace_by(constant(tensor, value.name))
+        self.entry.outputs = tuple([v for v in self.inputs if v not in frozen])
+        for index, value in enumerate(self.entry.outputs):
+            value.index = index
+        self.defaults = {}
+        return len(frozen)
+
     def __len__(self) -> int:
         return self.count
 

@@ -109,7 +109,11 @@ def make(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
             raise UsageError(
                 f"pass {kind.name!r} has no option {name!r}", do=f"its options are {', '.join(known) or 'none'}"
             )
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    return kind(**{k: _frozen(v) for k, v in options.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
 
 
 def parse_pipeline(text: str, passes: Mapping[str, type[Pass]]) -> list[Pass]:

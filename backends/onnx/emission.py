@@ -199,10 +199,7 @@ def captured(node: Node) -> Sequence[Value | None]:
 def may_omit(node: Node, index: int) -> bool:
     """True where the schema lets output `index` be left out when nobody uses it."""
     schema = lookup(node.op, node.domain)
-    if schema is None or (node.op == "BatchNormalization" and node.int("training_mode", 0)):
-        return False
-    variadic_from = len(schema.optional_outputs) - 1 if schema.variadic_outputs else len(schema.optional_outputs)
-    return index < variadic_from and schema.optional_outputs[index]
+    return schema is not None and schema.may_omit(index, node.attrs)
 
 
 def node_name(node: Node) -> str:

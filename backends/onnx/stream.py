@@ -15,8 +15,8 @@ from pathlib import Path
 
 import onnx
 
-from ...ir import DType, FileSlice, Tensor, UsageError, VerificationError
-from .files import PendingFile, explained, pending
+from ...ir import DType, FileSlice, Tensor, UsageError
+from ..files import PendingFile, explained, pending
 from .protos import set_tensor
 
 GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
@@ -66,7 +66,7 @@ def write_external(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]
                 initializers.append(_inline(weight, tensor))
                 continue
             offset = data.align(PAGE if tensor.nbytes >= PAGED_FROM else ALIGNMENT)
-            _write_payload(data, weight, tensor)
+            data.append(tensor, weight)
             initializers.append((_external(weight, tensor, name, offset), None))
         _write_model(model, proto, initializers)
         _unchanged(weights)
@@ -147,7 +147,7 @@ def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequen
     for entry, name, tensor in entries:
         file.write(entry)
         if tensor is not None:
-            _write_payload(file, name, tensor)
+            file.append(tensor, name)
 
 
 def _tag(field: int, length: int) -> bytes:
@@ -162,22 +162,6 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def _write_payload(file: PendingFile, name: str, tensor: Tensor) -> None:
-    start = file.position
-    if isinstance(tensor, FileSlice):
-        tensor.file.check()
-        file.copy(tensor.file, tensor.offset, tensor.length)
-    else:
-        for block in tensor.blocks():
-            file.write(block)
-    if file.position - start != tensor.nbytes:
-        raise VerificationError(
-            "a weight has not as many bytes as its type says",
-            where=name,
-            why=f"{tensor!r} gave {file.position - start} bytes, {tensor.nbytes} were expected",
-        )
 
 
 def _unchanged(weights: Sequence[Weight]) -> None:

@@ -8,8 +8,8 @@ from typing import Literal
 import onnx
 
 from ...ir import CANONICAL_OPSET, Model, Tensor, UsageError
+from ..files import target
 from .emission import Emission, model_proto
-from .files import target
 from .lowering import OLDEST_OPSET, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
 from .protos import set_tensor
 from .stream import is_large, write_external, write_inline

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from ...ir import ANY, Array, Model, TersorError
-from .base import Feeds, Input, Runner, check_feeds, inputs_of
+from ...ir import ANY, Array, TersorError
+from .base import Feeds, Input, Runner, check_feeds
 
 if TYPE_CHECKING:
     import torch
@@ -20,21 +20,13 @@ class TorchRunner(Runner):
 
     `inputs` names the arguments of `forward` in order; without it every feed is a keyword argument. `outputs` names
     what comes back, nested lists and dictionaries flattened; without it a dictionary's keys do, else `output_0`,
-    `output_1`, ... For a Model both are those of its graph. Raises TersorError where the module fails.
+    `output_1`, ... Raises TersorError where the module fails.
     """
 
-    def __init__(
-        self, target: Model | torch.nn.Module, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, module: torch.nn.Module, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
         self.inputs: list[Input] | None = [Input(n, ANY) for n in inputs] if inputs else None
         self.names = list(outputs)
-        if isinstance(target, Model):
-            from ..torch import to_module
-
-            self.inputs, self.names = inputs_of(target.graph), list(target.graph.output_names)
-            self.module = to_module(target)
-        else:
-            self.module = target
+        self.module = module
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         import torch

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from ...ir import Model, Tensor, TersorError, UsageError
 from ..compare import Difference
-from ..onnx.files import explained
+from ..files import explained, write_text
+from ..runners.torch import TorchRunner
 from .source import Source, generate
-from .weights import save_tensors, save_text
+from .weights import save_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -124,7 +125,7 @@ def _write(
     with tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=target) as scratch:
         draft = Path(scratch)
         save_tensors(draft / names[1], source.weights)
-        save_text(draft / names[0], source.text)
+        write_text(draft / names[0], source.text)
         difference = _checked(model, source, draft, names, stem, samples) if check else None
         for name in (*names[1:], names[0]):
             os.replace(draft / name, target / name)
@@ -134,16 +135,23 @@ def _write(
 def _checked(
     model: Model, source: Source, draft: Path, names: Sequence[str], stem: str, samples: Sequence[Feeds] | None
 ) -> Difference:
-    from ..runners import TorchRunner
     from . import parity
 
     module = _executed(source.text, draft / names[0]).load()
-    inputs = [v.name for v in model.graph.inputs if v not in model.graph.defaults]
-    runner = TorchRunner(module, inputs, model.graph.output_names)
-    result = parity.check(model, runner.run, samples)
+    result = parity.check(model, _runner(model, module).run, samples)
     save_tensors(draft / names[3], result.record)
-    save_text(draft / names[2], parity.TEST.format(stem=stem, record=names[3], tolerance=result.tolerance))
+    write_text(draft / names[2], parity.TEST.format(stem=stem, record=names[3], tolerance=result.tolerance))
     return result.difference
+
+
+def to_runner(model: Model) -> TorchRunner:
+    """The emitted module behind the runners' protocol, inputs and outputs by the names of the graph."""
+    return _runner(model, to_module(model))
+
+
+def _runner(model: Model, module: torch.nn.Module) -> TorchRunner:
+    inputs = [v.name for v in model.graph.inputs if v not in model.graph.defaults]
+    return TorchRunner(module, inputs, model.graph.output_names)
 
 
 def _executed(text: str, path: Path) -> ModuleType:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...ir import DType, FileSlice, Tensor, UnsupportedError
-from ..onnx.files import PendingFile, pending
+from ...ir import DType, Tensor, UnsupportedError
+from ..files import pending
 
 LABELS = {
     DType.F64: "F64", DType.F32: "F32", DType.F16: "F16", DType.BF16: "BF16", DType.I64: "I64", DType.I32: "I32",
@@ -36,24 +36,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     text += b" " * (-len(text) % ALIGNMENT)
     with pending(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, tensor in ordered:
-            _write(file, tensor)
+        for name, tensor in ordered:
+            file.append(tensor, name)
         file.finish()
         file.publish()
-
-
-def save_text(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all."""
-    with pending(path) as file:
-        file.write(text.encode("ascii"))
-        file.finish()
-        file.publish()
-
-
-def _write(file: PendingFile, tensor: Tensor) -> None:
-    if isinstance(tensor, FileSlice):
-        tensor.file.check()
-        file.copy(tensor.file, tensor.offset, tensor.length)
-    else:
-        for block in tensor.blocks():
-            file.write(block)

@@ -18,7 +18,7 @@ from ..graph import ENTRY, EXIT, Graph, Node, Value
 from ..locations import Loc, fuse
 from ..types import ANY
 from .patterns import Match
-from .rules import Declined, Result, Rule, index
+from .rules import Declined, Rule, index
 from .statistics import RuleStatistics
 
 
@@ -114,8 +114,10 @@ class _Run:
         statistics.seconds += time.perf_counter() - started
         return fired
 
-    def replace(self, rule: Rule, match: Match, node: Node, builder: Builder, result: Result) -> None:
-        replacements = [result] if isinstance(result, Value) else list(result)  # pyright: ignore[reportArgumentType]
+    def replace(
+        self, rule: Rule, match: Match, node: Node, builder: Builder, result: Value | Sequence[Value | None]
+    ) -> None:
+        replacements: list[Value | None] = [result] if isinstance(result, Value) else list(result)
         replacements += [None] * (len(node.outputs) - len(replacements))
         made = set(builder.new)
         for old, new in zip(node.outputs, replacements, strict=True):
@@ -125,7 +127,6 @@ class _Run:
                         f"rule {rule.name} gives no replacement for output {old.index}", where=node.where
                     )
                 continue
-            assert isinstance(new, Value)
             if new.node in made or new.const is not None:
                 new.name = new.name or old.name
             if new.node in made and old.type != ANY:

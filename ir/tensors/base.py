@@ -122,11 +122,11 @@ def unpack(data: NDArray[np.uint8], dtype: DType, count: int) -> Array:
 def raw_bytes(array: Array, dtype: DType) -> bytes | memoryview:
     """An array as ONNX raw data: C order, little-endian, packed."""
     if dtype.bits < 8:
-        return memoryview(pack(array, dtype.bits)).cast("B")
+        return pack(array, dtype.bits).data
     contiguous = np.ascontiguousarray(array, dtype=dtype.numpy)
     if sys.byteorder == "big":
         contiguous = contiguous.byteswap()
-    return memoryview(contiguous.reshape(-1).view(np.uint8))
+    return contiguous.reshape(-1).view(np.uint8).data
 
 
 def from_raw(data: memoryview | bytes, dtype: DType, shape: tuple[int, ...]) -> Array:

@@ -169,6 +169,18 @@ def _concat_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int
     return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
 
 
+def _concat(*parts: Array, axis: int) -> Array:
+    return np.concatenate(parts, axis)
+
+
+def _transpose(x: Array, perm: tuple[int, ...]) -> Array:
+    return x.transpose(perm)
+
+
+def _sum(x: Array, axes: tuple[int, ...]) -> Array:
+    return np.sum(x, axes, keepdims=True)
+
+
 def _matmul_shape(shapes: Sequence[tuple[int, ...]], _: Parameters) -> tuple[int, ...]:
     return np.matmul(*[np.broadcast_to(np.zeros(()), s) for s in shapes]).shape
 
@@ -224,19 +236,19 @@ FUNCTIONS: dict[str, Function] = {
     "abs": _unary(np.abs),
     "sqrt": _unary(np.sqrt),
     "exp": _unary(np.exp),
-    "reciprocal": _unary(lambda x: 1 / x),
-    "reshape": Function(lambda _, p: _ints(p["shape"]), lambda x, shape: x.reshape(shape)),
+    "reciprocal": _unary(np.reciprocal),
+    "reshape": Function(lambda _, p: _ints(p["shape"]), np.reshape),
     "broadcast": Function(lambda _, p: _ints(p["shape"]), np.broadcast_to),
     "transpose": Function(
         lambda shapes, p: tuple(shapes[0][i] for i in _ints(p["perm"])),
-        lambda x, perm: x.transpose(perm),
+        _transpose,
         rows=_transpose_rows,
     ),
     "slice": Function(_slice_shape, _slice, rows=_slice_rows),
     "take": Function(_take_shape, np.take, rows=_take_rows),
-    "concat": Function(_concat_shape, lambda *xs, axis: np.concatenate(xs, axis)),
+    "concat": Function(_concat_shape, _concat),
     "matmul": Function(_matmul_shape, np.matmul),
-    "sum": Function(_reduce_shape, lambda x, axes: np.sum(x, axes, keepdims=True)),
+    "sum": Function(_reduce_shape, _sum),
     "cast": Function(lambda shapes, _: shapes[0], _cast, "same", dtype=lambda _, p: DType.of_label(str(p["to"]))),
     "quantize": Function(
         lambda shapes, _: shapes[0], _quantize, dtype=lambda _, p: DType.of_label(str(p["dtype"])), rows=_quantize_rows

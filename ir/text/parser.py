@@ -73,12 +73,9 @@ class _Parser:
         self.position += len(literal)
         return True
 
-    def take_on_line(self, literal: str) -> bool:
-        """As `take`, but a comment or a new line ends the search: what follows may be the node's location."""
-        found = re.compile(r"[ \t]*" + re.escape(literal)).match(self.text, self.position)
-        if found is not None:
-            self.position = found.end()
-        return found is not None
+    def take_of_node(self, literal: str) -> bool:
+        """As `take`, but a comment right here ends the node: it is its location."""
+        return COMMENT.match(self.text, self.position) is None and self.take(literal)
 
     def need(self, literal: str) -> None:
         if not self.take(literal):
@@ -328,15 +325,15 @@ class _Parser:
                 self.need("=")
                 attrs[key] = self.attribute()
                 self.take(",")
-        captures = int(self.match(NUMBER, "a count")) if self.take("captures") else 0
+        captures = int(self.match(NUMBER, "a count")) if self.take_of_node("captures") else 0
         types: list[Type] = []
-        if results and self.take(":"):
+        if results and self.take_of_node(":"):
             types = [self.type()]
-            while self.take_on_line(","):
+            while self.take_of_node(","):
                 types.append(self.type())
         types += [ANY] * (len(results) - len(types))
         outputs = [Value(n, t) for n, t in zip(results, types, strict=True)]
-        regions = self.regions() if self.take_on_line("regions") else {}
+        regions = self.regions() if self.take_of_node("regions") else {}
         graph.insert(
             Node(op, inputs, attrs, outputs, domain=domain, regions=regions, captures=captures, loc=self.location())
         )

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from tersor.backends.onnx import save, stream, to_proto, writer
-from tersor.backends.onnx.files import PendingFile
+from tersor.backends.files import PendingFile
 from tersor.backends.runners import OrtRunner
 from tersor.ir import (
     DType,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tersor.backends.runners import OrtRunner, TorchRunner
+from tersor.backends.runners import OrtRunner
+from tersor.backends.torch import to_runner
 from tersor.backends.torch.names import MODULE_ATTRIBUTES, class_name, identifier, is_component, path_of, plain_text
 from tersor.backends.torch.source import generate
 from tersor.ir import Graph, Loc, Model, TensorType, constant
@@ -120,7 +121,7 @@ def wanted(feeds) -> list[np.ndarray]:
 def test_a_network_with_one_hostile_name_everywhere_still_computes_the_same(name, feeds, wanted):
     model = network([name] * NEEDED)
     check_tree(generate(model).text)
-    found = TorchRunner(model).run(dict(zip([v.name for v in model.graph.inputs], feeds, strict=True)))
+    found = to_runner(model).run(dict(zip([v.name for v in model.graph.inputs], feeds, strict=True)))
     for a, b in zip(found.values(), wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 

@@ -2,7 +2,8 @@
 
 import pytest
 from tersor.backends.compare import compare
-from tersor.backends.runners import OrtRunner, TorchRunner, synthesize
+from tersor.backends.runners import OrtRunner, synthesize
+from tersor.backends.torch import to_runner
 from tersor.ir import Model, parse
 
 ELEMENTWISE = {
@@ -271,7 +272,7 @@ def test_an_operator_computes_what_onnx_runtime_does(name: str):
     graph = parse(CASES[name])
     model = Model(graph)
     feeds = synthesize(graph, 1, seed=3)[0]
-    wanted, found = OrtRunner(model, optimize=False).run(feeds), TorchRunner(model).run(feeds)
+    wanted, found = OrtRunner(model, optimize=False).run(feeds), to_runner(model).run(feeds)
     for output in graph.output_names:
         difference = compare(wanted[output], found[output])
         assert wanted[output].dtype == found[output].dtype

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from tersor.backends.compare import compare
-from tersor.backends.runners import OrtRunner, TorchRunner
-from tersor.backends.torch import emit, to_module
+from tersor.backends.runners import OrtRunner
+from tersor.backends.torch import emit, to_module, to_runner
 from tersor.backends.torch.helpers import HELPERS, sources
 from tersor.backends.torch.source import generate
 from tersor.ir import Model, UnsupportedError, parse
@@ -154,7 +154,7 @@ def test_a_constant_with_several_users_is_one_parameter():
 
 def test_symbolic_sizes_follow_the_input():
     model = Model(parse(ENCODER))
-    runner, reference = TorchRunner(model), OrtRunner(model)
+    runner, reference = to_runner(model), OrtRunner(model)
     generator = np.random.default_rng(0)
     for batch, length in ((1, 3), (4, 7)):
         feeds = {
@@ -173,7 +173,7 @@ def test_equal_blocks_of_another_order_are_not_rolled_into_a_loop():
     assert "for block in" not in text
     model = Model(parse(swapped))
     image = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
-    wanted, found = OrtRunner(model).run({"image": image}), TorchRunner(model).run({"image": image})
+    wanted, found = OrtRunner(model).run({"image": image}), to_runner(model).run({"image": image})
     assert compare(wanted["logits"], found["logits"]).max_error < 1e-5
 
 
@@ -184,7 +184,7 @@ def test_long_statements_stay_within_a_hundred_columns_and_mean_the_same():
     source = generate(Model(parse(text))).text
     assert max(map(len, source.splitlines())) <= 100
     feeds = {n: np.full((2, 3), i, np.float32) for i, n in enumerate(names)}
-    found = TorchRunner(Model(parse(text))).run(feeds)["y"]
+    found = to_runner(Model(parse(text))).run(feeds)["y"]
     assert found.shape == (18, 3)
 
 

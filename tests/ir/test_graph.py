@@ -121,3 +121,12 @@ def test_networkx_sees_the_dataflow():
     view = parse(TWO_STEPS).to_networkx()
     assert [n.op for n in view.nodes] == ["<entry>", "Relu", "Add", "<exit>"]
     assert view.number_of_edges() == 3
+
+
+def test_freezing_defaults_makes_constants_of_overridable_inputs():
+    graph = parse("graph(%k: f32[2] = [1,2], %x: f32[2]) -> (y, z) { %a = Add(%x, %k) : f32[2] return %a, %k }")
+    assert graph.freeze_defaults() == 1
+    verify(graph)
+    assert [v.name for v in graph.inputs] == ["x"]
+    assert [v.name for v in graph.constants()] == ["k"]
+    assert graph.freeze_defaults() == 0

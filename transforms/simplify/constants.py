@@ -16,8 +16,8 @@ from ...ir.inference import Inference
 BUDGET = 1 << 16
 """Bytes that a folded result may have even where its operands are smaller."""
 
-KEPT = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"])
-"""Folding these would undo a quantization that somebody chose."""
+KEPT = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Identity"])
+"""Folding the first three would undo a quantization that somebody chose; an Identity is the value itself."""
 
 
 def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET) -> int:

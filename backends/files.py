@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...ir import InvalidModelError, MappedFile, UsageError
+from ..ir import FileSlice, InvalidModelError, MappedFile, Tensor, UsageError, VerificationError
 
 COPY_BYTES = 4 << 20
 NOT_IN_KERNEL = frozenset([errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
@@ -66,6 +66,25 @@ class PendingFile:
                 done = len(block)
             offset += done
 
+    def append(self, tensor: Tensor, name: str) -> None:
+        """Appends a tensor's raw data: from file to file where it is a slice of one, else block by block.
+
+        Raises VerificationError when it has not as many bytes as its type says.
+        """
+        start = self.position
+        if isinstance(tensor, FileSlice):
+            tensor.file.check()
+            self.copy(tensor.file, tensor.offset, tensor.length)
+        else:
+            for block in tensor.blocks():
+                self.write(block)
+        if self.position - start != tensor.nbytes:
+            raise VerificationError(
+                "a weight has not as many bytes as its type says",
+                where=name,
+                why=f"{tensor!r} gave {self.position - start} bytes, {tensor.nbytes} were expected",
+            )
+
     def finish(self) -> None:
         """Brings all bytes to the disk and closes the file."""
         assert self._temporary is not None
@@ -116,6 +135,14 @@ def pending(path: Path) -> Iterator[PendingFile]:
         yield file
     finally:
         file.discard()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file that appears whole or not at all. Raises OSError as the system gives it."""
+    with pending(path) as file:
+        file.write(text.encode("utf-8"))
+        file.finish()
+        file.publish()
 
 
 @contextlib.contextmanager
