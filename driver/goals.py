@@ -137,5 +137,11 @@ def judge(conditions: list[Condition], steps: tuple[Step, ...]) -> Goal | None:
     states = [c.met for c in clauses]
     met = False if False in states else None if None in states else True
     missed = ", ".join(c.text for c in clauses if c.met is not True)
-    verdict = "goal met" if met else f"goal missed: {missed}" if met is False else f"not measured: {missed}"
+    verdict = (
+        f"goal met: {', '.join(c.text for c in clauses)}"
+        if met
+        else f"goal missed: {missed}"
+        if met is False
+        else f"not measured: {missed}"
+    )
     return Goal(clauses=clauses, met=met, verdict=verdict)

@@ -17,7 +17,6 @@ def steps(report: Report) -> Markup:
     metrics = metric_names(report)
     columns = (
         Column("Step", "wide"),
-        Column("Contract"),
         Column("Nodes", "num"),
         Column("Parameters", "num"),
         Column("Size", "num"),
@@ -46,12 +45,12 @@ def _step(step: Step, metrics: list[str]) -> list[Cell]:
         found = step.metrics.get(metric)
         spread = text.interval(found.low, found.high) if found else None
         accuracies.append(Cell(over(text.decimal(found.value if found else None), spread)))
+    title = element("span", [element("b", name(step.name)), " ", pill(step.contract, _CONTRACT_KIND[step.contract])])
     error = over(text.scientific(parity.max_error), passed(parity.passed)) if parity else ABSENT
     distance = step.distance
     far = over(text.decibels(distance.sqnr_db), text.scientific(distance.max_error)) if distance else ABSENT
     return [
-        Cell(over(element("b", name(step.name)), name(step.transform) if step.transform else None)),
-        Cell(pill(step.contract, _CONTRACT_KIND[step.contract])),
+        Cell(over(title, name(step.transform) if step.transform else None)),
         number(text.count(step.nodes), step.nodes),
         number(text.count(step.parameters), step.parameters),
         number(text.size(step.bytes), step.bytes),
