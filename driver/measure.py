@@ -25,7 +25,7 @@ def static_figures(model: Model, feed: Feeds | None) -> dict[str, Any]:
     return {
         "nodes": len(model.graph),
         "parameters": parameter_count(model.graph),
-        "bytes": to_proto(model, model.source_opset or None).ByteSize(),
+        "bytes": to_proto(model).ByteSize(),
         "flops": graph_flops(model.graph, bind_sizes(model.graph, shapes)),
     }
 

@@ -20,6 +20,8 @@ from .stored import Dense
 Parameter = Union[int, float, str, tuple[int, ...], None]
 Parameters = Mapping[str, Parameter]
 CACHE_BYTES = 1 << 16
+ROUNDED = frozenset(["cast", "quantize"])
+"""Functions whose result is of its element type at once: to cast is to round."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Function:
     """A row of the table: how shape and dtype follow from the operands', how arrays are computed, and how rows are.
 
     `leading` says which part of an operand the rows [a:b] of the result need: "same" (the same rows, with broadcasting
-    of a first axis of 1 or of lower rank) or "all".
+    of a first axis of 1 or of lower rank) or "all". `rounds_operands` says that operands count as they are stored, not
+    in double.
     """
 
     shape: Callable[[Sequence[tuple[int, ...]], Parameters], tuple[int, ...]]
@@ -35,6 +38,7 @@ class Function:
     leading: str = "all"
     dtype: Callable[[Sequence[DType], Parameters], DType] = lambda dtypes, _: dtypes[0]
     rows: Callable[[Lazy, int, int], Array] | None = None
+    rounds_operands: bool = False
 
 
 class Lazy(Tensor):
@@ -53,30 +57,41 @@ class Lazy(Tensor):
         self._cache: Array | None = None
 
     def numpy(self) -> Array:
-        if self._cache is not None:
-            return self._cache
-        array = _round(self.wide(), self.dtype).reshape(self.shape)
-        if array.nbytes <= CACHE_BYTES:
-            self._cache = array
-        return array
+        return _round(self.wide(), self.dtype).reshape(self.shape)
 
     def rows(self, start: int, stop: int) -> Array:
-        return _round(self.wide_rows(start, stop), self.dtype) if self._cache is None else self._cache[start:stop]
+        return _round(self.wide_rows(start, stop), self.dtype)
 
     def wide(self) -> Array:
-        """The value in double precision where it is a float."""
-        return FUNCTIONS[self.function].compute(*[_wide(t) for t in self.operands], **self.parameters)
+        """The value in double precision where it is a float; small ones are kept like this.
+
+        What is kept is not rounded, so a value does not depend on who asked for it first.
+        """
+        if self._cache is not None:
+            return self._cache
+        row = FUNCTIONS[self.function]
+        operands = [t.numpy() if row.rounds_operands else _wide(t) for t in self.operands]
+        value = row.compute(*operands, **self.parameters)
+        if value.nbytes <= CACHE_BYTES:
+            self._cache = value
+        return value
 
     def wide_rows(self, start: int, stop: int) -> Array:
         """Rows [start:stop] of `wide`, reading no more of the operands than they need."""
+        if self._cache is not None:
+            return self._cache[start:stop]
         row = FUNCTIONS[self.function]
         if row.rows is not None:
             return row.rows(self, start, stop)
         if row.leading != "same":
             return self.wide()[start:stop]
-        parts = [
-            _wide_rows(t, start, stop) if t.rank == self.rank and t.shape[0] != 1 else _wide(t) for t in self.operands
-        ]
+        parts: list[Array] = []
+        for t in self.operands:
+            whole = t.rank != self.rank or t.shape[0] == 1
+            if row.rounds_operands:
+                parts.append(t.numpy() if whole else t.rows(start, stop))
+            else:
+                parts.append(_wide(t) if whole else _wide_rows(t, start, stop))
         return row.compute(*parts, **self.parameters)
 
     def __repr__(self) -> str:
@@ -89,13 +104,13 @@ def _widen(array: Array, dtype: DType) -> Array:
 
 
 def _wide(tensor: Tensor) -> Array:
-    if isinstance(tensor, Lazy) and not (tensor.function in ("cast", "quantize") or tensor._cache is not None):  # pyright: ignore[reportPrivateUsage]
+    if isinstance(tensor, Lazy) and tensor.function not in ROUNDED:
         return tensor.wide()
     return _widen(tensor.numpy(), tensor.dtype)
 
 
 def _wide_rows(tensor: Tensor, start: int, stop: int) -> Array:
-    if isinstance(tensor, Lazy) and tensor.function not in ("cast", "quantize"):
+    if isinstance(tensor, Lazy) and tensor.function not in ROUNDED:
         return tensor.wide_rows(start, stop)
     return _widen(tensor.rows(start, stop), tensor.dtype)
 
@@ -249,7 +264,13 @@ FUNCTIONS: dict[str, Function] = {
     "concat": Function(_concat_shape, _concat),
     "matmul": Function(_matmul_shape, np.matmul),
     "sum": Function(_reduce_shape, _sum),
-    "cast": Function(lambda shapes, _: shapes[0], _cast, "same", dtype=lambda _, p: DType.of_label(str(p["to"]))),
+    "cast": Function(
+        lambda shapes, _: shapes[0],
+        _cast,
+        "same",
+        dtype=lambda _, p: DType.of_label(str(p["to"])),
+        rounds_operands=True,
+    ),
     "quantize": Function(
         lambda shapes, _: shapes[0], _quantize, dtype=lambda _, p: DType.of_label(str(p["dtype"])), rows=_quantize_rows
     ),

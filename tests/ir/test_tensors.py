@@ -120,3 +120,21 @@ def test_digests_depend_on_type_shape_and_contents():
     a = np.zeros(4, np.float32)
     digests = {Dense(x).digest for x in (a, a.astype(np.float64), a.reshape(2, 2), a + 1)}
     assert len(digests) == 4
+
+
+def test_a_value_does_not_depend_on_what_was_asked_for_before():
+    """Reading an inner expression must not round it for the outer one."""
+
+    def build() -> tuple[Tensor, Tensor]:
+        inner = binary("div", Dense(np.float32([1.0, 2.0])), 3.0)
+        return inner, binary("mul", inner, 3e7)
+
+    inner, outer = build()
+    inner.numpy()
+    _, untouched = build()
+    np.testing.assert_array_equal(outer.numpy(), untouched.numpy())
+
+
+def test_a_cast_takes_its_operand_as_it_is_stored():
+    third = binary("div", Dense(np.float32([1.0])), 3.0)
+    assert cast(third, DType.F64).numpy()[0] == np.float64(np.float32(1 / 3))

@@ -124,6 +124,30 @@ def test_steps_keep_the_model_as_it_was_after_each_pass(model):
     np.testing.assert_allclose(weights[1], weights[0] * 2)
 
 
+@dataclass(frozen=True)
+class Reassociate(Pass):
+    """(a + b) + c becomes a + (b + c): exact by contract, another rounding in single precision."""
+
+    name: ClassVar[str] = "reassociate"
+    contract: ClassVar = "exact"
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        (x,) = model.graph.inputs
+        first, second = model.graph
+        b, c = first.operand(1), second.operand(1)
+        first.set_inputs([b, c])
+        second.set_inputs([x, first.output])
+        return Outcome(changed=1)
+
+
+def test_what_single_precision_leaves_open_is_decided_in_double(model):
+    text = "graph(%x: f32[4]) -> (y) { @b : f32[4] = [1e8,1e8,1e8,1e8] @c : f32[4] = [-1e8,-1e8,-1e8,-1e8] %a = Add(%x, @b) : f32[4] %d = Add(%a, @c) : f32[4] return %d }"
+    (step,) = run_passes(model(text), [Reassociate()], Context())
+    assert step.parity is not None
+    assert step.parity.precision == "double"
+    assert step.parity.passed is True
+
+
 PASSES: dict[str, type[Pass]] = {"scale": Scale, "approximate": Approximate}
 
 
