@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -42,6 +43,13 @@ class Schema:
     @property
     def variadic_outputs(self) -> bool:
         return self.outputs[1] >= UNBOUNDED
+
+    def may_omit(self, index: int, attrs: Mapping[str, Attribute]) -> bool:
+        """True where output `index` may be left out when nobody uses it."""
+        if self.name == "BatchNormalization" and attrs.get("training_mode"):
+            return False
+        single = len(self.optional_outputs) - 1 if self.variadic_outputs else len(self.optional_outputs)
+        return index < single and self.optional_outputs[index]
 
 
 @lru_cache(maxsize=4096)
