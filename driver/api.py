@@ -15,24 +15,31 @@ from ..transforms.select import label
 from . import measure, report
 from .compress import parity_feeds, single
 from .data import Data
+from .folders import model_in
+from .interop import onnx_ir_model, package
 from .rows import LAYERS, shape_text
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir  # pyright: ignore[reportMissingImports]
     import torch
 
-Source = Union[str, os.PathLike[str], bytes, "onnx.ModelProto", "torch.export.ExportedProgram", tuple[Any, ...], Model]
+Source = Union[
+    str, os.PathLike[str], bytes, "onnx.ModelProto", "onnx_ir.Model", "torch.onnx.ONNXProgram",
+    "torch.export.ExportedProgram", tuple[Any, ...], Model,
+]  # fmt: skip
 VERIFY_TOLERANCE = 1e-4
 
 
 def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, freeze_defaults: bool = False) -> Model:
-    """A model from an ONNX file, bytes or ModelProto, an ExportedProgram, or a tuple (module, args, kwargs, shapes).
+    """A model from an ONNX file, bytes or ModelProto, from a folder with one ONNX model (as Hugging Face tools write
+    them), from onnx_ir or torch's ONNXProgram, from an ExportedProgram, or a tuple (module, args, kwargs, shapes).
 
-    Of the tuple the last two may be left out. Weights of a file stay in it, mapped; mmap=False copies them, for files
-    that are replaced in place. Old files list weights among the inputs, with defaults; freeze_defaults=True makes
-    constants of them, which can then be folded, pruned and quantized. Raises UsageError for a missing file or another
-    kind of object, InvalidModelError for a file that is broken or breaks a limit, UnsupportedError for an operator that
-    cannot be taken in.
+    Of the tuple the last two may be left out. Tensors of onnx_ir are shared. Weights of a file stay in it, mapped;
+    mmap=False copies them, for files that are replaced in place. Old files list weights among the inputs, with
+    defaults; freeze_defaults=True makes constants of them, which can then be folded, pruned and quantized. Raises
+    UsageError for a missing file or another kind of object, InvalidModelError for a file that is broken or breaks a
+    limit, UnsupportedError for an operator that cannot be taken in.
     """
     if isinstance(model, Model):
         return model
@@ -47,7 +54,12 @@ def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, free
             return from_exported(model)
         if isinstance(model, torch.nn.Module):
             raise UsageError("a module needs example arguments", do="call load((module, (example_input,)))")
-    loaded = load_onnx(model, limits=limits or Limits(), mmap=mmap)  # pyright: ignore[reportArgumentType]  # the rest
+    if (held := onnx_ir_model(model)) is not None:
+        loaded = package("frontends").load(held, limits=limits or Limits(), mmap=mmap)
+    else:
+        if isinstance(model, str | os.PathLike) and os.path.isdir(model):
+            model = model_in(model) or model
+        loaded = load_onnx(model, limits=limits or Limits(), mmap=mmap)  # pyright: ignore[reportArgumentType]  # the rest
     if freeze_defaults:
         loaded.graph.freeze_defaults()
     return loaded

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..backends.onnx import save
-from ..backends.runners import Feeds
+from ..backends.runners import Feeds, session_of
 from ..ir import Model, UsageError
 from ..transforms.manager import Step
-from . import report
+from . import folders, report
 from .files import save_text
 from .table import step_table
 
 if TYPE_CHECKING:
+    import onnx_ir  # pyright: ignore[reportMissingImports]
+    import onnxruntime
     import torch
 
     from ..backends.torch import Emitted
@@ -55,6 +57,35 @@ class Result:
     def save(self, path: str | os.PathLike[str], *, opset: int | None = None) -> None:
         """Writes the model as ONNX, atomically. Raises UsageError when the path cannot be written."""
         save(self.model, path, opset=opset)
+
+    def save_folder(
+        self, path: str | os.PathLike[str], *, like: str | os.PathLike[str], opset: int | None = None
+    ) -> list[Path]:
+        """Writes the model as `model.onnx` into a folder, with the configuration and tokenizer of the folder `like`.
+
+        `like` is what a Hugging Face tool wrote and the model was loaded from. Gives the files written. Raises
+        UsageError when `like` is no folder or the new one cannot be written.
+        """
+        copied = folders.copy_companions(like, path)
+        place = Path(path) / "model.onnx"
+        self.save(place, opset=opset)
+        return [place, *copied]
+
+    def session(self, *, opset: int | None = None, **options: Any) -> onnxruntime.InferenceSession:
+        """The result in ONNX Runtime, from memory; `options` are those of `onnxruntime.InferenceSession`."""
+        return session_of(self.model, opset, **options)
+
+    def to_onnx_ir(self, *, opset: int | None = None) -> onnx_ir.Model:
+        """The result as onnx_ir, weights shared. Raises UsageError when onnx_ir is not installed."""
+        from .interop import package
+
+        return package("backends").to_onnx_ir(self.model, opset)
+
+    def to_program(self, *, opset: int | None = None) -> torch.onnx.ONNXProgram:
+        """The result as what `torch.onnx.export(..., dynamo=True)` gives, weights shared."""
+        from .interop import package
+
+        return package("backends").to_program(self.model, opset)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Writes the report: JSON or one self-contained HTML file, by the path's suffix."""

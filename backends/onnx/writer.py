@@ -24,7 +24,7 @@ LOWEST_FOR_TORCH = 17
 
 def to_proto(model: Model, opset: int | None = None, *, value_info: bool = False) -> onnx.ModelProto:
     """The model as a ModelProto with every weight inside it; see `save` for the options and for what is raised."""
-    proto, weights = _emitted(model, opset, value_info)
+    proto, weights = emitted(model, opset, value_info)
     for name, tensor in weights:
         set_tensor(proto.graph.initializer.add(), tensor, name)
     return proto
@@ -55,7 +55,7 @@ def save(
     of the interface do not fit ONNX.
     """
     place = target(path, overwrite)
-    proto, weights = _emitted(model, opset, value_info)
+    proto, weights = emitted(model, opset, value_info)
     external = external_data
     if external == "auto":
         external = sum(t.nbytes for _, t in weights) > EXTERNAL_FROM
@@ -70,7 +70,7 @@ def default_opset(model: Model) -> int:
     return lowest(model, min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET))
 
 
-def _emitted(model: Model, opset: int | None, value_info: bool) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
+def emitted(model: Model, opset: int | None, value_info: bool) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
     """The model without its weights, and these by name."""
     version = default_opset(model) if opset is None else opset
     newest = max(CANONICAL_OPSET, newest_needed(model))

@@ -50,14 +50,14 @@ class OrtRunner(Runner):
         if not isinstance(model, Model):
             if not Path(model).is_file():
                 raise UsageError(f"there is no file {os.fspath(model)}", do="give the path of an ONNX file")
-            self.session = _session(os.fspath(model), options)
+            self.session = _session(os.fspath(model), sess_options=options)
             self.inputs = [_input(i) for i in self.session.get_inputs()]
             self.names = [o.name for o in self.session.get_outputs()]
             return
         self.inputs, self.names = inputs_of(model.graph), list(model.graph.output_names)
         copy = tapped(model, taps, carry=True)
         self._taps, self._carried = copy.taps, copy.carried
-        self.session = _session_of(copy.model, opset, options)
+        self.session = session_of(copy.model, opset, sess_options=options)
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         return dict(zip(self.names, self._run(self.names, feeds), strict=True))
@@ -89,18 +89,23 @@ def _options(optimize: bool, threads: int) -> ort.SessionOptions:
     return options
 
 
-def _session_of(model: Model, opset: int | None, options: ort.SessionOptions) -> ort.InferenceSession:
+def session_of(model: Model, opset: int | None = None, **options: Any) -> ort.InferenceSession:
+    """A session of a model in memory, of any size: more than 64 MB of weights pass through a temporary folder.
+
+    `options` are those of `onnxruntime.InferenceSession`; without `providers` it runs on the CPU. Raises TersorError
+    where ONNX Runtime refuses the model.
+    """
     if sum(v.tensor.nbytes for v in model.graph.constants()) <= IN_MEMORY_BYTES:
-        return _session(to_proto(model, opset).SerializeToString(), options)
+        return _session(to_proto(model, opset).SerializeToString(), **options)
     with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
         path = os.path.join(folder, "model.onnx")
         save(model, path, opset=opset)
-        return _session(path, options)
+        return _session(path, **options)
 
 
-def _session(model: bytes | str, options: ort.SessionOptions) -> ort.InferenceSession:
+def _session(model: bytes | str, **options: Any) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model, **({"providers": ["CPUExecutionProvider"]} | options))
     except Exception as error:
         raise _failed("ONNX Runtime cannot load the model", error) from error
 

@@ -6,6 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -16,6 +17,18 @@ from . import wire
 from .external import Folder
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+
+class Withheld(Protocol):
+    """Weights of which a proto holds only markers, in the place of their raw data."""
+
+    def find(self, raw_data: bytes) -> tuple[int, int] | None:
+        """(offset or index, bytes) of the numbers that `raw_data` stands for; None when they are the numbers."""
+        ...
+
+    def tensor(self, offset: int, length: int, dtype: DType, shape: tuple[int, ...]) -> Tensor:
+        """The tensor at what `find` gave."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Opened:
     """A parsed model, the weights that are not in `proto`, the folder of its data files, and how messages call it."""
 
     proto: onnx.ModelProto
-    payloads: Payloads | None
+    payloads: Withheld | None
     folder: Folder
     name: str
 

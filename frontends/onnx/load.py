@@ -29,7 +29,12 @@ def load(source: Source, *, limits: Limits = DEFAULT, mmap: bool = True) -> Mode
     allow.
     """
     with _no_collection():
-        opened = open_model(source, mmap=mmap)
+        return read(open_model(source, mmap=mmap), limits)
+
+
+def read(opened: Opened, limits: Limits) -> Model:
+    """The model of a parsed proto, raised, inferred and verified; raises what `load` raises."""
+    with _no_collection():
         _check_opset(opened)
         try:
             model = Reader(opened, Account(limits)).model(lambda graph: Inference(graph, fallback).node)

@@ -12,7 +12,7 @@ from onnx import SparseTensorProto, TensorProto
 from ...ir import DType, InvalidModelError, Tensor
 from ...ir.tensors import Array, Dense, from_raw
 from .external import Folder
-from .files import Payloads
+from .files import Withheld
 from .limits import Account
 from .strings import text
 
@@ -43,7 +43,7 @@ _COMPLEX = (DType.C64, DType.C128)
 class TensorReader:
     """Reads tensors of one model; `account` is charged before anything is allocated."""
 
-    def __init__(self, payloads: Payloads | None, folder: Folder, account: Account) -> None:
+    def __init__(self, payloads: Withheld | None, folder: Folder, account: Account) -> None:
         self.payloads, self.folder, self.account = payloads, folder, account
 
     def read(self, proto: TensorProto, where: str) -> Tensor:

@@ -1,0 +1,55 @@
+"""Folders as Hugging Face tools write them: a model with its configuration and tokenizer beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..backends.files import explained, pending
+from .files import folder as made_folder
+
+COMPANIONS = frozenset([".json", ".txt", ".model", ".jinja", ".tiktoken", ".md"])
+"""Suffixes of the files beside a model that say how to use it: configuration, tokenizer, vocabulary, model card."""
+LICENSES = frozenset(["LICENSE", "NOTICE"])
+OURS = frozenset(["report.json"])
+WEIGHTS_INDEX = ".index.json"
+"""How the table of contents of weight shards ends; the shards are not those of the ONNX model."""
+
+
+def model_in(folder: str | os.PathLike[str]) -> Path | None:
+    """The ONNX model of a folder: its only one, or the one called model.onnx, there or in `onnx/`; None when that does
+    not say which.
+    """
+    for place in (Path(folder), Path(folder) / "onnx"):
+        found = sorted(place.glob("*.onnx"))
+        named = [p for p in found if p.name == "model.onnx"]
+        if len(found) == 1 or named:
+            return (named or found)[0]
+        if found:
+            return None
+    return None
+
+
+def companions(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files of a folder that say how to use its model, in order of name."""
+    return sorted(
+        p
+        for p in Path(folder).iterdir()
+        if p.is_file()
+        and (p.suffix in COMPANIONS or p.name in LICENSES)
+        and not (p.name.startswith(".") or p.name.endswith(WEIGHTS_INDEX) or p.name in OURS)
+    )
+
+
+def copy_companions(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list[Path]:
+    """Copies configuration and tokenizer of a folder to another one and gives the new files."""
+    place, made = made_folder(output), []
+    for found in companions(source):
+        copy = place / found.name
+        if not (copy.exists() and copy.samefile(found)):
+            with explained(copy), pending(copy) as file:
+                file.write(found.read_bytes())
+                file.finish()
+                file.publish()
+        made.append(copy)
+    return made
