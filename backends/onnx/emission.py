@@ -97,6 +97,8 @@ class Emission:
     def constants(self, graph: Graph) -> None:
         """Names every constant that the forms still use, in order of first use, before other values take the names."""
         for inner in graph.graphs():
+            if _is_foreign(inner):
+                continue
             used: list[Value | None] = []
             for node in inner:
                 used += self.operands(node)
@@ -153,8 +155,27 @@ class Emission:
             names.append(name)
             if value.const is None and not value.is_input and value not in self.names:
                 self.names[value] = name
+        own_constants = self.own_constants(region, proto) if node.domain else {}
         self.body(region, proto)
         self.results(region, proto, names)
+        self.names.update(own_constants)
+
+    def own_constants(self, region: Graph, proto: onnx.GraphProto) -> dict[Value, str]:
+        """Writes the constants of a foreign operator's region into it, since only ai.onnx promises that outer names are
+        seen inside; gives the names that they have outside.
+        """
+        outside: dict[Value, str] = {}
+        for inner in region.graphs():
+            for value in (v for n in (*inner, inner.exit) for v in (*self.operands(n), *captured(n))):
+                if value is None or value.const is None or value in outside:
+                    continue
+                outside[value] = self.names.get(value, "")
+                self.names[value] = self.values.unique(text(value.name) or "constant")
+                copy = proto.node.add(
+                    op_type="Constant", name=self.nodes.unique("Constant"), output=[self.names[value]]
+                )
+                set_attribute(copy.attribute.add(), "value", value.tensor)
+        return {value: name for value, name in outside.items() if name}
 
     def node(self, node: Node, proto: onnx.NodeProto) -> None:
         form = self.forms.get(node)
@@ -189,6 +210,16 @@ class Emission:
 
 def _is_small(value: Value) -> bool:
     return value.const is not None and value.const.count <= SMALL
+
+
+def _is_foreign(graph: Graph) -> bool:
+    """True inside a region of an operator that is not one of ai.onnx."""
+    node = graph.parent
+    while node is not None:
+        if node.domain:
+            return True
+        node = node.graph.parent if node.graph is not None else None
+    return False
 
 
 def captured(node: Node) -> Sequence[Value | None]:

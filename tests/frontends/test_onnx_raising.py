@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from tersor.backends.onnx import to_proto
+from tersor.backends.runners import ReferenceRunner
 from tersor.frontends.onnx import load
 from tersor.frontends.onnx.raising.table import EXTENDED, NEWER, ROWS, WIDENED, listed
 from tersor.ir import CANONICAL_OPSET, Model, UnsupportedError, lookup
@@ -388,7 +389,34 @@ def test_a_newer_version_that_only_allows_more_types_is_read():
     assert ops(load(proto)) == ["Unique"]
 
 
-def test_an_operator_newer_than_the_canonical_opset_is_refused():
-    proto, _ = one_node("Range", 27, [np.float32(0), np.float32(3), np.float32(1)], {}, inputs=(1,))
-    with pytest.raises(UnsupportedError, match="Range-27 is newer than opset 26"):
-        load(proto)
+NEWER_FORMS = {
+    "signed_right": ("BitShift", [np.int8([-128, -1, 100, -5, 7]), np.int8([1, 9, 2, -1, 0])], {"direction": "RIGHT"}),
+    "signed_left": ("BitShift", [np.int32([-3, 1, 5]), np.int32([1, 31, 32])], {"direction": "LEFT"}),
+    "unsigned": ("BitShift", [np.uint16([65535, 3]), np.uint16([16, 1])], {"direction": "RIGHT"}),
+    "float_floor": ("Mod", [np.float32([5, -5, 5, -5, 0, 3]), np.float32([3, 3, -3, -3, -2, -np.inf])], {}),
+    "half_range": ("Range", [np.float16(0), np.float16(2050), np.float16(1)], {}),
+    "columns_first": (
+        "SpaceToDepth",
+        [np.arange(48, dtype=np.float32).reshape(1, 3, 4, 4)],
+        {"blocksize": 2, "mode": "CRD"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEWER_FORMS)
+def test_a_newer_form_of_an_operator_is_spelled_out_at_the_canonical_opset(name: str):
+    op, operands, attrs = NEWER_FORMS[name]
+    version = lookup(op, "", 28).version
+    names = [f"x{i}" for i in range(len(operands))]
+    types = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        for n, x in zip(names, operands, strict=True)
+    ]
+    result = helper.make_tensor_value_info("y", types[0].type.tensor_type.elem_type, None)
+    made = helper.make_graph([helper.make_node(op, names, ["y"], **attrs)], "g", types, [result])
+    proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", version)])
+    feeds = dict(zip(names, operands, strict=True))
+    (expected,) = ReferenceEvaluator(proto).run(None, feeds)
+    found = ReferenceRunner(load(proto)).run(feeds)["y"]
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)

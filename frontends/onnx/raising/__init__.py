@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ....ir import CANONICAL_OPSET, Node, UnsupportedError, Value, lookup
-from .step import Step
+from .newer import CHANGED
+from .step import Rule, Step
 from .table import DEPRECATED, NEWER, by_operator, listed
 
 __all__ = ["raise_node"]
@@ -24,34 +25,47 @@ def raise_node(
     UnsupportedError for a form that has no canonical equivalent, and for an operator that is newer than the canonical
     opset.
     """
-    if version > CANONICAL_OPSET:
-        _refuse_newer(node, version)
+    newer = _newer(node, version) if version > CANONICAL_OPSET else None
+    if newer is not None:
+        return _raised(Step(node, used), newer, infer)
     rows, version = _ROWS.get(node.op, ()), min(version, DEPRECATED.get(node.op, version))
     if not any(row[0] > version for row in rows):
         if infer is not None:
             infer(node)
         return node.outputs
-    step = Step(node, used)
-    pending = next((row for row in rows if row[0] > version), None)
-    while pending is not None:
-        version, rule = pending
-        rule(step)
-        # A rule may have renamed the operator: the rows that follow are those of the new one.
-        pending = next((row for row in _ROWS.get(node.op, ()) if row[0] > version), None)
-    for made in (*step.before.new, node, *step.after.new):
+    return _raised(Step(node, used), lambda step: _climb(step, version), infer)
+
+
+def _raised(step: Step, rule: Rule, infer: Callable[[Node], None] | None) -> Sequence[Value]:
+    rule(step)
+    for made in (*step.before.new, step.node, *step.after.new):
         if infer is not None:
             infer(made)
     return step.results
 
 
-def _refuse_newer(node: Node, version: int) -> None:
-    """Refuses a newer form of an older operator; operators that are new after the canonical opset stay as they are."""
+def _climb(step: Step, version: int) -> None:
+    node = step.node
+    pending = next((row for row in _ROWS[node.op] if row[0] > version), None)
+    while pending is not None:
+        version, rule = pending
+        rule(step)
+        # A rule may have renamed the operator: the rows that follow are those of the new one.
+        pending = next((row for row in _ROWS.get(node.op, ()) if row[0] > version), None)
+
+
+def _newer(node: Node, version: int) -> Rule | None:
+    """The rule for a newer form of an older operator, None where that means the same or where the operator itself is
+    newer than the canonical opset. Raises UnsupportedError for other forms.
+    """
     theirs, ours = lookup(node.op, "", version), lookup(node.op, "", CANONICAL_OPSET)
     if theirs is None or ours is None or theirs.version == ours.version:
-        return
-    if (node.op, theirs.version) not in _NEWER:
+        return None
+    rule = CHANGED.get((node.op, theirs.version))
+    if rule is None and (node.op, theirs.version) not in _NEWER:
         raise UnsupportedError(
             f"{node.op}-{theirs.version} is newer than opset {CANONICAL_OPSET}",
             where=node.where,
             do=f"export the model with opset {CANONICAL_OPSET} or lower",
         )
+    return rule
