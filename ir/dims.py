@@ -21,13 +21,17 @@ Size = Union[int, "Dim"]
 
 
 class Symbol:
-    """A named size with an inclusive range; `upper` None means unbounded. Names of fresh symbols start with '?'."""
+    """A named size with an inclusive range; `upper` None means unbounded. Names of fresh symbols start with '?'.
+
+    Fresh symbols are ordered by when they were made, so that how a sum is spelled does not depend on how many there
+    were before.
+    """
 
     __slots__ = ("lower", "name", "sort_key", "upper")
 
     def __init__(self, name: str, lower: int, upper: int | None) -> None:
         self.name, self.lower, self.upper = name, lower, upper
-        self.sort_key = f"0{self.name}|{self.lower}|{self.upper}"
+        self.sort_key = f"0{_order(self.name)}|{self.lower}|{self.upper}"
 
     @property
     def is_fresh(self) -> bool:
@@ -44,7 +48,7 @@ class Call:
 
     def __init__(self, function: str, args: tuple[Size, ...]) -> None:
         self.function, self.args = function, args
-        self.sort_key = f"1{self.function}({','.join(str(a) for a in self.args)})"
+        self.sort_key = f"1{self.function}({','.join(_key(a) for a in self.args)})"
 
     def bounds(self) -> tuple[int | None, int | None]:
         """The range over all arguments for which the call has a value: a divisor that is at least 0 is at least 1."""
@@ -131,11 +135,11 @@ def _call(function: str, a: Size, b: Size) -> Size:
 
 
 def _extremum(function: str, a: Size, b: Size) -> Size:
-    """A max or min in canonical form: numbers joined, nested calls flattened, the rest in order of text."""
+    """A max or min in canonical form: numbers joined, nested calls flattened, the rest in order."""
     parts = dict.fromkeys((*_operands(function, a), *_operands(function, b)))
     numbers = [x for x in parts if isinstance(x, int)]
     known = [max(numbers) if function == "max" else min(numbers)] if numbers else []
-    out, *rest = [*known, *sorted((x for x in parts if isinstance(x, Dim)), key=str)]
+    out, *rest = [*known, *sorted((x for x in parts if isinstance(x, Dim)), key=_key)]
     for part in rest:
         out = _call(function, out, part)
     return out
@@ -389,15 +393,20 @@ def symbols_of(sizes: Iterable[Size]) -> dict[str, Symbol]:
 
 
 def to_text(size: Size, name: Callable[[Symbol], str] | None = None) -> str:
-    """A size as text that `parse` reads back; `name` may rename symbols (fresh ones, for stable printing)."""
+    """A size as text that `parse` reads back; `name` may rename symbols (fresh ones, for stable printing).
+
+    Terms and factors with renamed symbols stand in the order of the new names.
+    """
     if isinstance(size, int):
         return str(size)
+    terms = [(c, [_atom_text(a, name) for a in mono]) for mono, c in size.terms]
+    if name is not None and size.has_fresh:
+        terms = [(c, sorted(factors, key=_order)) for c, factors in terms]
+        terms.sort(key=lambda term: (-len(term[1]), [_order(f) for f in term[1]]))
     parts: list[str] = []
-    for mono, c in size.terms:
-        factors = [_atom_text(a, name) for a in mono]
-        if abs(c) != 1 or not factors:
-            factors.insert(0, str(abs(c)))
-        parts.append(("-" if c < 0 else "+" if parts else "") + "*".join(factors))
+    for c, factors in terms:
+        whole = factors if abs(c) == 1 and factors else [str(abs(c)), *factors]
+        parts.append(("-" if c < 0 else "+" if parts else "") + "*".join(whole))
     return "".join(parts)
 
 
@@ -405,10 +414,30 @@ def _atom_text(atom: Atom, name: Callable[[Symbol], str] | None) -> str:
     if isinstance(atom, Symbol):
         label = name(atom) if name else atom.name
         return label if _is_plain(label) else json.dumps(label)
-    a, b = (to_text(x, name) for x in atom.args)
     if atom.function in ("max", "min"):
-        return f"{atom.function}({a},{b})"
+        numbers = [str(x) for x in _operands(atom.function, _of_atom(atom)) if isinstance(x, int)]
+        rest = [to_text(x, name) for x in _operands(atom.function, _of_atom(atom)) if isinstance(x, Dim)]
+        if name is not None:
+            rest.sort(key=_order)
+        out, *others = [*numbers, *rest]
+        for other in others:
+            out = f"{atom.function}({out},{other})"
+        return out
+    a, b = (to_text(x, name) for x in atom.args)
     return f"(({a})//({b}))" if atom.function == "floordiv" else f"(({a})%({b}))"
+
+
+def _key(size: Size) -> str:
+    """What orders sizes: their text, with fresh symbols in the order in which they were made."""
+    return _order(str(size))
+
+
+def _order(text: str) -> str:
+    """Text with the numbers of fresh symbols padded, so that they are compared as numbers."""
+    return _NUMBER.sub(lambda found: f"?{int(found[0][1:]):012}", text) if "?" in text else text
+
+
+_NUMBER = re.compile(r"\?\d+")
 
 
 def _is_plain(label: str) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 from .attributes import Attribute, EmptyList
 from .dims import Symbol
 from .graph import Graph, Node, Value
+from .schemas import lookup
 from .tensors import Tensor
 from .types import Type, type_text
 
@@ -49,7 +50,7 @@ class _Hasher:
         return found
 
     def node(self, node: Node) -> str:
-        rows = [node.domain, node.op, str(node.captures), str(len(node.outputs))]
+        rows = [node.domain, node.op, str(node.captures), str(_present(node))]
         rows += [self.value(v) for v in node.inputs]
         rows += [f"{k}={self.attribute(v)}" for k, v in sorted(node.attrs.items())]
         rows += [f"{k}={self.graph(r)}" for k, r in sorted(node.regions.items())]
@@ -77,6 +78,16 @@ class _Hasher:
         ]
         self.depth -= 1
         return _digest(rows)
+
+
+def _present(node: Node) -> int:
+    """The number of outputs without those at the end that nobody uses and that count as omitted."""
+    schema, count = lookup(node.op, node.domain), len(node.outputs)
+    while schema is not None and count > 1 and not node.outputs[count - 1].users:
+        if not schema.may_omit(count - 1, node.attrs):
+            break
+        count -= 1
+    return count
 
 
 def _digest(rows: list[str]) -> str:

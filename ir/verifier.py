@@ -4,7 +4,7 @@
 is how often `node.inputs` holds the value, for every user, and users are in the graph. 3. Definitions come before uses
 (at pass boundaries). 4. A used value belongs to the user's own graph, or is a constant: regions are isolated, and the
 last `captures` operands of a node
-   match the last inputs of each of its regions in number.
+   match the last inputs of each of its regions in number; the branches of an If have no other inputs.
 5. Types are set: a tensor type, a container, or ANY for what no rule could tell; constants have their tensor's type.
 6. Arity and attributes fit the operator's schema, where it has one.
 7. Names of a graph's outputs are unique and as many as the outputs; names of the outermost graph's inputs are unique.
@@ -133,6 +133,10 @@ class _Verifier:
             if len(region.inputs) < node.captures or len(node.inputs) < node.captures:
                 raise self.fail(
                     4, node, f"{node.captures} captures, but region {name!r} has {len(region.inputs)} inputs"
+                )
+            if node.op == "If" and not node.domain and len(region.inputs) > node.captures:
+                raise self.fail(
+                    4, node, f"branch {name!r} has {len(region.inputs)} inputs and {node.captures} captures give them"
                 )
             self.graph(region)
 

@@ -191,7 +191,7 @@ class Reader:
         if schema is not None:
             check_node(schema, operands, len(outputs), attrs=attrs, regions=list(graphs), where=where)
             check_newest(schema, attrs, where)
-        regions, captures = self.regions(graphs, where)
+        regions, captures = self.regions(graphs, where, branch=entry.op == "If" and not domain)
         results = [Value(scope.prefix + name if name else "", self.declared(name, scope, where)) for name in outputs]
         node = Node(
             entry.op,
@@ -243,8 +243,11 @@ class Reader:
 
     # Subgraphs
 
-    def regions(self, graphs: Regions, where: str) -> tuple[dict[str, Graph], list[Value]]:
-        """Isolated regions, and what they capture: the last operands of the node and the last inputs of each region."""
+    def regions(self, graphs: Regions, where: str, *, branch: bool) -> tuple[dict[str, Graph], list[Value]]:
+        """Isolated regions, and what they capture: the last operands of the node and the last inputs of each region.
+
+        The regions of an If are branches: nothing gives them operands.
+        """
         outer: dict[str, dict[str, Value | None]] = {}
         captured: dict[Value, None] = {}
         for attribute, (proto, scope) in graphs.items():
@@ -254,16 +257,32 @@ class Reader:
         for attribute, (proto, scope) in graphs.items():
             self.account.enter(where)
             self.inside += 1
-            regions[attribute] = self.region(proto, scope, outer[attribute], list(captured))
+            regions[attribute] = self.region(proto, scope, outer[attribute], list(captured), where, branch=branch)
             self.inside -= 1
             self.account.leave()
         return regions, list(captured)
 
     def region(
-        self, proto: GraphProto, around: Scope, outer: dict[str, Value | None], captured: Sequence[Value]
+        self,
+        proto: GraphProto,
+        around: Scope,
+        outer: dict[str, Value | None],
+        captured: Sequence[Value],
+        where: str,
+        *,
+        branch: bool,
     ) -> Graph:
         sizes = Sizes(local=True)
         inputs = self.inputs(proto, sizes)
+        if branch:
+            # Old exporters list every initializer among the inputs. In a branch nothing can replace it.
+            given = {text(t.name) for t in (*proto.initializer, *(t.values for t in proto.sparse_initializer))}
+            missing = next((name for name in inputs if name not in given), None)
+            if missing is not None:
+                raise InvalidModelError(
+                    f"a branch has the input {missing!r}", where=where, why="nothing can give a branch of an If inputs"
+                )
+            inputs = {}
         inside = {value: Value(value.name, value.type) for value in captured}
         graph = Graph(text(proto.name), [*inputs.values(), *inside.values()])
         scope = replace(around, graph=graph, names=dict(inputs), sizes=sizes)

@@ -77,7 +77,7 @@ class _Printer:
             for node in (g.entry, *g):
                 for value in node.outputs:
                     for size in sizes_in(value.type):
-                        symbols.update(dict.fromkeys(sorted(free_symbols(size), key=lambda s: s.name)))
+                        symbols.update(dict.fromkeys(sorted(free_symbols(size), key=lambda s: s.sort_key)))
         rows = [
             f"{dim_text_of(s, self)} in [{s.lower},{'' if s.upper is None else s.upper}]"
             for s in symbols

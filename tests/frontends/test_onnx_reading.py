@@ -12,6 +12,7 @@ from tersor.frontends.onnx import fallback, load
 from tersor.ir import (
     DType,
     Graph,
+    InvalidModelError,
     Loc,
     Model,
     Node,
@@ -287,6 +288,32 @@ def test_old_operators_in_subgraphs_are_raised():
     for region in node.regions.values():
         (inner,) = region
         assert inner.operand(1).tensor.numpy().tolist() == [1]
+
+
+BRANCHES = """
+g (bool c, float[2] x) => (float[2] y) {
+  y = If (c) <then_branch = t (float[2] w) => (float[2] a) { a = Add(x, w) }, else_branch = e () => (float[2] b) { b = Neg(x) }>
+}"""
+
+
+def branching() -> tuple[onnx.ModelProto, onnx.GraphProto]:
+    """An If whose first branch lists `w` among its inputs, and that branch."""
+    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]>\n{BRANCHES}')
+    return proto, next(a.g for a in proto.graph.node[0].attribute if a.name == "then_branch")
+
+
+def test_initializers_that_a_branch_lists_as_inputs_are_constants():
+    proto, branch = branching()
+    branch.initializer.append(numpy_helper.from_array(np.asarray([3, 4], np.float32), "w"))
+    node = next(iter(load(proto).graph))
+    assert node.captures == 1
+    assert [len(region.inputs) for region in node.regions.values()] == [1, 1]
+    assert [v.name for v in node.regions["then_branch"].constants()] == ["w"]
+
+
+def test_a_branch_with_an_input_that_nothing_gives_is_refused():
+    with pytest.raises(InvalidModelError, match="a branch has the input 'w'"):
+        load(branching()[0])
 
 
 def test_a_loop_keeps_its_formal_inputs_in_front_of_what_it_captures():

@@ -1,5 +1,7 @@
 """The text form: what is printed can be read back and is the same graph."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from tersor.ir import (
     Graph,
     InvalidModelError,
     constant,
+    fresh,
     parse,
     parse_type,
     skeleton,
@@ -18,6 +21,7 @@ from tersor.ir import (
     to_text,
     verify,
 )  # fmt: skip
+from tersor.ir.dims import floordiv, maximum
 
 EVERYTHING = """graph @net(%x: f32[N,3,8,8], %c: bool[], %k: i64[2] = [1,2]) -> (y, "a b") where N in [1,64] {
   @w : f32[4,3,3,3] = #02ac5abea21ff53d1d82a357de755324
@@ -133,3 +137,32 @@ def test_types_read_back(text: str):
 def test_every_element_type_has_a_name():
     for dtype in DType:
         assert parse_type(f"{dtype.label}[2]") == tensor(dtype, 2)
+
+
+@pytest.mark.parametrize("before", [0, 7, 8, 9, 98, 99])
+def test_text_and_hash_do_not_depend_on_how_many_sizes_there_were_before(before: int):
+    """Sums, products and maxima of unknown sizes are spelled by the order in which the sizes appear."""
+    graph = Graph("g")
+    count = int(re.sub(r"\D", "", str(fresh())))
+    for _ in range((before - count - 2) % 100):
+        fresh()
+    a, b, c = fresh(), fresh(), fresh()
+    x, y = graph.add_input("x", tensor("f32", b, c)), graph.add_input("y", tensor("f32", a))
+    sizes = a + b + c, a * b * c + a * c, maximum(maximum(c, a), b), floordiv(c + a, 2) + floordiv(b + a, 2)
+    node = graph.add("Op", [x, y], types=[tensor("f32", *sizes)], domain="d")
+    graph.set_outputs([node.output], ["z"])
+    assert "f32[?0+?1+?2,?0*?1*?2+?1*?2,max(max(?0,?1),?2),((?0+?2)//(2))+((?1+?2)//(2))]" in to_text(graph)
+    again = parse(to_text(graph))
+    assert to_text(again) == to_text(graph)
+    assert structural_hash(again) == structural_hash(graph)
+
+
+def test_unused_outputs_that_may_be_omitted_do_not_count_for_the_hash():
+    whole = "graph(%x: f32[1,1,4,4]) -> (y) { %y, %i = MaxPool(%x) {kernel_shape=[2,2]} : f32[1,1,3,3], i64[1,1,3,3] return %y }"
+    omitted = "graph(%x: f32[1,1,4,4]) -> (y) { %y = MaxPool(%x) {kernel_shape=[2,2]} : f32[1,1,3,3] return %y }"
+    assert structural_hash(parse(whole)) == structural_hash(parse(omitted))
+    used = whole.replace("(y) {", "(y, i) {").replace("return %y", "return %y, %i")
+    assert structural_hash(parse(used)) != structural_hash(parse(whole))
+    halves = "graph(%x: f32[4]) -> (y) { %y, %z = Split(%x) {num_outputs=2} : f32[2], f32[2] return %y }"
+    thirds = "graph(%x: f32[4]) -> (y) { %y, %z, %w = Split(%x) {num_outputs=2} : f32[2], f32[2], f32[2] return %y }"
+    assert structural_hash(parse(halves)) != structural_hash(parse(thirds))

@@ -103,3 +103,10 @@ def test_7_output_names_are_unique():
     graph = parse(TEXT)
     graph.set_outputs([graph.inputs[0], graph.inputs[0]], ["y", "y"])
     broken(graph, 7)
+
+
+def test_4_a_branch_has_no_inputs_but_its_captures():
+    graph = parse(TEXT)
+    *_, branching = graph
+    branching.regions["then_branch"].add_input("extra", tensor("f32", 2, 3))
+    assert "branch 'then_branch' has 2 inputs" in broken(graph, 4)
