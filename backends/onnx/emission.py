@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, Value, lookup
+from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, TensorType, Value, lookup
 from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
+from ...ir.types import AnyType
 from .lowering import Form
 from .protos import exact_name, set_attribute, set_value_info, text
 
@@ -56,6 +57,8 @@ class Emission:
     values: Names = field(default_factory=Names)
     nodes: Names = field(default_factory=Names)
     forms: dict[Node, Form] = field(default_factory=dict[Node, Form])
+    replaceable: set[Value] = field(default_factory=set[Value])
+    """Integers that follow from defaults of inputs: a size that they give is known only as long as these are kept."""
 
     def top(self, graph: Graph, proto: onnx.GraphProto) -> None:
         """Fills `proto` with the outermost graph. Raises InvalidModelError where names of the interface clash."""
@@ -69,6 +72,8 @@ class Emission:
             set_value_info(proto.input.add(), self.names[value], value.type)
             default = graph.defaults.get(value)
             if default is not None:
+                if default.dtype.is_integer:
+                    self.replaceable.add(value)
                 self.weights.append((self.names[value], default))
         self.body(graph, proto)
         self.results(graph, proto, graph.output_names)
@@ -118,11 +123,22 @@ class Emission:
     def body(self, graph: Graph, proto: onnx.GraphProto) -> None:
         for node in graph:
             self.node(node, proto.node.add())
-            if not self.all_types and lookup(node.op, node.domain) is not None:
+            if not self.all_types and self.tells_types(node):
                 continue
             for value in node.outputs:
                 if value in self.names and value.type != ANY and not value.is_output:
                     set_value_info(proto.value_info.add(), self.names[value], value.type)
+
+    def tells_types(self, node: Node) -> bool:
+        """True where a reader can infer the types of a node's outputs from the operator and its operands."""
+        given = [v for v in node.inputs if v is not None]
+        if any(v in self.replaceable for v in given):
+            self.replaceable.update(
+                v for v in node.outputs if isinstance(v.type, TensorType) and v.type.dtype.is_integer
+            )
+            return False
+        typed = all(v.shape is not None or not isinstance(v.type, (TensorType, AnyType)) for v in given)
+        return typed and lookup(node.op, node.domain) is not None
 
     def results(self, graph: Graph, proto: onnx.GraphProto, names: Sequence[str]) -> None:
         """Declares what the graph yields, through a node that gives it its name where it has another one or none."""
