@@ -217,6 +217,21 @@ def test_types_of_outputs_that_no_schema_tells_are_written() -> None:
     assert {o.domain: o.version for o in proto.opset_import}["my.domain"] == 3
 
 
+def test_types_that_follow_from_unknown_types_or_replaceable_sizes_are_written() -> None:
+    graph = parse(
+        """graph(%x: f32[2,6], %s: i64[2] = [3,4]) -> (y) {
+             %0 = Identity(%s) : i64[2]
+             %1 = Reshape(%x, %0) : f32[3,4]
+             %2 = Neg(%1) : f32[3,4]
+             %3 = my.domain::Op(%2) : ?
+             %4 = DequantizeLinear(%3, f32[]{0.5}, i8[]{1}) : f32[3,4]
+             %y = Neg(%4) : f32[3,4]
+             return %y }"""
+    )
+    proto = to_proto(Model(graph, {"": 26, "my.domain": 3}))
+    assert [v.name for v in proto.graph.value_info] == ["0", "1", "4"]
+
+
 def test_types_of_inner_values_are_written_when_asked_for() -> None:
     model = Model(parse("graph(%x: f32[N]) -> (y) { %0 = Abs(%x) : f32[N] %y = Neg(%0) : f32[N] return %y }"))
     assert not to_proto(model).graph.value_info
