@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from tersor.backends.onnx import save, stream, to_proto, writer
 from tersor.backends.files import PendingFile
+from tersor.backends.onnx import save, stream, to_proto, writer
 from tersor.backends.runners import OrtRunner
 from tersor.ir import (
     DType,
