@@ -175,7 +175,7 @@ CHANGED = f"layer.{EXTERNAL_LAYERS - 1}.weight"
 Operation = Callable[[Path, Path], Callable[[], object]]
 
 
-def tersor_operations() -> dict[str, Operation]:
+def tersor_operations() -> dict[str, Operation]:  # noqa: PLR0915  # one small function per operation
     from tersor.backends.onnx import save, to_proto
     from tersor.frontends.onnx import load
     from tersor.frontends.onnx.files import open_model
@@ -385,7 +385,7 @@ def onnx_operations() -> dict[str, Operation]:
 
     def serialize(path: Path, _: Path) -> Callable[[], object]:
         proto = onnx.load(path)
-        return lambda: proto.SerializeToString()
+        return proto.SerializeToString
 
     def clone(path: Path, _: Path) -> Callable[[], object]:
         proto = onnx.load(path)
@@ -470,7 +470,8 @@ class Row:
 
 
 def in_process(arguments: Sequence[str]) -> str:
-    run = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, timeout=TIMEOUT)
+    command = [sys.executable, __file__, *arguments]
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT)
     if run.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: {run.stderr[-2000:]}")
     return run.stdout

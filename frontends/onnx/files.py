@@ -103,7 +103,7 @@ def _regular_file(source: str | os.PathLike[str]) -> Path:
 def _parse(data: memoryview, file: MappedFile | None, folder: Folder, name: str) -> Opened:
     if not len(data):
         raise InvalidModelError(f"{name} is empty", do="export or download the model again")
-    stripped = wire.strip(data)
+    stripped = wire.strip(data if file is None else file)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(bytes(data) if stripped is None else stripped.message)

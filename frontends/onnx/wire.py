@@ -14,8 +14,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...ir import MappedFile
+
 THRESHOLD = 1024
 """Payloads below this many bytes stay in the message: a mapped slice costs more than they do."""
+
+WINDOW = 4096
+"""Bytes that are read from a file at a time."""
 
 _RAW_DATA = "raw data"
 _INSIDE: dict[str, dict[int, str]] = {
@@ -55,14 +60,59 @@ class Stripped:
         return self.slices[int.from_bytes(raw_data[len(self.token) :], "little")]
 
 
-def strip(data: memoryview, threshold: int = THRESHOLD) -> Stripped | None:
+class Window:
+    """A file for a walk that skips most of it: only the neighbourhood of what is asked for is read.
+
+    Through the map, each byte that is looked at would bring pages of the weights around it into this process's memory.
+    """
+
+    def __init__(self, file: MappedFile) -> None:
+        self.file = file
+        self.start, self.held = 0, b""
+
+    def __len__(self) -> int:
+        return self.file.size
+
+    def byte(self, position: int) -> int:
+        """The byte at a position inside the file."""
+        index = position - self.start
+        if not 0 <= index < len(self.held):
+            self.start, self.held, index = position, self.part(position, min(position + WINDOW, self.file.size)), 0
+        return self.held[index]
+
+    def part(self, start: int, stop: int) -> bytes:
+        """The bytes [start, stop)."""
+        found = self.file.read(start, stop - start)
+        if len(found) < stop - start:
+            raise NotWalkable(start + len(found), "the file became shorter")
+        return found
+
+
+class Whole:
+    """Bytes in memory with the face of a Window."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.byte, self.data = data.__getitem__, data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def part(self, start: int, stop: int) -> memoryview:
+        return self.data[start:stop]
+
+
+Source = Window | Whole
+
+
+def strip(data: memoryview | MappedFile, threshold: int = THRESHOLD) -> Stripped | None:
     """The message without raw tensor data of `threshold` bytes and more, or None when the bytes do not walk."""
-    walker = _Walker(data, threshold)
+    source = Window(data) if isinstance(data, MappedFile) else Whole(data)
+    walker = _Walker(source, threshold)
     try:
-        pieces = walker.message("model", 0, len(data), 0)
+        pieces = walker.message("model", 0, len(source), 0)
+        message = bytes(source.part(0, len(source))) if pieces is None else b"".join(pieces)
     except NotWalkable:
         return None
-    message = bytes(data) if pieces is None else b"".join(pieces)
     return Stripped(message, walker.token, walker.slices)
 
 
@@ -84,21 +134,22 @@ def holds_graph(data: memoryview) -> bool:
 def nests_too_deep(data: memoryview) -> bool:
     """True when subgraphs nest deeper than protobuf's parsers follow them."""
     try:
-        _Walker(data, threshold=0).message("model", 0, len(data), 0)
+        _Walker(Whole(data), threshold=0).message("model", 0, len(data), 0)
     except NotWalkable as error:
         return error.why == _TOO_DEEP
     return False
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int]]:
-    position, end = 0, len(data)
+    source = Whole(data)
+    position, end = 0, len(source)
     while position < end:
-        field, wire, _, position = _field(data, position, end)
+        field, wire, _, position = _field(source, position, end)
         yield field, wire
 
 
 class _Walker:
-    def __init__(self, data: memoryview, threshold: int) -> None:
+    def __init__(self, data: Source, threshold: int) -> None:
         self.data, self.threshold = data, threshold
         # Random, so that no tensor in a file can pass for a marker.
         self.token = os.urandom(16)
@@ -117,12 +168,12 @@ class _Walker:
                 new = self.payload(inside[field], body, stop, depth)
                 if new is not None:
                     size = sum(len(piece) for piece in new)
-                    pieces += [data[kept:position], _varint_bytes(field << 3 | wire), _varint_bytes(size), *new]
+                    pieces += [data.part(kept, position), _varint_bytes(field << 3 | wire), _varint_bytes(size), *new]
                     kept = stop
             position = stop
         if not pieces:
             return None
-        pieces.append(data[kept:end])
+        pieces.append(data.part(kept, end))
         return pieces
 
     def payload(self, kind: str, start: int, stop: int, depth: int) -> list[bytes | memoryview] | None:
@@ -132,7 +183,7 @@ class _Walker:
         return [self.token + (len(self.slices) - 1).to_bytes(8, "little")]
 
 
-def _field(data: memoryview, position: int, end: int) -> tuple[int, int, int, int]:
+def _field(data: Source, position: int, end: int) -> tuple[int, int, int, int]:
     """(field number, wire type, start of the payload, end of the payload) of the field at `position`."""
     key, body = _varint(data, position, end)
     field, wire = key >> 3, key & 7
@@ -152,10 +203,11 @@ def _field(data: memoryview, position: int, end: int) -> tuple[int, int, int, in
     return field, wire, body, stop
 
 
-def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
+def _varint(data: Source, position: int, end: int) -> tuple[int, int]:
+    byte_at = data.byte
     value = shift = 0
     while position < end:
-        byte = data[position]
+        byte = byte_at(position)
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:

@@ -75,6 +75,10 @@ class MappedFile:
         """The bytes [offset, offset + length) without copying them."""
         return memoryview(self._map)[offset : offset + length]
 
+    def read(self, offset: int, length: int) -> bytes:
+        """A copy of the bytes [offset, offset + length), or fewer at the end of the file, that leaves the map alone."""
+        return os.pread(self._descriptor, length, offset)
+
     def __reduce__(self) -> tuple[type[MappedFile], tuple[Path]]:
         return MappedFile, (self.path,)
 
