@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
-from ...ir import Attribute, InvalidModelError, Schema, UnsupportedError, lookup
+from onnx import TensorProto, defs
+
+from ...ir import Attribute, DType, InvalidModelError, Schema, TensorType, Type, UnsupportedError, Value, lookup
 from ...ir.attributes import kind_of
 
 _FIRST_EXPERIMENTS = frozenset(
@@ -82,6 +85,53 @@ def check_node(
     for name in sorted(schema.required):
         if name not in attrs and name not in regions:
             raise _misfit(schema, where, f"attribute {name!r} is missing")
+
+
+def check_types(schema: Schema, operands: Sequence[Value | None], where: str) -> None:
+    """Raises InvalidModelError when an operand has an element type that the operator does not take, or two operands
+    that must have one element type have different ones.
+    """
+    dtypes = tuple([v.type.dtype if v is not None and isinstance(v.type, TensorType) else None for v in operands])
+    wrong = _type_fault(schema.name, schema.domain, schema.version, dtypes)
+    if wrong:
+        raise _misfit(schema, where, wrong)
+
+
+@lru_cache(maxsize=65536)
+def _type_fault(op: str, domain: str, version: int, dtypes: tuple[DType | None, ...]) -> str:
+    """What is wrong with the element types of operands, '' for nothing; None stands for one that is not known."""
+    schema = defs.get_schema(op, version, domain)
+    bound: dict[str, DType] = {}
+    for index, dtype in enumerate(dtypes):
+        formal = schema.inputs[min(index, len(schema.inputs) - 1)]
+        if dtype is None:
+            continue
+        if f"tensor({_onnx_name(dtype)})" not in formal.types:
+            return (
+                f"operand {index} ({formal.name}) is {dtype.label}, which is none of {', '.join(sorted(formal.types))}"
+            )
+        # A literal type binds nothing, nor does a list whose elements may differ.
+        if formal.type_str.startswith("tensor(") or not formal.is_homogeneous:
+            continue
+        other = bound.setdefault(formal.type_str, dtype)
+        if other is not dtype:
+            return f"operand {index} ({formal.name}) is {dtype.label} and another one of the same type {other.label}"
+    return ""
+
+
+def _onnx_name(dtype: DType) -> str:
+    """An element type as schemas spell it."""
+    return TensorProto.DataType.Name(dtype.code).lower()
+
+
+def check_declared(declared: Type, found: Type, name: str, where: str) -> None:
+    """Raises InvalidModelError when the file gives a value another element type than its node computes."""
+    if isinstance(declared, TensorType) and isinstance(found, TensorType) and declared.dtype is not found.dtype:
+        raise InvalidModelError(
+            f"the value {name!r} is declared as {declared.dtype.label} and computed as {found.dtype.label}",
+            where=where,
+            do="export the model again",
+        )
 
 
 def check_newest(schema: Schema, attrs: Mapping[str, Attribute], where: str) -> None:

@@ -27,7 +27,7 @@ from ...ir import (
     constant,
 )
 from . import attributes
-from .checks import check_newest, check_node, schema_of
+from .checks import check_declared, check_newest, check_node, check_types, schema_of
 from .constants import constant_of
 from .files import Opened
 from .functions import Functions, bound_attributes, check_call, dereference, imports_of
@@ -190,9 +190,12 @@ class Reader:
         attrs, graphs = self.attributes(proto, scope, where)
         if schema is not None:
             check_node(schema, operands, len(outputs), attrs=attrs, regions=list(graphs), where=where)
+            check_types(schema, operands, where)
             check_newest(schema, attrs, where)
         regions, captures = self.regions(graphs, where, branch=entry.op == "If" and not domain)
-        results = [Value(scope.prefix + name if name else "", self.declared(name, scope, where)) for name in outputs]
+        declared = [self.declared(name, scope, where) for name in outputs]
+        names = [scope.prefix + name if name else "" for name in outputs]
+        results = [Value(name, type_) for name, type_ in zip(names, declared, strict=True)]
         node = Node(
             entry.op,
             (*operands, *captures),
@@ -210,9 +213,11 @@ class Reader:
             self.infer(node)
         else:
             final = raise_node(node, scope.imports[""], [name in used for name in outputs], self.infer)
-        for name, value in zip(outputs, final, strict=False):
+        for name, type_, value in zip(outputs, declared, final, strict=False):
             if name:
                 scope.names[name] = value
+            if type_ is not ANY:
+                check_declared(type_, value.type, name, where)
 
     def declared(self, name: str, scope: Scope, where: str) -> Type:
         found = scope.declared.get(name)

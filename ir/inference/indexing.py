@@ -153,6 +153,8 @@ def top_k(node: Node, contents: Contents) -> list[Answer]:
     """K elements along the axis, with their indices (TopK-24)."""
     shape = shape_of(node, 0)
     axis = normalized_axis(node.int("axis"), len(shape))
+    if node.operand(1).rank not in (1, None):
+        raise Mismatch("K with one axis", f"{node.operand(1).rank} of them")
     count, size = contents.scalar(node.operand(1)), shape[axis]
     if isinstance(count, int) and isinstance(size, int) and not 0 <= count <= size:
         raise Mismatch(f"at most {size} elements", str(count))

@@ -460,6 +460,36 @@ def test_data_that_do_not_fit_a_tensor_are_refused_by_its_name(proto: onnx.Model
         assert "initializer 'w'" in caught.value.where
 
 
+@pytest.mark.parametrize(
+    ("graph", "why"),
+    [
+        ("g (int32[2] x) => (int32[2] y) { y = BitShift <direction: string = \"LEFT\"> (x, x) }", "operand 0 (X) is i32, which is none of"),
+        ("g (float[2] x, float[1] i) => (float[1] y) { y = Gather(x, i) }", "operand 1 (indices) is f32, which is none of"),
+        ("g (float[2] x, double[2] z) => (float[2] y) { y = Add(x, z) }", "operand 1 (B) is f64 and another one of the same type f32"),
+        ("g (float[2] x, int64[2] z) => (float[4] y) { y = Concat <axis: int = 0> (x, z) }", "operand 1 (inputs) is i64 and another"),
+    ],
+)  # fmt: skip
+def test_element_types_that_an_operator_does_not_take_are_refused(graph: str, why: str):
+    with pytest.raises(InvalidModelError, match="does not fit its operator") as caught:
+        load(text(graph))
+    assert why in caught.value.why
+
+
+@pytest.mark.parametrize("place", ["=> (float y) { y = Size(x) }", "=> (float z) <float y> { y = Size(x) z = Neg(y) }"])
+def test_a_value_declared_with_another_element_type_than_it_has_is_refused(place: str):
+    with pytest.raises(InvalidModelError, match="declared as f32 and computed as i64"):
+        load(text(f"g (float[2] x) {place}"))
+
+
+def test_operands_of_a_variadic_operator_may_differ_where_the_schema_says_so():
+    proto = text(
+        "g (int64 n, bool c, float[2] x, int64[1] k) => (float[2] y, int64[1] z) { y, z = Loop(n, c, x, k) "
+        "<body = b (int64 i, bool d, float[2] a, int64[1] e) => (bool d2, float[2] a2, int64[1] e2) "
+        "{ d2 = Identity(d) a2 = Neg(a) e2 = Neg(e) }> }"
+    )
+    assert [node.op for node in load(proto).graph] == ["Loop"]
+
+
 # Limits
 
 

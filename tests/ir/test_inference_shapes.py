@@ -219,6 +219,7 @@ MISFITS = [
         "Concat(%x, %y) {axis=0}",
         "expected axis 1 of every operand to have size 3, found 4",
     ),
+    ("%x: f32[2,3]", "TopK(%x, i64[]{2})", "expected K with one axis, found 0 of them"),
     ("%x: f32[2,3]", "TopK(%x, i64[1]{4})", "expected at most 3 elements, found 4"),
     ("%x: f32[2,3]", "Pad(%x, i64[2]{1,1})", "expected 4 pads, found 2"),
     ("%x: f32[N,3,8]", "MaxPool(%x) {kernel_shape=[2], strides=[0]}", "expected strides and dilations of at least 1"),
