@@ -16,7 +16,7 @@ from . import measure, report
 from .compress import parity_feeds, single
 from .data import Data
 from .folders import model_in
-from .interop import onnx_ir_model, package
+from .interop import bridge, onnx_ir_model
 from .rows import LAYERS, shape_text
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, free
         if isinstance(model, torch.nn.Module):
             raise UsageError("a module needs example arguments", do="call load((module, (example_input,)))")
     if (held := onnx_ir_model(model)) is not None:
-        loaded = package("frontends").load(held, limits=limits or Limits(), mmap=mmap)
+        loaded = bridge("frontends").load(held, limits=limits or Limits(), mmap=mmap)
     else:
         if isinstance(model, str | os.PathLike) and os.path.isdir(model):
             model = model_in(model) or model

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import onnx_ir  # pyright: ignore[reportMissingImports]
 
 
-def package(name: str) -> ModuleType:
+def bridge(name: str) -> ModuleType:
     """The bridge to onnx_ir in `frontends` or `backends`. Raises UsageError when onnx_ir is not installed."""
     try:
-        return import_module(f"..{name}.onnx_ir", __package__)
+        return import_module(f"..{name}.onnx.bridge", __package__)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "onnx_ir":
             raise
@@ -32,10 +32,8 @@ def onnx_ir_model(model: object) -> onnx_ir.Model | None:
     """The onnx_ir model that `model` is or, as torch's ONNXProgram does, holds; None for anything else."""
     if "onnx_ir" not in sys.modules:
         return None
-    kind: type[Any] = sys.modules["onnx_ir"].Model
-    if isinstance(model, kind):
-        return model
-    held = getattr(model, "model", None) if type(model).__name__ == "ONNXProgram" else None
+    kind: Any = sys.modules["onnx_ir"].Model
+    held: Any = getattr(model, "model", None) if type(model).__name__ == "ONNXProgram" else model
     return held if isinstance(held, kind) else None
 
 
@@ -48,7 +46,7 @@ def as_ir_pass(
     not and when onnx_ir is not installed; what goes wrong in a run is raised by it.
     """
     chosen = resolve(list(passes))
-    frontend, backend = package("frontends"), package("backends")
+    frontend, backend = bridge("frontends"), bridge("backends")
 
     class TersorPass(frontend.onnx_ir.passes.FunctionalPass):
         """Runs the passes given and says whether one of them changed anything."""

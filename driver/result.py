@@ -77,15 +77,15 @@ class Result:
 
     def to_onnx_ir(self, *, opset: int | None = None) -> onnx_ir.Model:
         """The result as onnx_ir, weights shared. Raises UsageError when onnx_ir is not installed."""
-        from .interop import package
+        from .interop import bridge
 
-        return package("backends").to_onnx_ir(self.model, opset)
+        return bridge("backends").to_onnx_ir(self.model, opset)
 
     def to_program(self, *, opset: int | None = None) -> torch.onnx.ONNXProgram:
         """The result as what `torch.onnx.export(..., dynamo=True)` gives, weights shared."""
-        from .interop import package
+        from .interop import bridge
 
-        return package("backends").to_program(self.model, opset)
+        return bridge("backends").to_program(self.model, opset)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Writes the report: JSON or one self-contained HTML file, by the path's suffix."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import onnx_ir  # pyright: ignore[reportMissingImports]
 from onnx_ir import serde  # pyright: ignore[reportMissingImports]
 
-from ..ir import DType, Model, Tensor
-from .onnx.protos import set_tensor
-from .onnx.writer import emitted
+from ...ir import DType, Model, Tensor
+from .protos import set_tensor
+from .writer import emitted
 
 if TYPE_CHECKING:
     import torch.onnx

@@ -104,8 +104,9 @@ def session_of(model: Model, opset: int | None = None, **options: Any) -> ort.In
 
 
 def _session(model: bytes | str, **options: Any) -> ort.InferenceSession:
+    given: dict[str, Any] = {"providers": ["CPUExecutionProvider"], **options}
     try:
-        return ort.InferenceSession(model, **({"providers": ["CPUExecutionProvider"]} | options))
+        return ort.InferenceSession(model, **given)
     except Exception as error:
         raise _failed("ONNX Runtime cannot load the model", error) from error
 

@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir  # pyright: ignore[reportMissingImports]
 from onnx_ir import serde  # pyright: ignore[reportMissingImports]
 
-from ..ir import Array, DType, Model, Tensor, UsageError
-from .onnx.external import Folder
-from .onnx.files import Opened
-from .onnx.limits import DEFAULT, Limits
-from .onnx.load import read
+from ...ir import Array, DType, Model, Tensor, UsageError
+from .external import Folder
+from .files import Opened
+from .limits import DEFAULT, Limits
+from .load import read
 
 THRESHOLD = 256
 """Bytes from which a tensor is shared; smaller ones are cheaper to copy."""
@@ -97,7 +97,8 @@ class _Withheld:
         self.tensors.append(tensor)
         mark = self.token + (len(self.tensors) - 1).to_bytes(8, "little")
         marker = onnx_ir.Tensor(np.frombuffer(mark, np.uint8))
-        return onnx_ir.LazyTensor(lambda: marker, tensor.dtype, tensor.shape, name=tensor.name)
+        shape = onnx_ir.Shape(tensor.shape.numpy())
+        return onnx_ir.LazyTensor(lambda: marker, tensor.dtype, shape, name=tensor.name)
 
     def find(self, raw_data: bytes) -> tuple[int, int] | None:
         """(index, bytes) of the tensor that `raw_data` marks; None when they are the numbers."""
