@@ -9,6 +9,7 @@ resident while they are mapped in.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -448,6 +449,7 @@ def status(field: str) -> int:
 def measure(library: str, operation: str, path: Path, out: Path) -> dict[str, float]:
     """Runs one operation here: CPU seconds and the rise of peak resident memory in bytes."""
     run = OPERATIONS[library]()[operation](path, out)
+    gc.collect()  # what the preparation left for the collector is not part of the operation
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is resident now
     before, start = status("VmRSS"), resource.getrusage(resource.RUSAGE_SELF)
     run()

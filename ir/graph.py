@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from .attributes import Attribute
+from .collection import no_collection
 from .errors import VerificationError
 from .locations import NOWHERE, Loc
 from .schemas import lookup
@@ -163,13 +164,16 @@ class Node:
         self.inputs: tuple[Value | None, ...] = tuple(inputs)
         for value in self.inputs:
             if value is not None:
-                value.users[self] = value.users.get(self, 0) + 1
-        made = [Value() for _ in range(outputs)] if isinstance(outputs, int) else outputs
-        self.outputs: tuple[Value, ...] = tuple(made)
+                users = value.users
+                users[self] = users[self] + 1 if self in users else 1
+        if isinstance(outputs, int):
+            outputs = [Value() for _ in range(outputs)]
+        self.outputs: tuple[Value, ...] = tuple(outputs)
         for index, value in enumerate(self.outputs):
             value.node, value.index = self, index
-        for region in self.regions.values():
-            region.parent = self
+        if regions:
+            for region in regions.values():
+                region.parent = self
         self.graph: Graph | None = None
         self.prev: Node | None = None
         self.next: Node | None = None
@@ -243,9 +247,9 @@ class Node:
 
     def set_inputs(self, inputs: Sequence[Value | None]) -> None:
         """Replaces all operands."""
-        for value in set(self.inputs):
+        for value in self.inputs:
             if value is not None:
-                del value.users[self]
+                value.users.pop(self, None)
         self.inputs = tuple(inputs)
         for value in self.inputs:
             if value is not None:
@@ -268,9 +272,9 @@ class Node:
                 raise VerificationError(
                     "a node cannot be erased", where=self.where, why=f"its output %{value.name} is used by {users}"
                 )
-        for value in set(self.inputs):
+        for value in self.inputs:
             if value is not None:
-                del value.users[self]
+                value.users.pop(self, None)
         self.inputs = ()
         for region in self.regions.values():
             region.drop()
@@ -304,6 +308,19 @@ def _typed(node: Node, name: str, kind: Any, default: Any) -> Any:
     if not isinstance(found, kind):
         raise ValueError(f"{node.where}: attribute {name!r} is {found!r}, expected {kind}")
     return found
+
+
+class _Twins(dict["Value | None", "Value | None"]):
+    """What stands for each value in a copy of its graph; constants get a copy when they are first met."""
+
+    def __init__(self) -> None:
+        super().__init__({None: None})
+
+    def __missing__(self, value: Value | None) -> Value:
+        if value is None or value.const is None:
+            raise KeyError(value)
+        twin = self[value] = Value(value.name, value.type, const=value.const)
+        return twin
 
 
 class Graph:
@@ -366,7 +383,8 @@ class Graph:
     def __iter__(self) -> Iterator[Node]:
         """The nodes in order, without the sentinels. Erasing the current node and inserting anywhere are safe."""
         node, end = self.entry.next, self.exit
-        while node is not None and node is not end:
+        while node is not end:
+            assert node is not None
             if node.graph is not None:
                 yield node
             node = node.next
@@ -403,7 +421,10 @@ class Graph:
         loc: Loc = NOWHERE,
     ) -> Node:
         """Appends a node with one output per type."""
-        outputs = [Value(names[i] if i < len(names) else "", t) for i, t in enumerate(types)]
+        if len(types) == len(names):
+            outputs = [Value(name, type_) for name, type_ in zip(names, types, strict=True)]
+        else:
+            outputs = [Value(names[i] if i < len(names) else "", t) for i, t in enumerate(types)]
         return self.insert(Node(op, inputs, attrs, outputs, domain=domain, regions=regions, captures=captures, loc=loc))
 
     def walk(self) -> Iterator[Node]:
@@ -487,44 +508,34 @@ class Graph:
 
     def clone(self) -> Graph:
         """A copy that shares tensors, types, locations and attribute values."""
-        return self._clone({})
+        with no_collection():
+            return self._clone(_Twins())
 
-    def _clone(self, constants: dict[Value, Value]) -> Graph:
-        copy = Graph(self.name, [Value(v.name, v.type) for v in self.inputs])
+    def _clone(self, twins: _Twins) -> Graph:
+        inputs = [Value(v.name, v.type) for v in self.inputs]
+        twins.update(zip(self.inputs, inputs, strict=True))
+        copy = Graph(self.name, inputs)
         copy.doc = self.doc
-        made: dict[Value, Value] = dict(zip(self.inputs, copy.inputs, strict=True))
-
-        def operand(value: Value | None) -> Value | None:
-            if value is None:
-                return None
-            if value.const is None:
-                return made[value]
-            twin = constants.get(value)
-            if twin is None:
-                twin = constants[value] = Value(value.name, value.type, const=value.const)
-            return twin
-
         for node in self:
             outputs = [Value(v.name, v.type) for v in node.outputs]
-            regions = {k: r._clone(constants) for k, r in node.regions.items()} if node.regions else None
-            inputs = [operand(v) for v in node.inputs]
-            copy.insert(
-                Node(
-                    node.op,
-                    inputs,
-                    dict(node.attrs),
-                    outputs,
-                    domain=node.domain,
-                    regions=regions,
-                    captures=node.captures,
-                    loc=node.loc,
-                )
+            twin = Node(
+                node.op,
+                [twins[v] for v in node.inputs],
+                node.attrs.copy(),
+                outputs,
+                domain=node.domain,
+                regions={k: r._clone(twins) for k, r in node.regions.items()} if node.regions else None,
+                captures=node.captures,
+                loc=node.loc,
             )
+            copy.insert(twin)
             for old, new in zip(node.outputs, outputs, strict=True):
-                made[old] = new
-        copy.exit.set_inputs([operand(v) for v in self.exit.inputs])
+                twins[old] = new
+        copy.exit.set_inputs([twins[v] for v in self.exit.inputs])
         copy.output_names = list(self.output_names)
-        copy.defaults = {made[v]: t for v, t in self.defaults.items()}
+        copy.defaults = {
+            new: self.defaults[old] for old, new in zip(self.inputs, inputs, strict=True) if old in self.defaults
+        }
         return copy
 
     def to_networkx(self) -> networkx.DiGraph[Node]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from onnx import defs
 
 from ...ir import InvalidModelError, LimitError, Model, UnsupportedError, verify
+from ...ir.collection import no_collection
 from ...ir.inference import Inference
 from .fallback import fallback
 from .files import Opened, Source, open_model
@@ -28,13 +25,13 @@ def load(source: Source, *, limits: Limits = DEFAULT, mmap: bool = True) -> Mode
     UnsupportedError for one that uses what has no canonical form, LimitError for one that asks for more than `limits`
     allow.
     """
-    with _no_collection():
+    with no_collection():
         return read(open_model(source, mmap=mmap), limits)
 
 
 def read(opened: Opened, limits: Limits) -> Model:
     """The model of a parsed proto, raised, inferred and verified; raises what `load` raises."""
-    with _no_collection():
+    with no_collection():
         _check_opset(opened)
         try:
             model = Reader(opened, Account(limits)).model(lambda graph: Inference(graph, fallback).node)
@@ -61,15 +58,3 @@ def _check_opset(opened: Opened) -> None:
             why=f"the installed onnx package knows opsets up to {defs.onnx_opset_version()}",
             do="upgrade the onnx package, or export the model with a lower opset",
         )
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection while many objects that all stay alive are made: it would look at each again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
