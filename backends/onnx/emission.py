@@ -195,7 +195,7 @@ class Emission:
 
     def node(self, node: Node, proto: onnx.NodeProto) -> None:
         form = self.forms.get(node)
-        proto.op_type = node.op
+        proto.op_type = node.op if form is None else form.op
         if node.domain:
             proto.domain = node.domain
         proto.name = self.nodes.unique(text(node_name(node)))
@@ -296,7 +296,11 @@ IR_VERSION_OF_DTYPE = {17: 9, 18: 9, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 1
 """The first IR version that has an element type, for those newer than any supported opset."""
 
 
+FREE_INITIALIZERS = 4
+"""The first IR version in which an initializer need not be an input."""
+
+
 def ir_version(proto: onnx.ModelProto, weights: Sequence[tuple[str, Tensor]]) -> int:
     """The lowest IR version that holds the operator sets and element types of the model."""
     needed = onnx.helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
-    return max([needed, *(IR_VERSION_OF_DTYPE.get(t.dtype.code, 0) for _, t in weights)])
+    return max([needed, FREE_INITIALIZERS, *(IR_VERSION_OF_DTYPE.get(t.dtype.code, 0) for _, t in weights)])

@@ -45,7 +45,7 @@ def save(
     time, and weights that stand in a mapped file are copied from it by the kernel. `path` may be the very file that
     they are mapped from.
 
-    `opset` is the version of ai.onnx to write, from 13 on. Without it that is the version that the model came in, or
+    `opset` is the version of ai.onnx to write, from 7 on. Without it that is the version that the model came in, or
     the next one that can hold it; for a model that did not come from ONNX the lowest from 17 on that has all of its
     operators. `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than
     1.8 GB together). `value_info` writes the types of all values inside, else only of those that no schema tells.

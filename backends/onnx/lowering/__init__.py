@@ -9,7 +9,7 @@ from .descent import (
     newest_needed,
     spelled,
 )
-from .forms import Form
+from .form import Form
 
 __all__ = [
     "OLDEST_OPSET", "Form", "expressible", "lowered", "lowest", "lowest_without_decomposition",

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ....ir import Builder, DType, Node, Value, constant
-from .forms import Inexpressible
+from .form import Inexpressible
 from .operands import cast, dtype_of, known, number, shape_of
 
 HEADS_FIRST = [0, 2, 1, 3]

@@ -15,9 +15,10 @@ import numpy as np
 
 from ....ir import Array, Builder, Dense, DType, Node, TensorType, Value, constant
 from .attention import attention, rotary_embedding
-from .forms import REDUCTIONS, Inexpressible
+from .form import Inexpressible
+from .forms import REDUCTIONS
 from .norms import group_normalization, layer_normalization, rms_normalization
-from .operands import dtype_of, number
+from .operands import dtype_of, number, shape_of
 
 Results = Sequence[Value | None]
 LAST = np.iinfo(np.int64).max
@@ -163,6 +164,22 @@ def center_crop_pad(node: Node, op: Builder) -> Results:
     return [op.Pad(cut, pads, number(0, x))]
 
 
+def along_last(node: Node, op: Builder) -> Results:
+    """A softmax along another axis than the last, between transposes."""
+    rank = len(shape_of(node.operand(0)))
+    axis, perm = node.int("axis", -1) % rank, list(range(rank))
+    perm[axis], perm[-1] = perm[-1], perm[axis]
+    last = op.node(node.op, [op.Transpose(node.operand(0), perm=perm)], {"axis": rank - 1})
+    assert isinstance(last, Node)
+    return [op.Transpose(last.output, perm=perm)]
+
+
+def is_along_another(node: Node) -> bool:
+    """True where the axes after that of a softmax are not known to have size 1."""
+    shape, axis = node.operand(0).shape, node.int("axis", -1)
+    return axis != -1 and shape is not None and any(size != 1 for size in shape[axis % len(shape) + 1 :])
+
+
 DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Attention", 23): Decomposition(attention),
     ("BlackmanWindow", 17): Decomposition(window([0.42, 0.5, 0.08])),
@@ -184,6 +201,7 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Shape", 15): Decomposition(shape_part, is_part),
     ("Swish", 24): Decomposition(swish, always=True),
     ("Trilu", 14): Decomposition(trilu),
+    **{(op, 13): Decomposition(along_last, is_along_another) for op in ("Hardmax", "LogSoftmax", "Softmax")},
     **{(op, 18): Decomposition(unreduced, reduces_nothing) for op in REDUCTIONS},
 }
 """By operator and version: what stands for a node of that version where the opset is older."""

@@ -22,13 +22,18 @@ from ....ir import (
     Value,
     lookup,
 )
+from ....ir.inference import infer
 from ....ir.types import AnyType
 from .decompositions import DECOMPOSITIONS
-from .forms import FORMS, UNCHANGED, Form, Inexpressible, form_of
+from .form import Form, Inexpressible, form_of
+from .forms import FORMS, UNCHANGED
 
-OLDEST_OPSET = 13
-"""No graph is written for an older one: its Softmax, and what else changed its meaning there, has no row."""
+OLDEST_OPSET = 7
+"""No graph is written for an older one: what broadcasting and training meant before has no row."""
 
+
+TYPED_BELOW = 13
+"""Rows for older opsets need the ranks of what decompositions made."""
 
 _ALWAYS = {op: version for (op, version), row in DECOMPOSITIONS.items() if row.always}
 
@@ -65,6 +70,8 @@ def lowered(model: Model, opset: int) -> Model:
     for graph in list(copy.graph.graphs()):
         for node in list(graph):
             _decompose(graph, node, opset)
+    if opset < TYPED_BELOW:
+        infer(copy.graph)
     return copy
 
 
@@ -109,18 +116,25 @@ def spelled(node: Node, opset: int) -> Form | None:
             _check_unchanged_since(node, opset)
         return None
     form = form_of(node)
-    for version in down:
-        rule = FORMS.get((node.op, version))
-        try:
-            if rule is not None:
-                rule(form)
-            elif node.op not in UNCHANGED.get(version, ()):
-                raise Inexpressible(f"the operator is new in opset {version}")
-        except Inexpressible as error:
-            raise refused(node, opset, version, str(error)) from error
-    _check_types(node, opset, "inputs", form.operands)
-    _check_types(node, opset, "outputs", node.outputs)
+    while down:
+        _respell(form, opset, down[0])
+        # A row may have renamed the operator: the rows that follow are those of the older one.
+        down = tuple(v for v in _steps(form.op, opset) if v < down[0])
+    _check_types(form, opset, "inputs", form.operands)
+    _check_types(form, opset, "outputs", [v if v.users or not v.index else None for v in node.outputs])
     return form
+
+
+def _respell(form: Form, opset: int, version: int) -> None:
+    """Edits a form of `version` into one of the version before."""
+    rule, op = FORMS.get((form.op, version)), form.op
+    try:
+        if rule is not None:
+            rule(form)
+        elif op not in UNCHANGED.get(version, ()):
+            raise Inexpressible(f"the operator is new in opset {version}")
+    except Inexpressible as error:
+        raise refused(form.node, opset, version, str(error)) from error
 
 
 def _check_unchanged_since(node: Node, opset: int) -> None:
@@ -143,11 +157,12 @@ def _allowed(op: str, opset: int, side: str) -> tuple[tuple[frozenset[str], ...]
     return tuple(frozenset(p.types) for p in formal), variadic
 
 
-def _check_types(node: Node, opset: int, side: str, values: Sequence[Value | None]) -> None:
+def _check_types(form: Form, opset: int, side: str, values: Sequence[Value | None]) -> None:
     """Raises UnsupportedError where the operator at `opset` does not take an element type."""
+    node, op = form.node, form.op
     for index, value in enumerate(values):
         name = "" if value is None else _type_name(value.type)
-        if value is None or not name or _takes(node.op, opset, side, index, name):
+        if value is None or not name or _takes(op, opset, side, index, name):
             continue
         works = next(
             (v for v in reversed(steps(node, opset)) if _takes(node.op, v, side, index, name)), CANONICAL_OPSET

@@ -7,115 +7,24 @@ version before, or raises Inexpressible. What a row cannot do by respelling one 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from ....ir import DType, Node, TensorType, Value, constant
-from ....ir.attributes import Attribute
+from ....ir import DType, TensorType, constant
 from ....ir.dims import mod
-
-
-class Inexpressible(Exception):
-    """A node has no spelling at an opset; the text says what of it is too new."""
-
-
-@dataclass
-class Form:
-    """How a node is spelled: its operands without captures, and its attributes."""
-
-    node: Node
-    operands: list[Value | None]
-    attrs: dict[str, Attribute]
-
-    def operand(self, index: int) -> Value | None:
-        return self.operands[index] if index < len(self.operands) else None
-
-    def integers(self, index: int, what: str) -> list[int] | None:
-        """The numbers of a constant operand; None where it is missing. Raises Inexpressible where it is computed."""
-        value = self.operand(index)
-        if value is None:
-            return None
-        if value.const is None:
-            raise Inexpressible(f"its {what} are computed")
-        return [int(i) for i in value.const.numpy().reshape(-1).tolist()]
-
-    def rank(self, index: int = 0) -> int:
-        """The rank of an operand. Raises Inexpressible where it is not known."""
-        value = self.operand(index)
-        if value is None or value.rank is None:
-            raise Inexpressible("the rank of its operand is not known")
-        return value.rank
-
-
-FormRule = Callable[[Form], None]
-
-
-def form_of(node: Node) -> Form:
-    """The canonical form, to be edited."""
-    return Form(node, list(node.inputs[: len(node.inputs) - node.captures]), dict(node.attrs))
-
-
-def without(*names: str, unless: Callable[[Attribute], bool] = lambda _: True) -> FormRule:
-    """The attributes did not exist; a node can be written only where `unless` says that their value means nothing."""
-
-    def rule(form: Form) -> None:
-        for name in names:
-            value = form.node.attr(name)
-            if value is not None and not unless(value):
-                raise Inexpressible(f"{name}={value!r} does not exist there")
-            form.attrs.pop(name, None)
-
-    return rule
-
-
-def equal_to(default: Attribute) -> Callable[[Attribute], bool]:
-    return lambda value: value == default
-
-
-def all_ones(value: Attribute) -> bool:
-    return isinstance(value, tuple) and all(v == 1 for v in value)
-
-
-def only(name: str, *values: str) -> FormRule:
-    """The attribute knew these values alone."""
-
-    def rule(form: Form) -> None:
-        value = form.node.attr(name)
-        if value is not None and value not in values:
-            raise Inexpressible(f"{name}={value!r} does not exist there")
-
-    return rule
-
-
-def without_operand(index: int, what: str) -> FormRule:
-    """The operand did not exist."""
-
-    def rule(form: Form) -> None:
-        if form.operand(index) is not None:
-            raise Inexpressible(f"{what} does not exist there")
-        del form.operands[index:]
-
-    return rule
-
-
-def with_operand(index: int, what: str) -> FormRule:
-    """The operand could not be left out."""
-
-    def rule(form: Form) -> None:
-        if form.operand(index) is None:
-            raise Inexpressible(f"{what} cannot be left out there")
-
-    return rule
-
-
-def all_of(*rules: FormRule) -> FormRule:
-    def rule(form: Form) -> None:
-        for each in rules:
-            each(form)
-
-    return rule
+from .early import EARLY_FORMS, EARLY_UNCHANGED
+from .form import (
+    Form,
+    FormRule,
+    Inexpressible,
+    all_of,
+    all_ones,
+    equal_to,
+    only,
+    with_operand,
+    without,
+    without_operand,
+)
 
 
 def reduction(form: Form) -> None:
@@ -195,8 +104,6 @@ def reshape(form: Form) -> None:
 
 def dft(form: Form) -> None:
     """The axis was an attribute and 1 by default (DFT-20)."""
-    if form.node.int("inverse", 0) and form.node.int("onesided", 0):
-        raise Inexpressible("a one-sided inverse transform does not exist there")
     axis = form.integers(2, "axis")
     form.attrs["axis"] = (axis[0] if axis else -2) % form.rank()
     del form.operands[2:]
@@ -245,6 +152,7 @@ REDUCTIONS = (
 )  # fmt: skip
 
 FORMS: dict[tuple[str, int], FormRule] = {
+    **EARLY_FORMS,
     ("Attention", 24): without_operand(6, "nonpad_kv_seqlen"),
     ("Attention", 25): without("left_window_size", "right_window_size", unless=equal_to(-1)),
     ("AveragePool", 19): without("dilations", unless=all_ones),
@@ -303,5 +211,5 @@ _UNCHANGED = {
     24: f"{_LAYOUT} DequantizeLinear QuantizeLinear SplitToSequence TopK",
     25: f"{_LAYOUT} Cast CastLike DequantizeLinear QuantizeLinear",
 }  # fmt: skip
-UNCHANGED = {version: frozenset(operators.split()) for version, operators in _UNCHANGED.items()}
+UNCHANGED = EARLY_UNCHANGED | {version: frozenset(operators.split()) for version, operators in _UNCHANGED.items()}
 """By version: the operators of which only the element types, or the wording, changed there."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from ....ir import Builder, DType, TensorType, Value, constant
 from ....ir.dims import Size
-from .forms import Inexpressible
+from .form import Inexpressible
 
 
 def dtype_of(value: Value) -> DType:
