@@ -86,8 +86,8 @@ def _quantize(verb: argparse.ArgumentParser) -> None:
 
 
 def _compress(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("model", metavar="MODEL", help="an ONNX file")
-    files = "gets model.onnx, report.html and report.json"
+    verb.add_argument("model", metavar="MODEL", help="an ONNX file, or a folder with one")
+    files = "gets model.onnx, report.html, report.json, and the configuration and tokenizer of MODEL's folder"
     verb.add_argument("-o", "--output", metavar="FOLDER", required=True, help=files)
     methods = 'passes with options: "simplify,prune(ratio=0.3),quantize" (default: auto)'
     verb.add_argument("--methods", default="auto", help=methods)

@@ -18,7 +18,7 @@ from ..backends.onnx import save
 from ..ir import Model, TersorError, to_text
 from ..transforms.base import Pass
 from ..transforms.manager import Check
-from . import api, files, report
+from . import api, files, folders, report
 from .compress import compress as run_compress
 from .data import Data, from_path
 from .evaluate import load_function
@@ -97,7 +97,8 @@ def compress(options: Namespace) -> int:
         "report.json",
         *(PYTORCH_FILES if options.pytorch else []),
     ]
-    outputs = [Path(options.output) / name for name in names]
+    beside = folders.companions(options.model) if Path(options.model).is_dir() else []
+    outputs = [Path(options.output) / name for name in (*names, *(p.name for p in beside))]
     files.refuse_existing(outputs, options.force)
     model = api.load(options.model, freeze_defaults=options.freeze_defaults)
     metrics = dict(load_function(reference) for reference in options.eval)
@@ -107,6 +108,7 @@ def compress(options: Namespace) -> int:
     folder = files.folder(options.output)
     result = _run(options, model, passes, runs=options.runs, goal=options.goal, evaluate=metrics)
     result.save(folder / "model.onnx")
+    folders.copy(beside, folder)
     _reload(result, folder / "model.onnx")
     if options.pytorch:
         result.emit_pytorch(folder)
@@ -138,7 +140,7 @@ def _feeds(result: Result) -> Data:
 def _with_files(record: report.Report, options: Namespace, written: Sequence[Path]) -> report.Report:
     read = [
         (role, Path(path))
-        for role, path in (("model", options.model), ("data", options.data))
+        for role, path in (("model", folders.model_in(options.model) or options.model), ("data", options.data))
         if path and Path(path).is_file()
     ]
     run = replace(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..backends.files import explained, pending
+from ..ir import UsageError
 from .files import folder as made_folder
 
 COMPANIONS = frozenset([".json", ".txt", ".model", ".jinja", ".tiktoken", ".md"])
@@ -31,25 +33,32 @@ def model_in(folder: str | os.PathLike[str]) -> Path | None:
 
 
 def companions(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files of a folder that say how to use its model, in order of name."""
+    """The files of a folder that say how to use its model, in order of name. Raises UsageError when it is no folder."""
+    place = Path(folder)
+    if not place.is_dir():
+        raise UsageError(f"{place} is not a folder", do="give the folder that the model came from")
     return sorted(
         p
-        for p in Path(folder).iterdir()
+        for p in place.iterdir()
         if p.is_file()
         and (p.suffix in COMPANIONS or p.name in LICENSES)
         and not (p.name.startswith(".") or p.name.endswith(WEIGHTS_INDEX) or p.name in OURS)
     )
 
 
-def copy_companions(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list[Path]:
-    """Copies configuration and tokenizer of a folder to another one and gives the new files."""
-    place, made = made_folder(output), []
-    for found in companions(source):
-        copy = place / found.name
-        if not (copy.exists() and copy.samefile(found)):
-            with explained(copy), pending(copy) as file:
-                file.write(found.read_bytes())
-                file.finish()
-                file.publish()
-        made.append(copy)
+def copy(found: Iterable[Path], output: str | os.PathLike[str]) -> list[Path]:
+    """Copies files into a folder, which is made when it is not there, and gives the new ones.
+
+    Raises UsageError where one cannot be read or written.
+    """
+    place, made = made_folder(output), list[Path]()
+    for path in found:
+        new = place / path.name
+        with explained(new):
+            if not (new.exists() and new.samefile(path)):
+                with pending(new) as file:
+                    file.write(path.read_bytes())
+                    file.finish()
+                    file.publish()
+        made.append(new)
     return made

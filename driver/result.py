@@ -66,7 +66,7 @@ class Result:
         `like` is what a Hugging Face tool wrote and the model was loaded from. Gives the files written. Raises
         UsageError when `like` is no folder or the new one cannot be written.
         """
-        copied = folders.copy_companions(like, path)
+        copied = folders.copy(folders.companions(like), path)
         place = Path(path) / "model.onnx"
         self.save(place, opset=opset)
         return [place, *copied]
