@@ -44,7 +44,7 @@ def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, free
     if isinstance(model, Model):
         return model
     if isinstance(model, tuple):
-        return _load_module(model)
+        return _load_module(*model)
     if "torch" in sys.modules:
         import torch
 
@@ -65,16 +65,14 @@ def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, free
     return loaded
 
 
-def _load_module(given: tuple[Any, ...]) -> Model:
+def _load_module(module: Any = None, args: Any = None, kwargs: Any = None, shapes: Any = None, *more: Any) -> Model:
     from ..frontends.torch import from_module
 
-    if not 2 <= len(given) <= 4:
+    if args is None or more:
         raise UsageError(
             "not a module with arguments", do="call load((module, args, kwargs, dynamic_shapes)), the last two optional"
         )
-    kwargs = given[2] if len(given) > 2 else None
-    dynamic_shapes = given[3] if len(given) > 3 else None
-    return from_module(given[0], given[1], kwargs, dynamic_shapes=dynamic_shapes)
+    return from_module(module, args, kwargs, dynamic_shapes=shapes)
 
 
 def verify(

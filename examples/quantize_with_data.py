@@ -40,7 +40,8 @@ for row in layers[:3]:
 print("\nvariants:")
 for options in ({}, {"observer": "mse"}, {"skip": (layers[0].name,)}, {"skip": ("inverted*",)}):
     last = quantized(**options).record.steps[-1]
-    figures = f"{last.bytes:>7} bytes  {last.distance.sqnr_db:5.1f} dB  top1 {last.metrics['top1'].value:.4f}"
+    distance = last.distance.sqnr_db if last.distance else None
+    figures = f"{last.bytes:>7} bytes  {distance or 0.0:5.1f} dB  top1 {last.metrics['top1'].value:.4f}"
     print(f"  {last.transform:<44} {figures}")
 
 Path("out").mkdir(exist_ok=True)

@@ -165,7 +165,7 @@ class _Container:
         self.element = element
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, _Container) and self.element == other.element
+        return isinstance(other, _Container) and self.label == other.label and self.element == other.element
 
     def __hash__(self) -> int:
         return hash((self.label, self.element))

@@ -7,7 +7,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from ..backends.runners import Samples
 from ..ir import Model, Node, UsageError
@@ -109,11 +109,8 @@ def make(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
             raise UsageError(
                 f"pass {kind.name!r} has no option {name!r}", do=f"its options are {', '.join(known) or 'none'}"
             )
-    return kind(**{k: _frozen(v) for k, v in options.items()})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
+    frozen: dict[str, Any] = {k: (*cast(list[Any], v),) if isinstance(v, list) else v for k, v in options.items()}
+    return kind(**frozen)
 
 
 def parse_pipeline(text: str, passes: Mapping[str, type[Pass]]) -> list[Pass]:
