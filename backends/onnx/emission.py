@@ -132,13 +132,15 @@ class Emission:
     def tells_types(self, node: Node) -> bool:
         """True where a reader can infer the types of a node's outputs from the operator and its operands."""
         given = [v for v in node.inputs if v is not None]
-        if any(v in self.replaceable for v in given):
+        if self.replaceable and any(v in self.replaceable for v in given):
             self.replaceable.update(
                 v for v in node.outputs if isinstance(v.type, TensorType) and v.type.dtype.is_integer
             )
             return False
-        typed = all(v.shape is not None or not isinstance(v.type, (TensorType, AnyType)) for v in given)
-        return typed and lookup(node.op, node.domain) is not None
+        for type_ in [v.type for v in given]:
+            if isinstance(type_, AnyType) or (isinstance(type_, TensorType) and type_.shape is None):
+                return False
+        return lookup(node.op, node.domain) is not None
 
     def results(self, graph: Graph, proto: onnx.GraphProto, names: Sequence[str]) -> None:
         """Declares what the graph yields, through a node that gives it its name where it has another one or none."""
@@ -215,13 +217,12 @@ class Emission:
 
     def outputs(self, node: Node, proto: onnx.NodeProto) -> None:
         kept = [i for i, v in enumerate(node.outputs) if v.users or not may_omit(node, i)] or [0]
+        written: list[str] = []
         for index, value in enumerate(node.outputs[: kept[-1] + 1]):
-            if index not in kept:
-                proto.output.append("")
-                continue
-            if value not in self.names:
+            if index in kept and value not in self.names:
                 self.names[value] = self.values.unique(text(value.name) or node.op)
-            proto.output.append(self.names[value])
+            written.append(self.names[value] if index in kept else "")
+        proto.output.extend(written)
 
 
 def _is_small(value: Value) -> bool:
@@ -256,6 +257,8 @@ def node_name(node: Node) -> str:
 
 def metadata(loc: Loc) -> dict[str, str]:
     """A node's metadata_props: what its exporter attached, and scope and source where that lacks them."""
+    if not (loc.metadata or loc.scope or loc.source):
+        return {}
     kept = dict(loc.metadata)
     for key, value, theirs in ((SCOPE_KEY, loc.scope, TORCH_SCOPES), (SOURCE_KEY, loc.source, TORCH_TRACE)):
         if value and theirs not in kept:

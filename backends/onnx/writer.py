@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Literal
 
 import onnx
 
-from ...ir import CANONICAL_OPSET, Model, Tensor, UsageError
+from ...ir import CANONICAL_OPSET, Model, Tensor, UnsupportedError, UsageError
+from ...ir.collection import no_collection
 from ..files import target
 from .emission import Emission, model_proto
 from .lowering import OLDEST_OPSET, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
@@ -24,7 +26,8 @@ LOWEST_FOR_TORCH = 17
 
 def to_proto(model: Model, opset: int | None = None, *, value_info: bool = False) -> onnx.ModelProto:
     """The model as a ModelProto with every weight inside it; see `save` for the options and for what is raised."""
-    proto, weights = emitted(model, opset, value_info)
+    with no_collection():
+        proto, weights = emitted(model, opset, value_info)
     for name, tensor in weights:
         set_tensor(proto.graph.initializer.add(), tensor, name)
     return proto
@@ -55,7 +58,8 @@ def save(
     of the interface do not fit ONNX.
     """
     place = target(path, overwrite)
-    proto, weights = emitted(model, opset, value_info)
+    with no_collection():
+        proto, weights = emitted(model, opset, value_info)
     external = external_data
     if external == "auto":
         external = sum(t.nbytes for _, t in weights) > EXTERNAL_FROM
@@ -67,11 +71,19 @@ def default_opset(model: Model) -> int:
     """The version of ai.onnx that the model is written for unless asked otherwise; see `save`."""
     if not model.source_opset:
         return lowest_without_decomposition(model, LOWEST_FOR_TORCH)
-    return lowest(model, min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET))
+    return lowest(model, _own_opset(model))
+
+
+def _own_opset(model: Model) -> int:
+    return min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET)
 
 
 def emitted(model: Model, opset: int | None, value_info: bool) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
     """The model without its weights, and these by name."""
+    if opset is None and model.source_opset:
+        # Nearly every model has a form at its own opset, and writing it is how to find out.
+        with contextlib.suppress(UnsupportedError):
+            return _emitted_at(model, _own_opset(model), value_info)
     version = default_opset(model) if opset is None else opset
     newest = max(CANONICAL_OPSET, newest_needed(model))
     if not OLDEST_OPSET <= version <= newest:
@@ -80,6 +92,10 @@ def emitted(model: Model, opset: int | None, value_info: bool) -> tuple[onnx.Mod
             why=f"opsets from {OLDEST_OPSET} to {newest} can",
             do="choose one of them",
         )
+    return _emitted_at(model, version, value_info)
+
+
+def _emitted_at(model: Model, version: int, value_info: bool) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
     emission = Emission(lambda node: spelled(node, version), value_info)
     proto = model_proto(lowered(model, version), version, emission)
     return proto, emission.weights

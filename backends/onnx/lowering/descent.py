@@ -11,6 +11,7 @@ from onnx import defs
 from ....ir import (
     CANONICAL_OPSET,
     Builder,
+    DType,
     Graph,
     Model,
     Node,
@@ -109,20 +110,31 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
 
 
 def spelled(node: Node, opset: int) -> Form | None:
-    """A node's form at `opset`, None where that is the canonical one. Raises UnsupportedError where there is none."""
+    """A node's form at `opset`, None where it is as the node stands. Raises UnsupportedError where there is none."""
     down = steps(node, opset)
     if not down:
         if opset > CANONICAL_OPSET and not node.domain:
             _check_unchanged_since(node, opset)
+        return None
+    written = [v if v.users or not v.index else None for v in node.outputs]
+    if _same_since(node.op, opset):
+        _check_types(node, node.op, opset, "inputs", node.inputs[: len(node.inputs) - node.captures])
+        _check_types(node, node.op, opset, "outputs", written)
         return None
     form = form_of(node)
     while down:
         _respell(form, opset, down[0])
         # A row may have renamed the operator: the rows that follow are those of the older one.
         down = tuple(v for v in _steps(form.op, opset) if v < down[0])
-    _check_types(form, opset, "inputs", form.operands)
-    _check_types(form, opset, "outputs", [v if v.users or not v.index else None for v in node.outputs])
+    _check_types(node, form.op, opset, "inputs", form.operands)
+    _check_types(node, form.op, opset, "outputs", written)
     return form
+
+
+@lru_cache(maxsize=4096)
+def _same_since(op: str, opset: int) -> bool:
+    """True where an operator is written at `opset` as it is at the canonical one."""
+    return all((op, v) not in FORMS and op in UNCHANGED.get(v, ()) for v in _steps(op, opset))
 
 
 def _respell(form: Form, opset: int, version: int) -> None:
@@ -157,19 +169,26 @@ def _allowed(op: str, opset: int, side: str) -> tuple[tuple[frozenset[str], ...]
     return tuple(frozenset(p.types) for p in formal), variadic
 
 
-def _check_types(form: Form, opset: int, side: str, values: Sequence[Value | None]) -> None:
+def _check_types(node: Node, op: str, opset: int, side: str, values: Sequence[Value | None]) -> None:
     """Raises UnsupportedError where the operator at `opset` does not take an element type."""
-    node, op = form.node, form.op
-    for index, value in enumerate(values):
-        name = "" if value is None else _type_name(value.type)
-        if value is None or not name or _takes(op, opset, side, index, name):
-            continue
-        works = next(
-            (v for v in reversed(steps(node, opset)) if _takes(node.op, v, side, index, name)), CANONICAL_OPSET
-        )
-        raise refused(
-            node, opset, works, f"its {side[:-1]} {index} is {value.type!r}, which the operator does not take there"
-        )
+    names = tuple(["" if v is None else _type_name(v.type) for v in values])
+    index = _first_refused(op, opset, side, names)
+    if index is None:
+        return
+    works = next(
+        (v for v in reversed(steps(node, opset)) if _takes(node.op, v, side, index, names[index])), CANONICAL_OPSET
+    )
+    value = values[index]
+    assert value is not None
+    raise refused(
+        node, opset, works, f"its {side[:-1]} {index} is {value.type!r}, which the operator does not take there"
+    )
+
+
+@lru_cache(maxsize=65536)
+def _first_refused(op: str, opset: int, side: str, names: tuple[str, ...]) -> int | None:
+    """The first operand or output whose type the operator does not take; None where it takes all."""
+    return next((i for i, n in enumerate(names) if n and not _takes(op, opset, side, i, n)), None)
 
 
 def _takes(op: str, opset: int, side: str, index: int, type_name: str) -> bool:
@@ -178,11 +197,14 @@ def _takes(op: str, opset: int, side: str, index: int, type_name: str) -> bool:
     return position < len(allowed) and type_name in allowed[position]
 
 
+_TENSOR_NAMES = {d: f"tensor({onnx.TensorProto.DataType.Name(d.code).lower()})" for d in DType}
+
+
 def _type_name(type_: Type) -> str:
     """The type as schemas spell it; '' where that is not known."""
+    if isinstance(type_, TensorType):
+        return _TENSOR_NAMES[type_.dtype]
     match type_:
-        case TensorType():
-            return f"tensor({onnx.TensorProto.DataType.Name(type_.dtype.code).lower()})"
         case SequenceType() if inner := _type_name(type_.element):
             return f"seq({inner})"
         case OptionalType() if inner := _type_name(type_.element):
