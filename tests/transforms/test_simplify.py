@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tersor.ir import Model, UsageError, skeleton, structural_hash
+from tersor.ir import Model, UsageError, parse, skeleton, structural_hash
 from tersor.transforms.base import Context
 from tersor.transforms.manager import run_passes
 from tersor.transforms.simplify import Simplify
@@ -191,3 +191,25 @@ def test_options_that_do_not_exist_are_refused(options: dict[str, object]):
 def test_an_input_with_a_default_is_no_constant(model):
     text = "graph(%x: f32[2], %k: f32[] = [2.0]) -> (y) { %0 = Exp(%k) : f32[] %1 = Mul(%x, %0) : f32[2] return %1 }"
     assert [n.op for n in simplified(model(text)).graph] == ["Exp", "Mul"]
+
+
+def doubling(rows: str, count: int) -> str:
+    """A graph of `count` steps over a constant of 64 kB; `rows` makes %a<j> from %a<i>."""
+    steps = "\n".join(rows.format(i=i, j=i + 1) for i in range(count)).replace("%a0)", "@w)").replace("%a0,", "@w,")
+    return f"graph() -> (y) {{ @w : f32[16384] = random(1)\n{steps}\n%y = ReduceMax(%a{count}) {{keepdims=0}} : ?\nreturn %y }}"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "%b{i} = Neg(%a{i}) : ?\n%c{i} = Abs(%a{i}) : ?\n%a{j} = Concat(%b{i}, %c{i}) {{axis=0}} : ?",
+        "%a{j} = Add(%a{i}, %a{i}) : ?",
+    ],
+    ids=["size", "work"],
+)
+def test_folding_stays_bounded_where_every_node_doubles_what_it_would_take(rows: str):
+    graph = parse(doubling(rows, 40))
+    Simplify().run(Model(graph), Context())
+    held = [v.tensor for v in graph.constants()]
+    assert sum(t.nbytes for t in held) < 32 << 20
+    assert all(t.numpy().nbytes == t.nbytes for t in held)

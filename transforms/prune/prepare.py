@@ -11,7 +11,7 @@ import numpy as np
 
 from ...ir import Graph, Node, Value, constant
 from ...ir.inference import Fallback, Inference
-from ..simplify.constants import evaluated, known_shape, reshape_to_constant, result_bytes
+from ..simplify.constants import Room, evaluated, known_shape, reshape_to_constant, result_bytes
 from ..simplify.dead import erase_dead
 
 SIZES_BYTES = 1024
@@ -36,11 +36,12 @@ def fold_sizes(graph: Graph, inference: Inference) -> None:
 
     Weights are left alone, so that none is stored twice.
     """
+    room = Room(graph)
     for node in graph:
         size = result_bytes(node)
         results = known_shape(node, inference)
         if results is None and size is not None and size <= SIZES_BYTES and node.op != "Identity":
-            results = evaluated(node, SIZES_BYTES)
+            results = evaluated(node, SIZES_BYTES, room)
         if results is None:
             reshape_to_constant(node, inference)
             continue

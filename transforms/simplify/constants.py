@@ -6,10 +6,12 @@ when it is small, or no larger than the constants that it comes from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ...backends.runners import evaluate_node
-from ...ir import Array, Dense, DType, Graph, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
+from ...ir import Array, Dense, DType, Graph, Lazy, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
 from ...ir.builder import fold
 from ...ir.inference import Inference
 
@@ -20,17 +22,46 @@ KEPT = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
 """Folding the first three would undo a quantization that somebody chose; an Identity is the value itself."""
 
 
-def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET) -> int:
-    """Replaces values whose contents are known by constants, in the graph and its regions; gives how many nodes were
-    folded.
+ROOM = 8 << 20
+"""Bytes by which folding may make a model larger, beyond the size of its own constants."""
+
+
+STEPS = 64
+"""Operations that an unevaluated constant may take: what it shares with itself is computed again at each use, so that a
+chain of Add(x, x) would double the work at each node."""
+
+
+class Room:
+    """What is left of the bytes by which folding may make a graph larger.
+
+    A result that is no larger than its operands can still be twice the largest of them, and a chain of such nodes
+    doubles at each: 40 nodes would ask for terabytes.
     """
+
+    def __init__(self, graph: Graph) -> None:
+        self.left = ROOM + sum(v.tensor.nbytes for v in graph.constants())
+
+    def take(self, size: int, operands: Sequence[Tensor]) -> bool:
+        """True where a result of `size` bytes still fits; it counts for as much as it exceeds its largest operand."""
+        growth = max(0, size - max((t.nbytes for t in operands), default=0))
+        if growth > self.left:
+            return False
+        self.left -= growth
+        return True
+
+
+def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET, room: Room | None = None) -> int:
+    """Replaces values whose contents are known by constants, in the graph and its regions; gives how many nodes were
+    folded. `room` bounds what several calls fold together.
+    """
+    room = room or Room(graph)
     folded = 0
     for node in graph:
         for region in node.regions.values():
-            folded += fold_constants(region, inference, budget)
+            folded += fold_constants(region, inference, budget, room)
         if not any(v.users for v in node.outputs):
             continue
-        results = evaluated(node, budget) or known_shape(node, inference)
+        results = evaluated(node, budget, room) or known_shape(node, inference)
         if results is not None:
             for old, tensor in zip(node.outputs, results, strict=True):
                 if old.users:
@@ -41,7 +72,7 @@ def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET) -> 
     return folded
 
 
-def evaluated(node: Node, budget: int) -> list[Tensor] | None:
+def evaluated(node: Node, budget: int, room: Room) -> list[Tensor] | None:
     """The outputs of a node of constants, or None where it has others, is not deterministic, is too large or cannot be
     evaluated.
     """
@@ -53,17 +84,23 @@ def evaluated(node: Node, budget: int) -> list[Tensor] | None:
     if len(constants) != len(operands) or any(type(t).__name__ == "Placeholder" for t in constants):
         return None
     size = result_bytes(node)
-    if size is None or size > max(budget, sum(t.nbytes for t in constants)):
+    different = list({id(t): t for t in constants}.values())
+    if size is None or size > max(budget, sum(t.nbytes for t in different)) or not room.take(size, different):
         return None
     if len(constants) == len(node.inputs) and not node.domain:
         lazily = fold(node.op, constants, node.attrs)
         if lazily is not None and lazily.type == node.output.type:
-            return [lazily]
+            return [lazily if _steps(lazily) <= STEPS else Dense(lazily.numpy(), lazily.dtype)]
     try:
         arrays = evaluate_node(node)
     except TersorError:
         return None
     return [_tensor(a, v) for a, v in zip(arrays, node.outputs, strict=True)]
+
+
+def _steps(tensor: Tensor) -> int:
+    """How many operations the evaluation of a tensor takes."""
+    return 1 + sum(_steps(t) for t in tensor.operands) if isinstance(tensor, Lazy) else 0
 
 
 def _tensor(array: Array | None, value: Value) -> Tensor:

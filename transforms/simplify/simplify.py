@@ -11,7 +11,7 @@ from ...ir.rewrite import Rewriter, Rule, RuleStatistics
 from ..base import Context, Contract, Outcome, Pass
 from . import control, identities, linear
 from .common import merge_common
-from .constants import BUDGET, fold_constants
+from .constants import BUDGET, Room, fold_constants
 from .dead import erase_dead
 
 ROUNDS = 8
@@ -49,10 +49,10 @@ class Simplify(Pass):
         rewriter = Rewriter(RULES[self.level])
         totals: dict[str, RuleStatistics] = {r.name: RuleStatistics() for r in rewriter.rules}
         sweeps = {name: RuleStatistics() for name in ("fold_constants", "merge_common", "erase_dead")}
-        inference = Inference(graph, context.fallback)
+        inference, room = Inference(graph, context.fallback), Room(graph)
         for _ in range(ROUNDS):
             inference.run()
-            counts = [fold_constants(graph, inference, self.budget), erase_dead(graph)]
+            counts = [fold_constants(graph, inference, self.budget, room), erase_dead(graph)]
             result = rewriter.run(graph, infer=inference.node)
             counts += [merge_common(graph), erase_dead(graph)]
             for name, statistics in result.statistics.items():
