@@ -70,7 +70,10 @@ class _Verifier:
                 raise self.fail(5, node, f"output {index} has the type {value.type!r}")
 
     def operands(self, node: Node, seen: set[Node]) -> None:
-        for value, times in Counter(v for v in node.inputs if v is not None).items():
+        for value in node.inputs:
+            if value is None:
+                continue
+            times = self.uses(node, value)
             if value.users.get(node) != times:
                 raise self.fail(2, node, f"{value!r} is used {times} times here and counts {value.users.get(node, 0)}")
             if value.const is not None:
@@ -112,9 +115,10 @@ class _Verifier:
             raise self.fail(6, node, f"{operands} operands, expected {schema.inputs[0]} to {schema.inputs[1]}")
         if len(node.outputs) > schema.outputs[1]:
             raise self.fail(6, node, f"{len(node.outputs)} outputs, expected at most {schema.outputs[1]}")
-        for index, value in enumerate(node.inputs[:operands]):
-            if value is None and index < len(schema.optional_inputs) and not schema.optional_inputs[index]:
-                raise self.fail(6, node, f"operand {index} is missing and not optional")
+        if None in node.inputs:
+            for index, value in enumerate(node.inputs[:operands]):
+                if value is None and index < len(schema.optional_inputs) and not schema.optional_inputs[index]:
+                    raise self.fail(6, node, f"operand {index} is missing and not optional")
         for name, value in node.attrs.items():
             wanted = schema.attributes.get(name)
             if wanted is None:
@@ -122,9 +126,9 @@ class _Verifier:
             found = kind_of(value)
             if found != wanted and not (value == () and wanted.endswith("S")):
                 raise self.fail(6, node, f"attribute {name!r} is {found}, expected {wanted}")
-        missing = [n for n in schema.required if n not in node.attrs and n not in node.regions]
-        if missing:
-            raise self.fail(6, node, f"attribute {missing[0]!r} is missing")
+        for name in schema.required:
+            if name not in node.attrs and name not in node.regions:
+                raise self.fail(6, node, f"attribute {name!r} is missing")
 
     def regions(self, node: Node) -> None:
         for name, region in node.regions.items():

@@ -68,9 +68,10 @@ def check_node(
     least, most = schema.inputs
     if not least <= len(operands) <= most:
         raise _misfit(schema, where, f"it has {len(operands)} operands, expected {_range(least, most)}")
-    for index, operand in enumerate(operands[: len(schema.optional_inputs)]):
-        if operand is None and not schema.optional_inputs[index]:
-            raise _misfit(schema, where, f"operand {index} is missing and not optional")
+    if None in operands:
+        for index, operand in enumerate(operands[: len(schema.optional_inputs)]):
+            if operand is None and not schema.optional_inputs[index]:
+                raise _misfit(schema, where, f"operand {index} is missing and not optional")
     least, most = schema.outputs
     if not least <= outputs <= most:
         raise _misfit(schema, where, f"it has {outputs} outputs, expected {_range(least, most)}")

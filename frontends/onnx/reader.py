@@ -227,6 +227,8 @@ class Reader:
         """Plain attributes, and subgraphs with the scope whose names they see."""
         attrs: dict[str, Attribute] = {}
         graphs: Regions = {}
+        if not len(proto.attribute):
+            return attrs, graphs
         names = texts(a.name for a in proto.attribute)
         if len(set(names)) < len(names):
             raise InvalidModelError(
@@ -253,6 +255,8 @@ class Reader:
 
         The regions of an If are branches: nothing gives them operands.
         """
+        if not graphs:
+            return {}, []
         outer: dict[str, dict[str, Value | None]] = {}
         captured: dict[Value, None] = {}
         for attribute, (proto, scope) in graphs.items():

@@ -37,7 +37,7 @@ class Scope:
     prefix: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """A node with its names taken out of the proto once; `free` are the outer names that its subgraphs use."""
 
