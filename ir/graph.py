@@ -35,7 +35,8 @@ class Value:
     def __init__(
         self, name: str = "", type: Type = ANY, node: Node | None = None, index: int = 0, const: Tensor | None = None
     ) -> None:
-        self.name, self.type, self.node, self.index, self.const = name, type, node, index, const
+        self.name, self.type = name, type
+        self.node, self.index, self.const = node, index, const
         self.users: dict[Node, int] = {}
 
     @property
@@ -158,7 +159,8 @@ class Node:
         captures: int = 0,
         loc: Loc = NOWHERE,
     ) -> None:
-        self.op, self.domain, self.loc, self.captures = op, domain, loc, captures
+        self.op, self.domain = op, domain
+        self.loc, self.captures = loc, captures
         self.attrs: dict[str, Attribute] = attrs if attrs is not None else {}
         self.regions: dict[str, Graph] = regions if regions is not None else {}
         self.inputs: tuple[Value | None, ...] = tuple(inputs)
@@ -166,9 +168,8 @@ class Node:
             if value is not None:
                 users = value.users
                 users[self] = users[self] + 1 if self in users else 1
-        if isinstance(outputs, int):
-            outputs = [Value() for _ in range(outputs)]
-        self.outputs: tuple[Value, ...] = tuple(outputs)
+        made = [Value() for _ in range(outputs)] if isinstance(outputs, int) else outputs
+        self.outputs: tuple[Value, ...] = tuple(made)
         for index, value in enumerate(self.outputs):
             value.node, value.index = self, index
         if regions:
