@@ -3,8 +3,9 @@
 FOLDER holds exported .onnx files. Declared types of inner values and shapes of outputs are taken away first; then
 tersor, `onnx.shape_inference` with data propagation and ONNX Runtime's symbolic tool (needs sympy) infer them again
 from the inputs. A value is typed when its element type and rank are known, and fully typed when each size is a number
-or an expression over the symbols of the inputs: an invented symbol does not count. Seconds are of the processor; those
-of tersor include reading, raising and verifying.
+or an expression over the symbols of the inputs: an invented symbol does not count. Seconds are of the processor: those
+of tersor include reading the file, raising and verifying; those of the others start from a ModelProto in memory and
+include what copies of inline weights cost them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tersor.ir.types import ANY
 NAME = re.compile(r"[A-Za-z_][\w.]*")
 FUNCTIONS = frozenset(["floor", "ceiling", "ceil", "Max", "Min", "max", "min", "Mod"])
 LARGE = 1024
-"""Elements from which no inference looks at an initializer's numbers."""
+"""Elements from which no inference looks at an initializer's numbers; those in data files are not read."""
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Score:
 
 
 def bare(path: Path) -> onnx.ModelProto:
-    """The model without declared inner types, output shapes, and numbers of large initializers (zeros instead)."""
+    """The model without declared inner types and output shapes; of external data only what sizes may depend on."""
     model = onnx.load(path, load_external_data=False)
     for graph in graphs(model.graph):
         del graph.value_info[:]
