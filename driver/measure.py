@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backends.benchmark import Timing, latency
 from ..backends.compare import Comparison, Difference
-from ..backends.onnx import to_proto
+from ..backends.onnx import file_bytes
 from ..backends.runners import Feeds, OrtRunner
 from ..ir import Model
 from ..transforms.base import Progress
@@ -25,7 +25,7 @@ def static_figures(model: Model, feed: Feeds | None) -> dict[str, Any]:
     return {
         "nodes": len(model.graph),
         "parameters": parameter_count(model.graph),
-        "bytes": to_proto(model).ByteSize(),
+        "bytes": file_bytes(model),
         "flops": graph_flops(model.graph, bind_sizes(model.graph, shapes)),
     }
 

@@ -36,6 +36,8 @@ PAGE, PAGED_FROM, ALIGNMENT = 4096, 1 << 16, 64
 Weight = tuple[str, Tensor]
 Initializer = tuple[onnx.TensorProto, Tensor | None]
 """A TensorProto, and the numbers that belong into its raw data if they are not elsewhere."""
+Entry = tuple[bytes, str, Tensor | None]
+"""What stands before the raw data of an initializer, its name, and the raw data's tensor."""
 
 
 def write_inline(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) -> None:
@@ -120,12 +122,21 @@ def _external(name: str, tensor: Tensor, location: str, offset: int) -> onnx.Ten
     return header
 
 
-def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequence[Initializer]) -> None:
-    """Writes the model, its graph last and in that the initializers last; takes the graph out of `proto`."""
+def inline_bytes(proto: onnx.ModelProto, weights: Sequence[Weight]) -> int:
+    """The size of the file that `write_inline` would write, whatever it is; nothing is evaluated. Changes `proto`."""
+    return _size(*_laid_out(proto, [_inline(name, tensor) for name, tensor in weights]))
+
+
+def _size(head: bytes, graph: bytes, entries: Sequence[Entry]) -> int:
+    return len(head) + len(graph) + sum(len(e) + (t.nbytes if t is not None else 0) for e, _, t in entries)
+
+
+def _laid_out(proto: onnx.ModelProto, initializers: Sequence[Initializer]) -> tuple[bytes, bytes, list[Entry]]:
+    """What stands before the graph, the graph without initializers, and these: all bytes but those of raw data."""
     graph = proto.graph.SerializeToString(deterministic=True)
     proto.ClearField("graph")
     rest = proto.SerializeToString(deterministic=True)
-    entries: list[tuple[bytes, str, Tensor | None]] = []
+    entries: list[Entry] = []
     size = len(graph)
     for header, tensor in initializers:
         content = header.SerializeToString(deterministic=True)
@@ -136,11 +147,17 @@ def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequen
         entry = _tag(INITIALIZER, len(content) + payload) + content
         entries.append((entry, header.name, tensor))
         size += len(entry) + payload
-    head = rest + _tag(GRAPH, size)
-    if len(head) + size > PROTOBUF_BYTES:
+    return rest + _tag(GRAPH, size), graph, entries
+
+
+def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequence[Initializer]) -> None:
+    """Writes the model, its graph last and in that the initializers last; takes the graph out of `proto`."""
+    head, graph, entries = _laid_out(proto, initializers)
+    size = _size(head, graph, entries)
+    if size > PROTOBUF_BYTES:
         raise UsageError(
             f"{file.path} cannot be written as one file",
-            why=f"it would have {len(head) + size} bytes, and a protobuf message has at most {PROTOBUF_BYTES}",
+            why=f"it would have {size} bytes, and a protobuf message has at most {PROTOBUF_BYTES}",
             do='save with external_data="auto"',
         )
     file.write(head + graph)

@@ -14,7 +14,7 @@ from ..files import target
 from .emission import Emission, model_proto
 from .lowering import OLDEST_OPSET, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
 from .protos import set_tensor
-from .stream import is_large, write_external, write_inline
+from .stream import inline_bytes, is_large, write_external, write_inline
 
 EXTERNAL_FROM = 1_800_000_000
 """Bytes of weights from which "auto" puts them into a data file; a protobuf message ends at 2 GiB."""
@@ -65,6 +65,11 @@ def save(
         external = sum(t.nbytes for _, t in weights) > EXTERNAL_FROM
     write = write_external if external and any(is_large(t) for _, t in weights) else write_inline
     write(place, proto, weights)
+
+
+def file_bytes(model: Model, opset: int | None = None) -> int:
+    """The size of the model as one file, even beyond what protobuf holds; no weight is evaluated or copied."""
+    return inline_bytes(*emitted(model, opset, value_info=False))
 
 
 def default_opset(model: Model) -> int:

@@ -8,9 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import tersor
+from tersor.backends.onnx import file_bytes
 from tersor.backends.runners import ort
 from tersor.driver.cli import main
-from tersor.ir import Model, TersorError, UsageError, parse, structural_hash
+from tersor.ir import Dense, Lazy, Model, TersorError, UsageError, constant, parse, structural_hash
 
 KEPT = {"config.json": "{}", "tokenizer.json": "{}", "vocab.txt": "a\nb\n", "spiece.model": "x", "LICENSE": "y"}
 LEFT = {"pytorch_model.bin": "w", "model.safetensors.index.json": "{}", ".gitattributes": "", "report.json": "{}"}
@@ -81,6 +82,18 @@ def test_compress_keeps_configuration_and_tokenizer(hub: Path, tmp_path: Path, c
     assert {p.name for p in out.iterdir()} == {"model.onnx", "report.html", "report.json", *KEPT}
     assert main(["compress", str(hub), "-o", str(out), "--runs", "0"]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_the_size_of_a_file_is_known_without_writing_it(network: Model, tmp_path: Path):
+    tersor.save(network, tmp_path / "net.onnx")
+    assert file_bytes(network) == (tmp_path / "net.onnx").stat().st_size
+
+
+def test_a_model_too_large_for_one_message_is_measured():
+    weight = Lazy("mul", [Dense(np.zeros((30_000, 1), np.float32)), Dense(np.zeros((1, 30_000), np.float32))])
+    graph = parse("graph(%x: f32[30000]) -> (y) {\n  %0 = Relu(%x) : f32[30000]\n  return %0\n}")
+    graph.set_outputs([*graph.outputs, constant(weight, "w")], ["y", "w"])
+    assert file_bytes(Model(graph)) > 2**31
 
 
 @pytest.mark.parametrize("limit", [0, ort.IN_MEMORY_BYTES], ids=["through a folder", "in memory"])
