@@ -51,7 +51,7 @@ class _Hasher:
 
     def node(self, node: Node) -> str:
         rows = [node.domain, node.op, str(node.captures), str(_present(node))]
-        rows += [self.value(v) for v in node.inputs]
+        rows += [self.value(v) for v in _given(node)]
         rows += [f"{k}={self.attribute(v)}" for k, v in sorted(node.attrs.items())]
         rows += [f"{k}={self.graph(r)}" for k, r in sorted(node.regions.items())]
         return _digest(rows)
@@ -78,6 +78,14 @@ class _Hasher:
         ]
         self.depth -= 1
         return _digest(rows)
+
+
+def _given(node: Node) -> tuple[Value | None, ...]:
+    """The operands without missing ones at the end, which mean the same as none."""
+    count = len(node.inputs)
+    while count and node.inputs[count - 1] is None:
+        count -= 1
+    return node.inputs[:count]
 
 
 def _present(node: Node) -> int:
