@@ -142,7 +142,8 @@ ENTRY, EXIT = "<entry>", "<exit>"
 class Node:
     """One operation. `inputs` holds None for a missing optional operand; `outputs` are all values that it defines.
 
-    An output that nobody uses counts as omitted wherever the operator allows that.
+    An output that nobody uses counts as omitted wherever the operator allows that. Operator attributes are read with
+    `attr`, `int`, `ints` and so on: a `__getattr__` here would make every access to a node several times slower.
     """
 
     __slots__ = ("attrs", "captures", "domain", "graph", "inputs", "loc", "next", "op", "outputs", "prev", "regions")
@@ -225,15 +226,6 @@ class Node:
     def ints(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
         """A list of integers. Raises ValueError when it is neither set nor has a default."""
         return _typed(self, name, tuple, None if default is None else tuple(default))
-
-    def __getattr__(self, name: str) -> Any:
-        """Attributes by name, with the schema's default: `bn.epsilon`."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        found = self.attr(name)
-        if found is None:
-            raise AttributeError(f"{self.op} has no attribute {name!r}, and its schema has no default for it")
-        return found
 
     def set_input(self, index: int, new: Value | None) -> None:
         """Replaces one operand."""

@@ -111,10 +111,11 @@ def test_missing_attributes_have_the_schemas_default():
     graph = Graph("g")
     x = graph.add_input("x", tensor("f32", 1, 2, 3, 3))
     node = graph.add("LeakyRelu", [x], types=[x.type])
-    assert node.alpha == pytest.approx(0.01)
-    assert node.float("alpha") == node.alpha
-    with pytest.raises(AttributeError, match="no attribute 'beta'"):
-        _ = node.beta
+    assert node.attr("alpha") == pytest.approx(0.01)
+    assert node.float("alpha") == node.attr("alpha")
+    assert node.attr("beta") is None
+    with pytest.raises(ValueError, match="attribute 'beta' is None"):
+        node.float("beta")
 
 
 def test_networkx_sees_the_dataflow():
