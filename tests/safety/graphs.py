@@ -215,12 +215,15 @@ def softmax(g: Grower) -> Value | None:
 
 
 def branch(g: Grower) -> Value | None:
-    """An If whose condition is an input; each branch is a small graph over one or two captured values."""
+    """An If whose condition is an input; each branch is a small graph over a captured value.
+
+    One, since a file does not say in which order several are captured.
+    """
     conditions = [v for v in g.graph.inputs if v.type == tensor("bool")]
-    x, y = g.pick(), g.pick()
-    if not conditions or x is None or y is None or g.depth:
+    x = g.pick()
+    if not conditions or x is None or g.depth:
         return None
-    captured = list(dict.fromkeys([x, y]))
+    captured = [x]
     regions: dict[str, Graph] = {}
     for name in ("then_branch", "else_branch"):
         region = Graph(name, [Value(f"{name}_{i}", v.type) for i, v in enumerate(captured)])
