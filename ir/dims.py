@@ -135,14 +135,19 @@ def _call(function: str, a: Size, b: Size) -> Size:
 
 
 def _extremum(function: str, a: Size, b: Size) -> Size:
-    """A max or min in canonical form: numbers joined, nested calls flattened, the rest in order."""
+    """A max or min in canonical form: nested calls flattened, operands that another one covers left out, in order."""
     parts = dict.fromkeys((*_operands(function, a), *_operands(function, b)))
-    numbers = [x for x in parts if isinstance(x, int)]
-    known = [max(numbers) if function == "max" else min(numbers)] if numbers else []
-    out, *rest = [*known, *sorted((x for x in parts if isinstance(x, Dim)), key=_key)]
+    kept = [x for x in parts if not any(y is not x and y != x and _covers(function, y, x) for y in parts)]
+    known = [x for x in kept if isinstance(x, int)]
+    out, *rest = [*known, *sorted((x for x in kept if isinstance(x, Dim)), key=_key)]
     for part in rest:
         out = _call(function, out, part)
     return out
+
+
+def _covers(function: str, a: Size, b: Size) -> bool:
+    """True where a settles the max or min of the two for every value of the symbols."""
+    return at_least(a, b) if function == "max" else at_least(b, a)
 
 
 def _operands(function: str, size: Size) -> tuple[Size, ...]:
