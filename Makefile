@@ -36,5 +36,5 @@ $(VENV)/.demo: $(VENV)/bin/python constraints.txt pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(INSTALL) -e '.[torch,test,dev]'
+	$(INSTALL) -e '.[torch,test,dev,interop]'
 	touch $@
