@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .driver.api import benchmark, load, verify
     from .driver.compress import apply, compress
     from .driver.data import data
-    from .driver.interop import as_ir_pass
+    from .driver.ir_pass import as_ir_pass
     from .driver.result import Result
     from .frontends.onnx import Limits
     from .ir import Builder, Graph, Model, Node, TersorError, UsageError, Value, parse, to_text
@@ -39,7 +39,7 @@ _HOMES = {
     ".driver.api": ("benchmark", "load", "verify"),
     ".driver.compress": ("apply", "compress"),
     ".driver.data": ("data",),
-    ".driver.interop": ("as_ir_pass",),
+    ".driver.ir_pass": ("as_ir_pass",),
     ".driver.result": ("Result",),
     ".frontends.onnx": ("Limits",),
     ".ir": ("Builder", "Graph", "Model", "Node", "TersorError", "UsageError", "Value", "parse", "to_text"),

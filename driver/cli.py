@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 
 from ..ir import TersorError
 from . import commands
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="tersor", description="A compiler for trained neural networks.", allow_abbrev=False
     )
-    top.add_argument("--version", action="version", version=f"tersor {commands.version()}")
+    top.add_argument("--version", action="version", version=f"tersor {metadata.version('tersor')}")
     verbs = top.add_subparsers(title="verbs", dest="verb", required=True, metavar="VERB")
     for name, (summary, add_arguments) in VERBS.items():
         verb = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)

@@ -13,7 +13,6 @@ from typing import Any
 
 from rich.console import Console
 
-from .. import __version__
 from ..backends.onnx import save
 from ..ir import Model, TersorError, to_text
 from ..transforms.base import Pass
@@ -33,11 +32,6 @@ PYTORCH_FILES = ["model.py", "model.safetensors", "test_parity.py", "parity.safe
 
 class StrictError(TersorError):
     """A warning where the user asked for none."""
-
-
-def version() -> str:
-    """The version of the package."""
-    return __version__
 
 
 def inspect(options: Namespace) -> int:

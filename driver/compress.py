@@ -13,6 +13,7 @@ from ..transforms.base import Context, Pass, Progress, silent
 from ..transforms.manager import Check, Step, run_passes
 from . import measure, report
 from .data import Data
+from .environment import platform, tool
 from .evaluate import Evaluate
 from .goals import judge, parse_goal
 from .passes import resolve, with_selection
@@ -197,6 +198,4 @@ def _step_row(
 
 def run_record(call: str, seed: int | None) -> report.Run:
     """Versions and the machine, for whoever wants to do it again."""
-    from .environment import platform, tool
-
     return report.Run(tool=tool(), platform=platform(), command=call, seed=seed)

@@ -9,12 +9,15 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from ..backends.onnx import save
 from ..backends.runners import Feeds, session_of
 from ..ir import Model, UsageError
 from ..transforms.manager import Step
 from . import folders, report
 from .files import save_text
+from .interop import bridge
 from .table import step_table
 
 if TYPE_CHECKING:
@@ -77,14 +80,10 @@ class Result:
 
     def to_onnx_ir(self, *, opset: int | None = None) -> onnx_ir.Model:
         """The result as onnx_ir, weights shared. Raises UsageError when onnx_ir is not installed."""
-        from .interop import bridge
-
         return bridge("backends").to_onnx_ir(self.model, opset)
 
     def to_program(self, *, opset: int | None = None) -> torch.onnx.ONNXProgram:
         """The result as what `torch.onnx.export(..., dynamo=True)` gives, weights shared."""
-        from .interop import bridge
-
         return bridge("backends").to_program(self.model, opset)
 
     def report(self, path: str | os.PathLike[str]) -> None:
@@ -109,8 +108,6 @@ class Result:
         return to_module(self.model)
 
     def __str__(self) -> str:
-        from rich.console import Console
-
         console = Console(file=StringIO(), width=160, record=True)
         console.print(step_table(self.record))
         return "\n".join([console.export_text().rstrip(), *([self.why] if self.record.goal else [])])
