@@ -27,6 +27,28 @@ class Runner(ABC):
         """The values tapped at construction, in that order; none where the runner takes no taps. Raises as `run`."""
 
 
+class NamedRunner(Runner):
+    """A runner whose runtime computes values by name.
+
+    `names` are the outputs'; a tap is the name of the value that holds it, or its array where it is a constant.
+    """
+
+    names: list[str]
+    _taps: Sequence[str | Array]
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        return dict(zip(self.names, self._run(self.names, feeds), strict=True))
+
+    def run_taps(self, feeds: Feeds) -> list[Array]:
+        wanted = list(dict.fromkeys(t for t in self._taps if isinstance(t, str)))
+        found = dict(zip(wanted, self._run(wanted, feeds), strict=True)) if wanted else {}
+        return [found[t] if isinstance(t, str) else t for t in self._taps]
+
+    @abstractmethod
+    def _run(self, names: list[str], feeds: Feeds) -> list[Array]:
+        """The values called `names` for the inputs."""
+
+
 @dataclass(frozen=True)
 class Input:
     """What an input accepts; an `optional` one has a default."""

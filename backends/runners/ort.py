@@ -16,7 +16,7 @@ import onnxruntime as ort
 from ...ir import Array, DType, Model, TensorType, TersorError, Type, UsageError, Value, fresh, symbol
 from ...ir.types import ANY
 from ..onnx import save, to_proto
-from .base import Feeds, Input, Runner, check_feeds, inputs_of
+from .base import Feeds, Input, NamedRunner, check_feeds, inputs_of
 from .taps import CARRIERS, tapped
 
 SEVERITY_ERROR = 3
@@ -26,7 +26,7 @@ IN_MEMORY_BYTES = 64 << 20
 NODE_NAME = re.compile(r"Name:'([^']+)'|[Nn]ode ?\(([^)]+)\)|[Nn]ode:'?([^'\s]+)")
 
 
-class OrtRunner(Runner):
+class OrtRunner(NamedRunner):
     """Runs a model in ONNX Runtime; `taps` are values of the outermost graph that `run_taps` gives.
 
     The model is a Model, or the path of an ONNX file, which has no taps. With `optimize` the session uses every graph
@@ -58,14 +58,6 @@ class OrtRunner(Runner):
         copy = tapped(model, taps, carry=True)
         self._taps, self._carried = copy.taps, copy.carried
         self.session = session_of(copy.model, opset, sess_options=options)
-
-    def run(self, feeds: Feeds) -> dict[str, Array]:
-        return dict(zip(self.names, self._run(self.names, feeds), strict=True))
-
-    def run_taps(self, feeds: Feeds) -> list[Array]:
-        wanted = list(dict.fromkeys(t for t in self._taps if isinstance(t, str)))
-        found = dict(zip(wanted, self._run(wanted, feeds), strict=True)) if wanted else {}
-        return [found[t] if isinstance(t, str) else t for t in self._taps]
 
     def _run(self, names: list[str], feeds: Feeds) -> list[Array]:
         arrays = {name: np.asarray(array) if not isinstance(array, list) else array for name, array in feeds.items()}

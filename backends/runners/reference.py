@@ -12,7 +12,7 @@ from ...ir.attributes import Attribute
 from ...ir.tensors import cast
 from ..onnx import to_proto
 from ..onnx.lowering import newest_needed
-from .base import Feeds, Runner, check_feeds, inputs_of
+from .base import Feeds, NamedRunner, check_feeds, inputs_of
 from .taps import tapped
 
 NARROW = frozenset([DType.F32, DType.F16, DType.BF16])
@@ -24,7 +24,7 @@ TYPE_ATTRIBUTES = {
 """The attributes by which operators name the element type that they make."""
 
 
-class ReferenceRunner(Runner):
+class ReferenceRunner(NamedRunner):
     """Runs a model at the canonical opset in `onnx.reference`; `taps` are values of the outermost graph.
 
     With `double` every float of 32 bits or fewer, be it a weight, an input or what a Cast makes, is a double instead:
@@ -44,14 +44,6 @@ class ReferenceRunner(Runner):
             raise
         except Exception as error:
             raise TersorError("the reference evaluator cannot load the model", why=_one_line(error)) from error
-
-    def run(self, feeds: Feeds) -> dict[str, Array]:
-        return dict(zip(self.names, self._run(self.names, feeds), strict=True))
-
-    def run_taps(self, feeds: Feeds) -> list[Array]:
-        wanted = list(dict.fromkeys(t for t in self._taps if isinstance(t, str)))
-        found = dict(zip(wanted, self._run(wanted, feeds), strict=True)) if wanted else {}
-        return [found[t] if isinstance(t, str) else t for t in self._taps]
 
     def _run(self, names: list[str], feeds: Feeds) -> list[Array]:
         arrays = {name: np.asarray(array) for name, array in feeds.items()}

@@ -5,18 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir import DType, TensorType, constant
-from .form import Form, FormRule, Inexpressible, all_of, all_ones, equal_to, with_operand, without
-
-
-def axes_attribute(form: Form) -> None:
-    """`axes` was an attribute (Squeeze-13, Unsqueeze-13, ReduceSum-13)."""
-    axes = form.integers(1, "axes")
-    if not axes and form.node.int("noop_with_empty_axes", 0):
-        raise Inexpressible("noop_with_empty_axes does not exist there")
-    form.attrs.pop("noop_with_empty_axes", None)
-    del form.operands[1:]
-    if axes:
-        form.attrs["axes"] = tuple(axes)
+from .form import Form, FormRule, Inexpressible, all_of, all_ones, axes_attribute, equal_to, with_operand, without
 
 
 def split_sizes(form: Form) -> None:

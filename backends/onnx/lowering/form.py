@@ -109,3 +109,14 @@ def all_of(*rules: FormRule) -> FormRule:
             each(form)
 
     return rule
+
+
+def axes_attribute(form: Form) -> None:
+    """`axes` was an attribute; leaving it out meant all axes (Squeeze, Unsqueeze and ReduceSum-13, Reduce*-18)."""
+    axes = form.integers(1, "axes")
+    if not axes and form.node.int("noop_with_empty_axes", 0):
+        raise Inexpressible("noop_with_empty_axes does not exist there")
+    form.attrs.pop("noop_with_empty_axes", None)
+    del form.operands[1:]
+    if axes:
+        form.attrs["axes"] = tuple(axes)

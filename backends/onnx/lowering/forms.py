@@ -19,23 +19,13 @@ from .form import (
     Inexpressible,
     all_of,
     all_ones,
+    axes_attribute,
     equal_to,
     only,
     with_operand,
     without,
     without_operand,
 )
-
-
-def reduction(form: Form) -> None:
-    """`axes` was an attribute, and leaving it out meant all axes (Reduce*-18)."""
-    axes = form.integers(1, "axes")
-    if not axes and form.node.int("noop_with_empty_axes", 0):
-        raise Inexpressible("noop_with_empty_axes does not exist there")
-    form.attrs.pop("noop_with_empty_axes", None)
-    del form.operands[1:]
-    if axes:
-        form.attrs["axes"] = tuple(axes)
 
 
 def split(form: Form) -> None:
@@ -189,7 +179,7 @@ FORMS: dict[tuple[str, int], FormRule] = {
     ("ScatterND", 18): only("reduction", "none", "add", "mul"),
     ("Shape", 15): all_of(without("start", unless=equal_to(0)), without("end", unless=lambda _: False)),
     ("Split", 18): split,
-    **{(op, 18): reduction for op in REDUCTIONS},
+    **{(op, 18): axes_attribute for op in REDUCTIONS},
 }  # fmt: skip
 """By operator and version: how a form of that version is written in the version before."""
 
