@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
-from ..backends.runners import Feeds
+from ..backends.runners import Feeds, OrtRunner
 from ..frontends.onnx import Limits
 from ..frontends.onnx import load as load_onnx
 from ..ir import Model, ParityError, UsageError
@@ -86,7 +86,7 @@ def verify(
     _same_interface(reference, candidate)
     bound = data.bound(reference.graph) if data is not None else None
     feeds = parity_feeds(reference, bound, seed)
-    difference = measure.distance(reference, candidate, feeds)
+    difference = measure.distance(OrtRunner(reference), OrtRunner(candidate), feeds)
     parity = measure.as_parity(
         difference,
         kind="verify",
@@ -125,7 +125,7 @@ def benchmark(
     """
     several = [models] if isinstance(models, Model) else list(models)
     feed: Feeds = parity_feeds(several[0], data.bound(several[0].graph) if data is not None else None, seed)[0]
-    return measure.latencies(several, single(feed, several[0]), runs, lambda *_: None)
+    return measure.latencies([OrtRunner(m) for m in several], single(feed, several[0]), runs, lambda *_: None)
 
 
 def describe(model: Model) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from ..backends.runners import Feeds, synthesize
+from ..backends.runners import Feeds, OrtRunner, synthesize
 from ..frontends.onnx import fallback
 from ..ir import Model, UsageError
 from ..transforms.base import Context, Pass, Progress, silent
@@ -14,7 +14,7 @@ from ..transforms.manager import Check, Step, run_passes
 from . import measure, report
 from .data import Data
 from .environment import platform, tool
-from .evaluate import Evaluate
+from .evaluate import Evaluate, scores
 from .goals import judge, parse_goal
 from .passes import resolve, with_selection
 from .result import Result
@@ -115,27 +115,32 @@ def _run(
     check = check or Check(inputs=feeds[:2] if bound is not None else None)
     context = Context(samples=bound, seed=seed, fallback=fallback, progress=progress)
     steps = run_passes(working, passes, context, check)
-    models = [original, *(s.model for s in steps)]
-    timed = measure.latencies(models, single(feeds[0], original), runs, progress) if runs else [None] * len(models)
-    scored = measure.metrics(models, evaluate or {}, progress)
     source: Literal["given", "synthetic"] = "given" if bound is not None else "synthetic"
+    reference = OrtRunner(original)
     rows = [
         report.Step(
             name="baseline",
             contract="baseline",
-            latency=timed[0],
-            metrics=scored[0],
+            metrics=scores(evaluate or {}, reference.run),
             **measure.static_figures(original, feeds[0]),
         )
     ]
+    timed = [reference]
     for index, step in enumerate(steps, start=1):
+        progress("measure", index, len(steps))
+        runner = OrtRunner(step.model)
         against_original = measure.as_parity(
-            measure.distance(original, step.model, feeds),
+            measure.distance(reference, runner, feeds),
             kind=step.done.contract,
             against="the original model",
             inputs=source,
         )
-        rows.append(_step_row(step, timed[index], scored[index], against_original, feeds[0]))
+        rows.append(_step_row(step, scores(evaluate or {}, runner.run), against_original, feeds[0]))
+        if runs:
+            timed.append(runner)
+    if runs:
+        latencies = measure.latencies(timed, single(feeds[0], original), runs, progress)
+        rows = [replace(row, latency=latency) for row, latency in zip(rows, latencies, strict=True)]
     record = report.Report(
         model=report.Model(name=original.graph.name or "model", **interface(original)),
         run=run_record(call, seed),
@@ -178,15 +183,12 @@ def interface(model: Model) -> dict[str, Any]:
     }
 
 
-def _step_row(
-    step: Step, timed: report.Latency | None, scored: dict[str, report.Metric], distance: report.Parity, feed: Feeds
-) -> report.Step:
+def _step_row(step: Step, scored: dict[str, report.Metric], distance: report.Parity, feed: Feeds) -> report.Step:
     return report.Step(
         name=step.done.name,
         transform=str(step.done),
         contract=step.done.contract,
         seconds=step.seconds,
-        latency=timed,
         metrics=scored,
         parity=measure.of_check(step.parity, step.done.contract) if step.parity is not None else None,
         distance=distance,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..backends.benchmark import Timing, latency
 from ..backends.compare import Comparison, Difference
 from ..backends.onnx import file_bytes
-from ..backends.runners import Feeds, OrtRunner
+from ..backends.runners import Feeds, Runner
 from ..ir import Model
 from ..transforms.base import Progress
 from ..transforms.cost import bind_sizes, graph_flops, parameter_count
 from ..transforms.manager import Parity
 from . import report
-from .evaluate import Evaluate, scores
 
 RUNS = 60
 
@@ -30,9 +29,8 @@ def static_figures(model: Model, feed: Feeds | None) -> dict[str, Any]:
     }
 
 
-def latencies(models: Sequence[Model], feed: Feeds, runs: int, progress: Progress) -> list[report.Latency]:
-    """Latency of each model on one feed, interleaved in one run on one thread; ratios are to the first."""
-    runners = [OrtRunner(m) for m in models]
+def latencies(runners: Sequence[Runner], feed: Feeds, runs: int, progress: Progress) -> list[report.Latency]:
+    """Latency of each runner on one feed, interleaved in one run on one thread; ratios are to the first."""
     return [as_latency(t) for t in latency(runners, feed, runs, progress=progress)]
 
 
@@ -49,33 +47,13 @@ def as_latency(timing: Timing) -> report.Latency:
     )
 
 
-def metrics(
-    models: Sequence[Model], evaluate: Mapping[str, Evaluate], progress: Progress
-) -> list[dict[str, report.Metric]]:
-    """The user's metrics of each model."""
-    out: list[dict[str, report.Metric]] = []
-    for index, model in enumerate(models):
-        progress("evaluate", index, len(models))
-        out.append(scores(evaluate, OrtRunner(model).run) if evaluate else {})
-    return out
-
-
-def distance(reference: Model, candidate: Model, feeds: Sequence[Feeds]) -> Difference:
-    """The difference of all outputs over all feeds, against `reference`, the output with the largest error."""
-    return distance_of_runs(OrtRunner(reference).run, OrtRunner(candidate).run, feeds)
-
-
-def distance_of_runs(
-    reference: Callable[[Feeds], Mapping[str, object]],
-    candidate: Callable[[Feeds], Mapping[str, object]],
-    feeds: Sequence[Feeds],
-) -> Difference:
-    """As `distance`, for any two ways to compute the outputs; streaming, so memory does not grow with the feeds."""
+def distance(reference: Runner, candidate: Runner, feeds: Sequence[Feeds]) -> Difference:
+    """The difference over all feeds, of the output with the largest error; memory does not grow with the feeds."""
     comparisons: dict[str, Comparison] = {}
     for feed in feeds:
-        expected, found = reference(feed), candidate(feed)
+        expected, found = reference.run(feed), candidate.run(feed)
         for name, value in expected.items():
-            comparisons.setdefault(name, Comparison()).update(value, found[name])  # pyright: ignore[reportArgumentType]
+            comparisons.setdefault(name, Comparison()).update(value, found[name])
     return max((c.difference() for c in comparisons.values()), key=lambda d: d.max_error)
 
 

@@ -133,11 +133,6 @@ class TensorType:
         return None if self.shape is None else len(self.shape)
 
     @property
-    def is_static(self) -> bool:
-        """True when every size is a known integer."""
-        return self.shape is not None and is_known(self.shape)
-
-    @property
     def static_shape(self) -> tuple[int, ...] | None:
         """The shape as ints, or None where the rank or a size is not known."""
         if self.shape is None:

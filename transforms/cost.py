@@ -168,11 +168,6 @@ def parameter_count(graph: Graph) -> int:
     return sum(v.tensor.count for v in graph.constants() if is_parameter(v))
 
 
-def constant_bytes(graph: Graph) -> int:
-    """Bytes of all constants in a file."""
-    return sum(v.tensor.nbytes for v in graph.constants())
-
-
 def stored(value: Value | None) -> Value | None:
     """The constant that a value is read from: itself, or what a DequantizeLinear or Cast in front of it reads."""
     while value is not None and value.op in ("DequantizeLinear", "Cast") and value.node is not None:
