@@ -12,13 +12,15 @@ from typing import Any, Union
 import numpy as np
 
 from .attributes import Attribute
+from .dims import Size
 from .graph import Graph, Node, Value, constant
 from .locations import NOWHERE, Loc
-from .tensors import Array, Tensor, as_tensor, cast, channelwise, reshape, take, transpose
+from .tensors import Array, Placeholder, Tensor, as_tensor, cast, channelwise, reshape, take, transpose
 from .tensors.lazy import Lazy
 from .types import DType, TensorType
 
 Operand = Union[Value, Tensor, Array, float, int, bool, Sequence[int], None]
+Sizes = Callable[[Value], Union[tuple[Size, ...], None]]
 AttributeArgument = Union[Attribute, Sequence[int], Sequence[float], Sequence[str]]
 
 LAZY_ELEMENTWISE = {
@@ -40,10 +42,23 @@ class Builder:
         before: Node | None = None,
         *,
         infer: Callable[[Node], None] | None = None,
+        sizes: Sizes | None = None,
         loc: Loc = NOWHERE,
     ) -> None:
         self.graph, self.before, self.infer, self.loc = graph, before, infer, loc
+        self.known_sizes = sizes
         self.new: list[Node] = []
+
+    def sizes(self, value: Value | None) -> tuple[Size, ...] | None:
+        """The elements of an integer tensor of rank 0 or 1, symbolic ones included; None where one is not known."""
+        if value is None:
+            return None
+        if self.known_sizes is not None:
+            return self.known_sizes(value)
+        tensor = value.const
+        if tensor is None or not tensor.dtype.is_integer or tensor.rank > 1 or isinstance(tensor, Placeholder):
+            return None
+        return tuple(int(n) for n in tensor.numpy().reshape(-1))
 
     def __getattr__(self, op: str) -> Callable[..., Any]:
         """`op.Name(*operands, outputs=1, domain="", **attributes)`: a Value, or a tuple of them where outputs is

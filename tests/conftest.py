@@ -48,7 +48,7 @@ def check_rules(graph: Callable[..., Graph]) -> Check:
 
         original, rewritten = graph(before), graph(before)
         inference = infer(rewritten)
-        result = Rewriter(rules).run(rewritten, infer=inference.node)
+        result = Rewriter(rules).run(rewritten, infer=inference.node, sizes=inference.contents_of)
         verify(rewritten)
         expected = skeleton(original if after is None else graph(after))
         assert skeleton(rewritten) == expected

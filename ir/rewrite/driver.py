@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..builder import Builder
+from ..builder import Builder, Sizes
 from ..errors import VerificationError
 from ..graph import ENTRY, EXIT, Graph, Node, Value
 from ..locations import Loc, fuse
@@ -49,15 +49,17 @@ class Rewriter:
         graph: Graph,
         *,
         infer: Callable[[Node], None] | None = None,
+        sizes: Sizes | None = None,
         limit: int | None = None,
         budget: int | None = None,
     ) -> RewriteResult:
         """Rewrites the graph and its regions in place until no rule fires.
 
-        `infer` sets the types of new nodes. `limit` stops after that many firings (for bisection), `budget` (8 N + 1000
-        for N nodes) after so many that the rules must be undoing each other; `exhausted` says so.
+        `infer` sets the types of new nodes; `sizes` gives known contents of integer tensors to `op.sizes`; `limit`
+        stops after that many firings (for bisection), `budget` (8 N + 1000 for N nodes) after so many that the rules
+        must be undoing each other; `exhausted` says so.
         """
-        return _Run(self, graph, infer, limit, budget).run()
+        return _Run(self, graph, infer, sizes, limit, budget).run()
 
 
 class _Run:
@@ -66,10 +68,11 @@ class _Run:
         rewriter: Rewriter,
         graph: Graph,
         infer: Callable[[Node], None] | None,
+        sizes: Sizes | None,
         limit: int | None,
         budget: int | None,
     ) -> None:
-        self.rewriter, self.infer = rewriter, infer
+        self.rewriter, self.infer, self.sizes = rewriter, infer, sizes
         nodes = list(graph.walk())
         self.limit = limit if limit is not None else len(nodes) * 1000 + 10**6
         self.budget = budget if budget is not None else 8 * len(nodes) + 1000
@@ -99,7 +102,7 @@ class _Run:
         fired = False
         if matched:
             assert node.graph is not None
-            builder = Builder(node.graph, node, infer=self.infer)
+            builder = Builder(node.graph, node, infer=self.infer, sizes=self.sizes)
             result = rule.apply(builder, match)
             if result is None or isinstance(result, Declined):
                 if result is not None:

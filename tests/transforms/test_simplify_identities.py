@@ -4,7 +4,8 @@ interiors.
 
 import pytest
 from tersor.ir.rewrite import Rule
-from tersor.transforms.simplify import control, identities
+from tersor.transforms.simplify.folding import control
+from tersor.transforms.simplify.structure import identities
 
 
 def one(body: str, inputs: str = "%x: f32[N,4,6]", outputs: str = "y") -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...ir import Graph, Node, Value, constant
 from ...ir.inference import Fallback, Inference
-from ..simplify.constants import Room, evaluated, known_shape, reshape_to_constant, result_bytes
-from ..simplify.dead import erase_dead
+from ..simplify.folding.constants import Room, evaluated, known_shape, reshape_to_constant, result_bytes
+from ..simplify.structure import erase_dead
 
 SIZES_BYTES = 1024
 """What is computed from sizes is no larger than this."""

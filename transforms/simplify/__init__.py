@@ -1,10 +1,9 @@
-"""Simplification: folding constants and shapes, dead and common subexpressions, identities, BatchNormalization into
-weights.
+"""Simplification: folding constants and shapes, dead and common subexpressions, identities, composed data movement,
+weights folded together, operators raised to single ones.
 """
 
-from .common import merge_common
-from .constants import fold_constants
-from .dead import erase_dead
+from .folding import fold_constants
 from .simplify import RULES, Simplify
+from .structure import erase_dead, merge_common
 
 __all__ = ["RULES", "Simplify", "erase_dead", "fold_constants", "merge_common"]

@@ -9,16 +9,15 @@ from ...ir import Model, UsageError
 from ...ir.inference import Inference
 from ...ir.rewrite import Rewriter, Rule, RuleStatistics
 from ..base import Context, Contract, Outcome, Pass
-from . import control, identities, linear
-from .common import merge_common
-from .constants import BUDGET, Room, fold_constants
-from .dead import erase_dead
+from . import algebra, folding, raising, structure
+from .folding import BUDGET, Room, fold_constants
+from .structure import erase_dead, merge_common
 
 ROUNDS = 8
 
 RULES: dict[str, tuple[Rule, ...]] = {
-    "train": (*control.RULES, *identities.RULES),
-    "deploy": (*control.RULES, *identities.RULES, *linear.RULES),
+    "train": (*folding.RULES, *structure.RULES, *raising.RULES),
+    "deploy": (*folding.RULES, *structure.RULES, *raising.RULES, *algebra.RULES),
 }
 """Rules by level: "train" keeps every parameter apart and named as in the source, "deploy" folds what inference does
 not need.
@@ -53,7 +52,7 @@ class Simplify(Pass):
         for _ in range(ROUNDS):
             inference.run()
             counts = [fold_constants(graph, inference, self.budget, room), erase_dead(graph)]
-            result = rewriter.run(graph, infer=inference.node)
+            result = rewriter.run(graph, infer=inference.node, sizes=inference.contents_of)
             counts += [merge_common(graph), erase_dead(graph)]
             for name, statistics in result.statistics.items():
                 totals[name].add(statistics)

@@ -3,7 +3,7 @@ interiors.
 """
 
 import pytest
-from tersor.transforms.simplify import linear
+from tersor.transforms.simplify.algebra import affine
 
 CONV = """graph(%x: f32[N,3,8,8]) -> (y) {{
   @w : f32[4,3,3,3] = random(1)
@@ -32,18 +32,18 @@ BATCHNORM = "%b = BatchNormalization(%a, @g, @t, @m, @v) {epsilon=0.001} : f32[N
 
 
 def test_batchnorm_folds_into_the_convolution_before_it(check_rules):
-    check_rules([linear.fold_batchnorm_into_linear], conv(BATCHNORM + "return %b"), FOLDED, fired=1)
+    check_rules([affine.fold_batchnorm_into_linear], conv(BATCHNORM + "return %b"), FOLDED, fired=1)
 
 
 def test_batchnorm_in_training_mode_stays(check_rules):
     text = conv(BATCHNORM.replace("{eps", "{training_mode=1, eps").replace("%b =", "%b, %mean, %var =").replace(
         ": f32[N,4,8,8]", ": f32[N,4,8,8], f32[4], f32[4]") + "return %b")  # fmt: skip
-    check_rules([linear.fold_batchnorm_into_linear], text, None, declined=["it normalises with the batch's statistics"])
+    check_rules([affine.fold_batchnorm_into_linear], text, None, declined=["it normalises with the batch's statistics"])
 
 
 def test_batchnorm_of_a_convolution_that_others_use_stays(check_rules):
     check_rules(
-        [linear.fold_batchnorm_into_linear],
+        [affine.fold_batchnorm_into_linear],
         conv(BATCHNORM + "%d = Add(%a, %b) : f32[N,4,8,8] return %d"),
         None,
         fired=0,
@@ -52,24 +52,24 @@ def test_batchnorm_of_a_convolution_that_others_use_stays(check_rules):
 
 def test_batchnorm_of_a_convolution_that_is_an_output_stays(check_rules):
     text = conv(BATCHNORM + "return %b, %a").replace("-> (y)", "-> (y, z)")
-    check_rules([linear.fold_batchnorm_into_linear], text, None, fired=0)
+    check_rules([affine.fold_batchnorm_into_linear], text, None, fired=0)
 
 
 @pytest.mark.parametrize("constant", ["f32[4,1,1]", "f32[1,4,1,1]", "f32[]", "f32[1]"])
 def test_a_factor_per_channel_folds_into_the_weight(check_rules, constant: str):
     text = conv("%b = Mul(%a, @c) : f32[N,4,8,8] return %b", constant)
     after = FOLDED.replace("@b : f32[4]\n", "").replace(", @b", "")
-    check_rules([linear.fold_scale_into_linear], text, after, fired=1)
+    check_rules([affine.fold_scale_into_linear], text, after, fired=1)
 
 
 def test_a_factor_that_varies_over_positions_stays(check_rules):
     text = conv("%b = Mul(%a, @c) : f32[N,4,8,8] return %b", "f32[8,8]")
-    check_rules([linear.fold_scale_into_linear], text, None, declined=["the constant is not one number per channel"])
+    check_rules([affine.fold_scale_into_linear], text, None, declined=["the constant is not one number per channel"])
 
 
 def test_a_factor_of_a_shared_convolution_stays(check_rules):
     check_rules(
-        [linear.fold_scale_into_linear],
+        [affine.fold_scale_into_linear],
         conv("%b = Mul(%a, @c) : f32[N,4,8,8] %d = Add(%a, %b) : f32[N,4,8,8] return %d"),
         None,
     )
@@ -77,21 +77,21 @@ def test_a_factor_of_a_shared_convolution_stays(check_rules):
 
 def test_a_factor_of_an_output_stays(check_rules):
     text = conv("%b = Mul(%a, @c) : f32[N,4,8,8] return %b, %a").replace("-> (y)", "-> (y, z)")
-    check_rules([linear.fold_scale_into_linear], text, None, fired=0)
+    check_rules([affine.fold_scale_into_linear], text, None, fired=0)
 
 
 def test_a_summand_per_channel_becomes_the_bias(check_rules):
-    check_rules([linear.fold_shift_into_linear], conv("%b = Add(@c, %a) : f32[N,4,8,8] return %b"), FOLDED, fired=1)
+    check_rules([affine.fold_shift_into_linear], conv("%b = Add(@c, %a) : f32[N,4,8,8] return %b"), FOLDED, fired=1)
 
 
 def test_a_summand_that_varies_over_columns_stays(check_rules):
     text = conv("%b = Add(%a, @c) : f32[N,4,8,8] return %b", "f32[8]")
-    check_rules([linear.fold_shift_into_linear], text, None, declined=["the constant is not one number per channel"])
+    check_rules([affine.fold_shift_into_linear], text, None, declined=["the constant is not one number per channel"])
 
 
 def test_a_summand_of_a_shared_convolution_stays(check_rules):
     check_rules(
-        [linear.fold_shift_into_linear],
+        [affine.fold_shift_into_linear],
         conv("%b = Add(%a, @c) : f32[N,4,8,8] %d = Mul(%a, %b) : f32[N,4,8,8] return %d"),
         None,
     )
@@ -99,17 +99,17 @@ def test_a_summand_of_a_shared_convolution_stays(check_rules):
 
 def test_a_summand_of_an_output_stays(check_rules):
     text = conv("%b = Add(%a, @c) : f32[N,4,8,8] return %b, %a").replace("-> (y)", "-> (y, z)")
-    check_rules([linear.fold_shift_into_linear], text, None, fired=0)
+    check_rules([affine.fold_shift_into_linear], text, None, fired=0)
 
 
 def test_a_chain_of_affine_operations_becomes_one_convolution(check_rules):
     body = BATCHNORM + "%d = Mul(%b, @c) : f32[N,4,8,8] %e = Add(%d, @c) : f32[N,4,8,8] return %e"
-    check_rules(linear.RULES, conv(body), FOLDED, fired=3)
+    check_rules(affine.RULES, conv(body), FOLDED, fired=3)
 
 
 def test_the_bias_that_is_there_is_scaled_too(check_rules):
     text = conv(BATCHNORM + "return %b").replace("Conv(%x, @w)", "Conv(%x, @w, @t)")
-    check_rules([linear.fold_batchnorm_into_linear], text, FOLDED, fired=1)
+    check_rules([affine.fold_batchnorm_into_linear], text, FOLDED, fired=1)
 
 
 TRANSPOSED = """graph(%x: f32[2,4,5,5]) -> (y) {{
@@ -131,12 +131,12 @@ def test_batchnorm_folds_into_a_transposed_convolution(check_rules):
       %a = ConvTranspose(%x, @w, @b) {group=1} : f32[2,6,7,7]
       return %a
     }"""
-    check_rules([linear.fold_batchnorm_into_linear], TRANSPOSED.format(group=1, per_group=6), after, fired=1)
+    check_rules([affine.fold_batchnorm_into_linear], TRANSPOSED.format(group=1, per_group=6), after, fired=1)
 
 
 def test_batchnorm_after_a_grouped_transposed_convolution_stays(check_rules):
     check_rules(
-        [linear.fold_batchnorm_into_linear], TRANSPOSED.format(group=2, per_group=3), None,
+        [affine.fold_batchnorm_into_linear], TRANSPOSED.format(group=2, per_group=3), None,
         declined=["its output channels are not one axis of its weight"],
     )  # fmt: skip
 
@@ -158,19 +158,19 @@ DENSE = """graph(%x: f32[N,5]) -> (y) {{
 def test_batchnorm_folds_into_a_dense_layer(check_rules, shape: str, attrs: str):
     after = f"graph(%x: f32[N,5]) -> (y) {{ @w : f32[{shape}] @b : f32[3] %a = Gemm(%x, @w, @b) {attrs} : f32[N,3] return %a }}"
     text = DENSE.format(shape=shape, body=f"%a = Gemm(%x, @w, @c) {attrs} : f32[N,3]")
-    check_rules([linear.fold_batchnorm_into_linear], text, after, fired=1)
+    check_rules([affine.fold_batchnorm_into_linear], text, after, fired=1)
 
 
 def test_batchnorm_after_a_dense_layer_with_a_scaled_bias_stays(check_rules):
     text = DENSE.format(shape="5,3", body="%a = Gemm(%x, @w, @c) {beta=0.5} : f32[N,3]")
-    check_rules([linear.fold_batchnorm_into_linear], text, None, declined=["its bias is scaled or not one per channel"])
+    check_rules([affine.fold_batchnorm_into_linear], text, None, declined=["its bias is scaled or not one per channel"])
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_batchnorm_folds_into_a_matrix_product(check_rules, bias: bool):
     body = "%p = MatMul(%x, @w) : f32[N,3] %a = Add(%p, @c) : f32[N,3]" if bias else "%a = MatMul(%x, @w) : f32[N,3]"
     after = "graph(%x: f32[N,5]) -> (y) { @w : f32[5,3] @b : f32[3] %p = MatMul(%x, @w) : f32[N,3] %a = Add(%p, @b) : f32[N,3] return %a }"
-    check_rules([linear.fold_batchnorm_into_matmul], DENSE.format(shape="5,3", body=body), after, fired=1)
+    check_rules([affine.fold_batchnorm_into_matmul], DENSE.format(shape="5,3", body=body), after, fired=1)
 
 
 def test_batchnorm_after_a_product_of_cubes_stays(check_rules):
@@ -182,7 +182,7 @@ def test_batchnorm_after_a_product_of_cubes_stays(check_rules):
       %b = BatchNormalization(%a, @g, @g, @g, @v) : f32[2,3,4]
       return %b
     }"""
-    check_rules([linear.fold_batchnorm_into_matmul], text, None, declined=["channels are not the last axis"])
+    check_rules([affine.fold_batchnorm_into_matmul], text, None, declined=["channels are not the last axis"])
 
 
 @pytest.mark.parametrize(("names", "results"), [("(y)", "%y2"), ("(y, z)", "%z, %a")])
@@ -190,5 +190,5 @@ def test_batchnorm_after_a_product_that_others_use_stays(check_rules, names: str
     text = DENSE.format(shape="5,3", body="%a = MatMul(%x, @w) : f32[N,3]").replace("-> (y)", f"-> {names}")
     tail = "%y2 = Add(%a, %z) : f32[N,3] " if "%y2" in results else ""
     check_rules(
-        [linear.fold_batchnorm_into_matmul], text.replace("return %z", f"{tail}return {results}"), None, fired=0
+        [affine.fold_batchnorm_into_matmul], text.replace("return %z", f"{tail}return {results}"), None, fired=0
     )

@@ -10,10 +10,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...backends.runners import evaluate_node
-from ...ir import Array, Dense, DType, Graph, Lazy, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
-from ...ir.builder import fold
-from ...ir.inference import Inference
+from ....backends.runners import evaluate_node
+from ....ir import (
+    Array,
+    Dense,
+    DType,
+    Graph,
+    Lazy,
+    Node,
+    Size,
+    Tensor,
+    TensorType,
+    TersorError,
+    Value,
+    constant,
+    lookup,
+)
+from ....ir.builder import fold
+from ....ir.inference import Inference
 
 BUDGET = 1 << 16
 """Bytes that a folded result may have even where its operands are smaller."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ...ir import Attribute, Graph, Node, Tensor, Value, fuse, lookup
+from ....ir import Attribute, Graph, Node, Tensor, Value, fuse, lookup
 
 SMALL = 4096
 """Constants up to this many bytes are compared by content; larger ones by identity, so that no weight is read from

@@ -5,9 +5,9 @@ y = k * (W x + b) + s is (k W) x + (k b + s). The arithmetic is lazy and in doub
 
 from __future__ import annotations
 
-from ...ir import Builder, Node, Tensor, Value, constant
-from ...ir.rewrite import P, Result, decline, rule
-from ...ir.tensors import Lazy, reshape
+from ....ir import Builder, Node, Tensor, Value, constant
+from ....ir.rewrite import P, Result, decline, rule
+from ....ir.tensors import Lazy, reshape
 
 x, w, b = P.var("x"), P.const("w"), P.opt_const("b")
 g, t, m, v = P.const("g"), P.const("t"), P.const("m"), P.const("v")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ir import Builder, Graph, Node, Value
-from ...ir.rewrite import Result, decline, rule
+from ....ir import Builder, Graph, Node, Value
+from ....ir.rewrite import Result, decline, rule
 
 
 @rule("If")

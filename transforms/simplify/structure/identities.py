@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir import Builder, Node, Tensor, TensorType, Value
-from ...ir.rewrite import P, Result, decline, rule
+from ....ir import Builder, Node, Tensor, TensorType, Value
+from ....ir.rewrite import P, Result, decline, rule
 
 x, y = P.var("x"), P.var("y")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ir import Graph, Node, lookup
+from ....ir import Graph, Node, lookup
 
 
 def erase_dead(graph: Graph) -> int:
