@@ -1,12 +1,16 @@
 """Building nodes: `op.Conv(x, w, strides=[2, 2])` inserts a node, or makes a lazy constant where all operands are
 constants.
 
-Used by rewrite rules (nodes go in front of the matched one) and by frontends (nodes go to the end of a graph).
+Used by rewrite rules (nodes go in front of the matched one) and by frontends (nodes go to the end of a graph). A rule
+may also ask for changes to nodes that stay (`revise`) and for other values to be replaced along with its root's outputs
+(`replace`): the driver makes them when the rule fires, so a rule that declines or is only asked to explain itself
+leaves the graph as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Union
 
 import numpy as np
@@ -29,6 +33,18 @@ LAZY_ELEMENTWISE = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Revision:
+    """Other operands and attributes for a node that stays; `changed` are values that hold something else from then
+    on.
+    """
+
+    node: Node
+    inputs: tuple[Value | None, ...]
+    attrs: dict[str, Attribute]
+    changed: tuple[Value, ...]
+
+
 class Builder:
     """Makes nodes in front of `before` (a graph's end when None) and remembers them in `new`.
 
@@ -48,6 +64,33 @@ class Builder:
         self.graph, self.before, self.infer, self.loc = graph, before, infer, loc
         self.known_sizes = sizes
         self.new: list[Node] = []
+        self.revisions: list[Revision] = []
+        self.replacements: list[tuple[Value, Value]] = []
+
+    def revise(
+        self,
+        node: Node,
+        inputs: Sequence[Operand],
+        attrs: Mapping[str, AttributeArgument] | None = None,
+        changed: Sequence[Value] = (),
+    ) -> None:
+        """Gives `node` other operands (and all its attributes anew, where given) when the rule fires.
+
+        `changed` names the values whose contents are then others; they lose their names, which would no longer say
+        what they hold.
+        """
+        attributes = node.attrs if attrs is None else {k: attribute(v) for k, v in attrs.items()}
+        self.revisions.append(Revision(node, tuple(self.operands(inputs)), attributes, tuple(changed)))
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Gives the users of `old` the value `new` when the rule fires."""
+        self.replacements.append((old, new))
+
+    def behind(self, value: Value) -> None:
+        """Puts further new nodes right behind the definition of `value`, so that every user of it can use them."""
+        assert value.node is not None
+        if self.before is not None and value.node.graph is self.graph:
+            self.before = value.node.next
 
     def sizes(self, value: Value | None) -> tuple[Size, ...] | None:
         """The elements of an integer tensor of rank 0 or 1, symbolic ones included; None where one is not known."""

@@ -122,30 +122,52 @@ class _Run:
     ) -> None:
         replacements: list[Value | None] = [result] if isinstance(result, Value) else list(result)
         replacements += [None] * (len(node.outputs) - len(replacements))
-        made = set(builder.new)
         for old, new in zip(node.outputs, replacements, strict=True):
-            if new is None:
-                if old.users:
-                    raise VerificationError(
-                        f"rule {rule.name} gives no replacement for output {old.index}", where=node.where
-                    )
-                continue
-            if new.node in made or new.const is not None:
-                new.name = new.name or old.name
-            if new.node in made and old.type != ANY:
-                new.type = old.type
-            self.requeue_users(old)
-            old.replace_by(new)
-        erased = self.erase([node])
+            if new is None and old.users:
+                raise VerificationError(
+                    f"rule {rule.name} gives no replacement for output {old.index}", where=node.where
+                )
+        pairs = [(old, new) for old, new in zip(node.outputs, replacements, strict=True) if new is not None]
+        pairs += builder.replacements
+        detached = self.revise(builder, match, rule)
+        for old, new in pairs:
+            self.substitute(old, new, builder)
+        erased = self.erase([node, *(old.node for old, _ in builder.replacements if old.node), *detached])
         for new_node in reversed(builder.new):
             if not any(v.users for v in new_node.outputs):
                 new_node.erase()
         locate([n for n in builder.new if n.graph is not None], match.nodes, erased, rule.name)
-        for new_node in builder.new:
+        for new_node in (*builder.new, *(revision.node for revision in builder.revisions)):
             self.push(new_node)
             for value in new_node.inputs:
                 if value is not None and value.node is not None:
                     self.push(value.node)
+
+    def substitute(self, old: Value, new: Value, builder: Builder) -> None:
+        """Gives the users of `old` the value `new`, with the name and the type where `new` has none of its own."""
+        made = new.node is not None and new.node in builder.new
+        if made or new.const is not None or any(new in revision.changed for revision in builder.revisions):
+            new.name = new.name or old.name
+        if made and old.type != ANY:
+            new.type = old.type
+        self.requeue_users(old)
+        old.replace_by(new)
+
+    def revise(self, builder: Builder, match: Match, rule: Rule) -> list[Node]:
+        """Makes the changes to nodes that stay; gives the nodes whose outputs they no longer use."""
+        detached: list[Node] = []
+        for revision in builder.revisions:
+            node = revision.node
+            detached += [v.node for v in node.inputs if v is not None and v.node is not None]
+            node.set_inputs(revision.inputs)
+            node.attrs = revision.attrs
+            node.loc = fuse(node.loc, [n.loc for n in match.nodes], rule.name)
+            for value in revision.changed:
+                value.name = ""
+                self.requeue_users(value)
+            for value in node.outputs:
+                self.requeue_users(value)
+        return detached
 
     def erase(self, roots: Sequence[Node]) -> list[Node]:
         """Erases nodes without users, and what only they used. Gives the erased nodes."""
