@@ -17,6 +17,7 @@ from ..errors import VerificationError
 from ..graph import ENTRY, EXIT, Graph, Node, Value
 from ..locations import Loc, fuse
 from ..types import ANY
+from .fuel import Fuel
 from .patterns import Match
 from .rules import Declined, Rule, index
 from .statistics import RuleStatistics
@@ -50,16 +51,16 @@ class Rewriter:
         *,
         infer: Callable[[Node], None] | None = None,
         sizes: Sizes | None = None,
-        limit: int | None = None,
+        fuel: Fuel | None = None,
         budget: int | None = None,
     ) -> RewriteResult:
         """Rewrites the graph and its regions in place until no rule fires.
 
-        `infer` sets the types of new nodes; `sizes` gives known contents of integer tensors to `op.sizes`; `limit`
-        stops after that many firings (for bisection), `budget` (8 N + 1000 for N nodes) after so many that the rules
-        must be undoing each other; `exhausted` says so.
+        `infer` sets the types of new nodes; `sizes` gives known contents of integer tensors to `op.sizes`; `fuel`
+        bounds the firings from outside (for bisection), `budget` (8 N + 1000 for N nodes) stops after so many that the
+        rules must be undoing each other; `exhausted` says so. What a rule raises gets a note of the rule and the node.
         """
-        return _Run(self, graph, infer, sizes, limit, budget).run()
+        return _Run(self, graph, infer, sizes, fuel or Fuel(), budget).run()
 
 
 class _Run:
@@ -69,26 +70,30 @@ class _Run:
         graph: Graph,
         infer: Callable[[Node], None] | None,
         sizes: Sizes | None,
-        limit: int | None,
+        fuel: Fuel,
         budget: int | None,
     ) -> None:
         self.rewriter, self.infer, self.sizes = rewriter, infer, sizes
         nodes = list(graph.walk())
-        self.limit = limit if limit is not None else len(nodes) * 1000 + 10**6
+        self.fuel = fuel
         self.budget = budget if budget is not None else 8 * len(nodes) + 1000
         self.work = deque(n for n in nodes if n.op in rewriter.index)
         self.queued = set(self.work)
         self.result = RewriteResult(statistics={r.name: RuleStatistics() for r in rewriter.rules})
 
     def run(self) -> RewriteResult:
-        while self.work and self.result.fired < self.limit:
+        while self.work and not self.fuel.empty:
             node = self.work.popleft()
             self.queued.discard(node)
             if node.graph is None:
                 continue
             for rule in self.rewriter.index[node.op]:
-                if self.attempt(rule, node):
-                    break
+                try:
+                    if self.attempt(rule, node):
+                        break
+                except Exception as error:
+                    error.add_note(f"in rule {rule.name} at {node.where}")
+                    raise
             if self.result.fired >= self.budget:
                 self.result.exhausted = True
                 break
@@ -110,6 +115,7 @@ class _Run:
                 for made in reversed(builder.new):
                     made.erase()
             else:
+                self.fuel.burn(rule.name, node)
                 self.replace(rule, match, node, builder, result)
                 statistics.hits += 1
                 self.result.fired += 1
@@ -187,12 +193,12 @@ class _Run:
         return erased
 
     def requeue_users(self, value: Value) -> None:
-        level = {value}
+        level: Iterable[Value] = (value,)
         for _ in range(self.rewriter.reach):
-            users = {user for v in level for user in v.users if user.op != EXIT}
+            users = dict.fromkeys(user for v in level for user in v.users if user.op != EXIT)
             for user in users:
                 self.push(user)
-            level = {v for user in users for v in user.outputs}
+            level = [v for user in users for v in user.outputs]
             if not level:
                 break
 

@@ -14,31 +14,45 @@ from typing import Any, Union
 import numpy as np
 
 from ..attributes import Attribute, same
-from ..graph import Node, Value
+from ..graph import EXIT, Node, Value
 from ..tensors import Placeholder
+from ..types import DType
 
 COMMUTATIVE = frozenset(
     ["Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"]
 )
 SCALAR_TOLERANCE = 1e-6
+ROUNDING = {DType.F16: 2.0**-11, DType.BF16: 2.0**-8}
+"""How far, relatively, a number lies from its nearest in the short element types."""
+MANY = 4
+"""Users that a message names."""
 
 Bound = Union[Value, Node, None]
 Wanted = Union[Attribute, Sequence[int], Callable[[Any], bool]]
 
 
 class Match:
-    """Bindings of one attempt, the nodes that operator patterns matched, and the reason of the deepest mismatch."""
+    """Bindings of one attempt, the nodes that operator patterns matched, and the reason of the mismatch that got
+    furthest.
 
-    __slots__ = ("bound", "depth", "failure", "failure_depth", "nodes")
+    `place` is the node and the number of its operand that is being matched (None at the root).
+    """
+
+    __slots__ = ("bound", "depth", "failure", "failure_rank", "nodes", "place")
 
     def __init__(self) -> None:
         self.bound: dict[str, Bound] = {}
         self.nodes: list[Node] = []
-        self.depth, self.failure_depth, self.failure = 0, -1, ""
+        self.place: tuple[Node, int] | None = None
+        self.depth, self.failure_rank, self.failure = 0, -1, ""
 
-    def fail(self, reason: Callable[[], str]) -> None:
-        if self.depth > self.failure_depth:
-            self.failure_depth, self.failure = self.depth, reason()
+    def fail(self, reason: Callable[[], str], *, further: bool = False) -> None:
+        """Notes why an attempt ends here; `further` where the operator was the right one."""
+        rank = 2 * self.depth + further
+        if rank > self.failure_rank:
+            self.failure_rank = rank
+            where = "" if self.place is None else f"operand {self.place[1]} of {self.place[0].where}: "
+            self.failure = where + reason()
 
 
 class Pattern(ABC):
@@ -76,7 +90,12 @@ class Pattern(ABC):
             if match.bound[self.name] is bound:
                 yield
             else:
-                match.fail(lambda: f"{self.name!r} stands for two different values")
+                match.fail(
+                    lambda: (
+                        f"{self.name!r} stands for {described(match.bound[self.name])} already, "
+                        f"found {described(bound)}"
+                    )
+                )
         else:
             match.bound[self.name] = bound
             yield
@@ -98,9 +117,9 @@ class Variable(Pattern):
             if self.optional:
                 yield from self.bind(None, match)
             else:
-                match.fail(lambda: f"operand {self.name!r} is missing")
+                match.fail(lambda: f"{self.name!r} is missing")
         elif self.const and (value.const is None or isinstance(value.const, Placeholder)):
-            match.fail(lambda: f"{self.name!r} must be a constant, found {value!r}")
+            match.fail(lambda: f"{self.name!r} must be a constant, found {described(value)}")
         else:
             yield from self.bind(value, match)
 
@@ -119,7 +138,7 @@ class Scalar(Pattern):
         if value is not None and is_scalar(value, self.number):
             yield
         else:
-            match.fail(lambda: f"expected the number {self.number}, found {value!r}")
+            match.fail(lambda: f"expected the number {self.number:g}, found {described(value)}")
 
     def names(self) -> set[str]:
         return set()
@@ -147,6 +166,11 @@ class Operator(Pattern):
         now: dict[str, Any] = {"domain": self.domain, "name": self.name, "shared": self.is_shared, "index": self.index}
         return Operator(self.op, self.operands, self.attrs, **(now | changes))
 
+    @property
+    def full_name(self) -> str:
+        """The operator as a person writes it, with a domain that is not the standard one."""
+        return f"{self.domain}::{self.op}" if self.domain else self.op
+
     def named(self, name: str) -> Operator:
         """The same pattern, binding the matched node."""
         return self._with(name=name)
@@ -163,13 +187,15 @@ class Operator(Pattern):
     def solutions(self, value: Value | None, match: Match) -> Iterator[None]:
         node = None if value is None else value.node
         if value is None or node is None or node.op != self.op or node.domain != self.domain:
-            match.fail(lambda: f"expected {self.op}, found {value.op or 'a constant' if value else 'nothing'}")
+            match.fail(lambda: f"expected {self.full_name}, found {described(value)}")
             return
         if self.index is not None and value.index != self.index:
-            match.fail(lambda: f"expected output {self.index} of {node.where}")
+            match.fail(
+                lambda: f"expected output {self.index} of {node.where}, found output {value.index}", further=True
+            )
             return
         if not self.is_shared and sum(len(v.users) for v in node.outputs) != 1:
-            match.fail(lambda: f"{node.where} has other users")
+            match.fail(lambda: f"{node.where} has other users: {_other_users(node, match)}", further=True)
             return
         yield from self.node_solutions(node, match)
 
@@ -177,28 +203,38 @@ class Operator(Pattern):
         """As `solutions`, from a node, without asking who uses it: for the root."""
         for name, wanted in self.attrs.items():
             if not _attribute_fits(node.attr(name), wanted):
-                match.fail(lambda name=name: f"{node.where} has {name}={node.attr(name)!r}")
+                match.fail(
+                    lambda name=name, wanted=wanted: (
+                        f"{node.where} has {name}={node.attr(name)!r}, {_expected(wanted)}"
+                    ),
+                    further=True,
+                )
                 return
         inputs = node.inputs[: len(node.inputs) - node.captures]
         if len(inputs) > len(self.operands):
-            match.fail(lambda: f"{node.where} has {len(inputs)} operands, expected at most {len(self.operands)}")
+            match.fail(
+                lambda: f"{node.where} has {len(inputs)} operands, expected at most {len(self.operands)}", further=True
+            )
             return
         match.depth += 1
         match.nodes.append(node)
-        orders = [inputs, inputs[::-1]] if self.op in COMMUTATIVE and len(inputs) == 2 else [inputs]
-        for order in orders:
-            for _ in self._operands(0, order, match):
+        orders = (False, True) if self.op in COMMUTATIVE and len(inputs) == 2 else (False,)
+        for swapped in orders:
+            for _ in self._operands(0, node, inputs[::-1] if swapped else inputs, swapped, match):
                 yield from self.bind(node, match)
         match.nodes.pop()
         match.depth -= 1
 
-    def _operands(self, index: int, inputs: Sequence[Value | None], match: Match) -> Iterator[None]:
+    def _operands(
+        self, index: int, node: Node, inputs: Sequence[Value | None], swapped: bool, match: Match
+    ) -> Iterator[None]:
         if index == len(self.operands):
             yield
             return
         value = inputs[index] if index < len(inputs) else None
+        match.place = (node, 1 - index if swapped else index)
         for _ in self.operands[index].solutions(value, match):
-            yield from self._operands(index + 1, inputs, match)
+            yield from self._operands(index + 1, node, inputs, swapped, match)
 
     def names(self) -> set[str]:
         return ({self.name} - {""}).union(*(p.names() for p in self.operands))
@@ -216,9 +252,18 @@ class Alternatives(Pattern):
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         super().__init__()
         self.patterns = [q for p in patterns for q in (p.patterns if isinstance(p, Alternatives) else [p])]
+        self.starts: dict[str, Operator] | None = None
+        if all(isinstance(p, Operator) for p in self.patterns):
+            self.starts = {p.full_name: p for p in self.patterns if isinstance(p, Operator)}
+        self.ops = frozenset(self.roots())
 
     def solutions(self, value: Value | None, match: Match) -> Iterator[None]:
+        place = match.place
+        if self.starts is not None and (value is None or value.op not in self.ops):
+            match.fail(lambda: f"expected {' or '.join(self.starts or ())}, found {described(value)}")
+            return
         for pattern in self.patterns:
+            match.place = place
             yield from pattern.solutions(value, match)
 
     def names(self) -> set[str]:
@@ -286,7 +331,8 @@ def is_scalar(value: Value, number: float) -> bool:
     tensor = value.const
     if tensor is None or tensor.count != 1 or isinstance(tensor, Placeholder) or tensor.dtype.numpy.kind in "OcV":
         return False
-    return bool(np.isclose(float(tensor.item()), number, rtol=SCALAR_TOLERANCE, atol=0.0))
+    tolerance = ROUNDING.get(tensor.dtype, SCALAR_TOLERANCE)
+    return bool(np.isclose(float(tensor.item()), number, rtol=tolerance, atol=0.0))
 
 
 def _attribute_fits(found: Attribute | None, wanted: Wanted) -> bool:
@@ -295,3 +341,35 @@ def _attribute_fits(found: Attribute | None, wanted: Wanted) -> bool:
     if found is None:
         return False
     return same(found, tuple(wanted) if isinstance(wanted, list) else wanted)  # pyright: ignore[reportArgumentType]
+
+
+def _expected(wanted: Wanted) -> str:
+    return "which the pattern does not take" if callable(wanted) else f"expected {wanted!r}"
+
+
+def described(bound: Bound) -> str:
+    """What stands somewhere in a graph, for a message: a node, an input, a constant, or nothing."""
+    if bound is None:
+        return "nothing"
+    if isinstance(bound, Node):
+        return bound.where
+    if bound.const is not None:
+        return f"the constant {bound!r}"
+    return f"the input {bound!r}" if bound.is_input or bound.node is None else bound.node.where
+
+
+def _other_users(node: Node, match: Match) -> str:
+    """Who uses a node's outputs besides the node from which the pattern came to it."""
+    came_from = None if match.place is None else match.place[0]
+    rows = list[str]()
+    for value in node.outputs:
+        for user in value.users:
+            if user.op == EXIT and user.graph is not None and user.graph.parent is None:
+                rows += [
+                    f"output {n!r}" for n, v in zip(user.graph.output_names, user.inputs, strict=True) if v is value
+                ]
+            elif user.op == EXIT:
+                rows.append("the result of its region")
+            elif user is not came_from:
+                rows.append(user.where)
+    return ", ".join(rows[:MANY]) + (f" and {len(rows) - MANY} more" if len(rows) > MANY else "")

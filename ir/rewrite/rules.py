@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from ..builder import Builder
-from ..graph import Graph, Node, Value
+from ..graph import Node, Value
 from .patterns import Match, Pattern, match_node
 
 
@@ -58,18 +58,10 @@ class Rule:
         return self.function(op, **{name: match.bound.get(name) for name in self.names})
 
     def explain(self, node: Node) -> str:
-        """Why the rule does or does not fire at `node`; the graph stays as it is."""
-        match, matched = self.match(node)
-        if not matched:
-            return f"{self.name} does not match {node.where}: {match.failure or 'another operator'}"
-        assert node.graph is not None
-        builder = Builder(Graph())
-        result = self.apply(builder, match)
-        for made in reversed(builder.new):
-            made.erase()
-        if isinstance(result, Declined):
-            return f"{self.name} declines {node.where}: {result.why}"
-        return f"{self.name} {'declines' if result is None else 'fires at'} {node.where}"
+        """Why the rule does or does not fire at `node`; the graph stays as it is. For many nodes see `Explainer`."""
+        from .explain import Explainer
+
+        return str(Explainer(node).ask(self, node))
 
 
 def rule(what: Pattern | str, *more: str) -> Callable[[Callable[..., Result]], Rule]:

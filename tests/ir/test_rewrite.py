@@ -2,7 +2,7 @@
 
 import pytest
 from tersor.ir import Graph, Loc, Node, Value, fuse, parse, skeleton, verify
-from tersor.ir.rewrite import P, Rewriter, Rule, decline, match_node, rule
+from tersor.ir.rewrite import Fuel, P, Rewriter, Rule, decline, match_node, rule
 
 x, y, c = P.var("x"), P.var("y"), P.const("c")
 
@@ -21,7 +21,7 @@ def mul_add_to_custom(op, x, c, y, mul, add):
     return op.MulAdd(x, c, y, domain="test")
 
 
-def run(text: str, *rules: Rule, **options: int) -> tuple[Graph, dict]:
+def run(text: str, *rules: Rule, **options: object) -> tuple[Graph, dict]:
     graph = parse(text)
     result = Rewriter(rules).run(graph, **options)
     verify(graph)
@@ -122,7 +122,7 @@ def test_the_primary_location_is_that_of_the_matched_node_with_the_same_operator
       %b = Relu(%a) : f32[2]   # second
       return %b
     }"""
-    graph, _ = run(text, move_relu, limit=1)
+    graph, _ = run(text, move_relu, fuel=Fuel(1))
     assert [(n.op, n.loc.scope) for n in graph] == [("Relu", "second"), ("Neg", "first")]
 
 
@@ -152,7 +152,7 @@ def test_a_limit_stops_after_that_many_firings():
     text = "graph(%x: f32[2]) -> (y) {" + "".join(
         f"%v{i + 1} = Neg(%{'x' if i == 0 else f'v{i}'}) : f32[2] " for i in range(10)
     )
-    graph, stats = run(text + "return %v10 }", double_negation, limit=2)
+    graph, stats = run(text + "return %v10 }", double_negation, fuel=Fuel(2))
     assert len(graph) == 6
     assert stats["result"].fired == 2
 
