@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from ..backends.runners import Feeds
 from ..ir import Loc, Model, Node
@@ -76,13 +75,13 @@ def decisions_by_layer(steps: Sequence[Step]) -> dict[str, list[Decision]]:
 def _places(model: Model) -> dict[Loc, list[Node]]:
     places: dict[Loc, list[Node]] = {}
     for node in model.graph.walk():
-        for loc in {replace(leaf, rule="", fused=()) for leaf in (node.loc, *node.loc.fused)}:
+        for loc in {leaf._replace(rule="", fused=()) for leaf in (node.loc, *node.loc.fused)}:
             places.setdefault(loc, []).append(node)
     return places
 
 
 def _heir(node: Node, places: Mapping[Loc, list[Node]]) -> Node | None:
-    found = places.get(replace(node.loc, rule="", fused=()), [])
+    found = places.get(node.loc._replace(rule="", fused=()), [])
     wanted = (node.op, *SUCCESSORS.get(node.op, ()))
     return next((n for n in found if n.op in wanted), None)
 

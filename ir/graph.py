@@ -162,17 +162,19 @@ class Node:
     ) -> None:
         self.op, self.domain = op, domain
         self.loc, self.captures = loc, captures
-        self.attrs: dict[str, Attribute] = attrs if attrs is not None else {}
-        self.regions: dict[str, Graph] = regions if regions is not None else {}
+        self.attrs: dict[str, Attribute] = {} if attrs is None else attrs
+        self.regions: dict[str, Graph] = {} if regions is None else regions
         self.inputs: tuple[Value | None, ...] = tuple(inputs)
-        for value in self.inputs:
+        for value in inputs:
             if value is not None:
                 users = value.users
                 users[self] = users[self] + 1 if self in users else 1
         made = [Value() for _ in range(outputs)] if isinstance(outputs, int) else outputs
         self.outputs: tuple[Value, ...] = tuple(made)
-        for index, value in enumerate(self.outputs):
+        index = 0
+        for value in made:
             value.node, value.index = self, index
+            index += 1
         if regions:
             for region in regions.values():
                 region.parent = self
@@ -269,8 +271,9 @@ class Node:
             if value is not None:
                 value.users.pop(self, None)
         self.inputs = ()
-        for region in self.regions.values():
-            region.drop()
+        if self.regions:
+            for region in self.regions.values():
+                region.drop()
         self.unlink()
 
     def unlink(self) -> None:
@@ -414,8 +417,8 @@ class Graph:
         loc: Loc = NOWHERE,
     ) -> Node:
         """Appends a node with one output per type."""
-        if len(types) == len(names):
-            outputs = [Value(name, type_) for name, type_ in zip(names, types, strict=True)]
+        if len(types) == 1:
+            outputs = [Value(names[0] if names else "", types[0])]
         else:
             outputs = [Value(names[i] if i < len(names) else "", t) for i, t in enumerate(types)]
         return self.insert(Node(op, inputs, attrs, outputs, domain=domain, regions=regions, captures=captures, loc=loc))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Loc:
+class Loc(NamedTuple):
     """A place in the user's model.
 
     `scope` is the module path ("layer1.0.conv3"), `source` a file and line ("resnet.py:155"), `origin` the node's name
@@ -41,6 +40,6 @@ def fuse(primary: Loc, others: Sequence[Loc], rule: str = "") -> Loc:
     parts: dict[Loc, None] = {}
     for loc in (primary, *others):
         for leaf in loc.fused or (loc,):
-            parts[replace(leaf, rule="") if leaf.rule else leaf] = None
+            parts[leaf._replace(rule="") if leaf.rule else leaf] = None
     parts.pop(NOWHERE, None)
-    return replace(primary, fused=tuple(parts) if len(parts) > 1 else (), rule=rule or primary.rule)
+    return primary._replace(fused=tuple(parts) if len(parts) > 1 else (), rule=rule or primary.rule)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import replace
 from pathlib import PurePath
 
 from onnx import NodeProto
@@ -34,8 +33,7 @@ def location(node: NodeProto, name: str, op: str, call: Loc | None) -> Loc:
     if call is None:
         return made
     around = call.scope or call.origin
-    return replace(
-        made,
+    return made._replace(
         scope=scope or around,
         source=source or call.source,
         origin="/".join(n for n in (call.origin, name) if n),

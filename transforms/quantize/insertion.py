@@ -143,4 +143,4 @@ def _typed(value: Value, dtype: DType) -> TensorType:
 
 def _loc(node: Node) -> Loc:
     """The place of nodes made for `node`: its scope and source line, without its name."""
-    return NOWHERE if node.loc is NOWHERE else replace(node.loc, origin="", fused=(), rule="quantize", metadata=())
+    return NOWHERE if node.loc is NOWHERE else node.loc._replace(origin="", fused=(), rule="quantize", metadata=())
