@@ -28,6 +28,7 @@ MANY = 4
 """Users that a message names."""
 
 Bound = Union[Value, Node, None]
+Reason = Callable[[], str]
 Wanted = Union[Attribute, Sequence[int], Callable[[Any], bool]]
 
 
@@ -38,21 +39,34 @@ class Match:
     `place` is the node and the number of its operand that is being matched (None at the root).
     """
 
-    __slots__ = ("bound", "depth", "failure", "failure_rank", "nodes", "place")
+    __slots__ = ("_failure", "_failure_place", "_failure_rank", "bound", "depth", "nodes", "place")
 
     def __init__(self) -> None:
         self.bound: dict[str, Bound] = {}
         self.nodes: list[Node] = []
         self.place: tuple[Node, int] | None = None
-        self.depth, self.failure_rank, self.failure = 0, -1, ""
+        self.depth = 0
+        self._failure_rank = -1
+        self._failure: Reason | None = None
+        self._failure_place: tuple[Node, int] | None = None
 
-    def fail(self, reason: Callable[[], str], *, further: bool = False) -> None:
-        """Notes why an attempt ends here; `further` where the operator was the right one."""
+    def fail(self, reason: Reason, further: bool = False) -> None:
+        """Notes why an attempt ends here; `further` where the operator was the right one. Most reasons are never asked
+        for, so they are put into words later.
+        """
         rank = 2 * self.depth + further
-        if rank > self.failure_rank:
-            self.failure_rank = rank
-            where = "" if self.place is None else f"operand {self.place[1]} of {self.place[0].where}: "
-            self.failure = where + reason()
+        if rank > self._failure_rank:
+            self._failure_rank, self._failure, self._failure_place = rank, reason, self.place
+
+    @property
+    def failure(self) -> str:
+        """The reason of the mismatch that got furthest, '' where there was none."""
+        if self._failure is None:
+            return ""
+        if self._failure_place is None:
+            return self._failure()
+        node, index = self._failure_place
+        return f"operand {index} of {node.where}: {self._failure()}"
 
 
 class Pattern(ABC):
@@ -90,12 +104,8 @@ class Pattern(ABC):
             if match.bound[self.name] is bound:
                 yield
             else:
-                match.fail(
-                    lambda: (
-                        f"{self.name!r} stands for {described(match.bound[self.name])} already, "
-                        f"found {described(bound)}"
-                    )
-                )
+                other = match.bound[self.name]
+                match.fail(lambda: f"{self.name!r} stands for {described(other)} already, found {described(bound)}")
         else:
             match.bound[self.name] = bound
             yield
@@ -190,12 +200,11 @@ class Operator(Pattern):
             match.fail(lambda: f"expected {self.full_name}, found {described(value)}")
             return
         if self.index is not None and value.index != self.index:
-            match.fail(
-                lambda: f"expected output {self.index} of {node.where}, found output {value.index}", further=True
-            )
+            match.fail(lambda: f"expected output {self.index} of {node.where}, found output {value.index}", True)
             return
         if not self.is_shared and sum(len(v.users) for v in node.outputs) != 1:
-            match.fail(lambda: f"{node.where} has other users: {_other_users(node, match)}", further=True)
+            place = match.place
+            match.fail(lambda: f"{node.where} has other users: {_other_users(node, place)}", True)
             return
         yield from self.node_solutions(node, match)
 
@@ -207,14 +216,12 @@ class Operator(Pattern):
                     lambda name=name, wanted=wanted: (
                         f"{node.where} has {name}={node.attr(name)!r}, {_expected(wanted)}"
                     ),
-                    further=True,
+                    True,
                 )
                 return
         inputs = node.inputs[: len(node.inputs) - node.captures]
         if len(inputs) > len(self.operands):
-            match.fail(
-                lambda: f"{node.where} has {len(inputs)} operands, expected at most {len(self.operands)}", further=True
-            )
+            match.fail(lambda: f"{node.where} has {len(inputs)} operands, expected at most {len(self.operands)}", True)
             return
         match.depth += 1
         match.nodes.append(node)
@@ -358,9 +365,9 @@ def described(bound: Bound) -> str:
     return f"the input {bound!r}" if bound.is_input or bound.node is None else bound.node.where
 
 
-def _other_users(node: Node, match: Match) -> str:
+def _other_users(node: Node, place: tuple[Node, int] | None) -> str:
     """Who uses a node's outputs besides the node from which the pattern came to it."""
-    came_from = None if match.place is None else match.place[0]
+    came_from = None if place is None else place[0]
     rows = list[str]()
     for value in node.outputs:
         for user in value.users:
