@@ -134,11 +134,14 @@ def test_batchnorm_folds_into_a_transposed_convolution(check_rules):
     check_rules([affine.fold_batchnorm_into_linear], TRANSPOSED.format(group=1, per_group=6), after, fired=1)
 
 
-def test_batchnorm_after_a_grouped_transposed_convolution_stays(check_rules):
-    check_rules(
-        [affine.fold_batchnorm_into_linear], TRANSPOSED.format(group=2, per_group=3), None,
-        declined=["its output channels are not one axis of its weight"],
-    )  # fmt: skip
+def test_batchnorm_folds_into_a_grouped_transposed_convolution(check_rules):
+    after = """graph(%x: f32[2,4,5,5]) -> (y) {
+      @w : f32[4,3,3,3]
+      @b : f32[6]
+      %a = ConvTranspose(%x, @w, @b) {group=2} : f32[2,6,7,7]
+      return %a
+    }"""
+    check_rules([affine.fold_batchnorm_into_linear], TRANSPOSED.format(group=2, per_group=3), after, fired=1)
 
 
 DENSE = """graph(%x: f32[N,5]) -> (y) {{
@@ -161,16 +164,25 @@ def test_batchnorm_folds_into_a_dense_layer(check_rules, shape: str, attrs: str)
     check_rules([affine.fold_batchnorm_into_linear], text, after, fired=1)
 
 
-def test_batchnorm_after_a_dense_layer_with_a_scaled_bias_stays(check_rules):
-    text = DENSE.format(shape="5,3", body="%a = Gemm(%x, @w, @c) {beta=0.5} : f32[N,3]")
-    check_rules([affine.fold_batchnorm_into_linear], text, None, declined=["its bias is scaled or not one per channel"])
+def test_batchnorm_folds_into_a_dense_layer_with_a_scaled_product_and_bias(check_rules):
+    after = "graph(%x: f32[N,5]) -> (y) { @w : f32[5,3] @b : f32[3] %a = Gemm(%x, @w, @b) {alpha=2.0} : f32[N,3] return %a }"
+    text = DENSE.format(shape="5,3", body="%a = Gemm(%x, @w, @c) {alpha=2.0, beta=0.5} : f32[N,3]")
+    check_rules([affine.fold_batchnorm_into_linear], text, after, fired=1)
+
+
+def test_batchnorm_after_a_dense_layer_with_a_computed_bias_stays(check_rules):
+    text = DENSE.format(shape="5,3", body="%a = Gemm(%x, @w, %c) : f32[N,3]").replace("@c : f32[3] = random(6)", "")
+    check_rules(
+        [affine.fold_batchnorm_into_linear], text.replace("f32[N,5])", "f32[N,5], %c: f32[3])"), None,
+        declined=["its bias is not one constant per channel"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_batchnorm_folds_into_a_matrix_product(check_rules, bias: bool):
     body = "%p = MatMul(%x, @w) : f32[N,3] %a = Add(%p, @c) : f32[N,3]" if bias else "%a = MatMul(%x, @w) : f32[N,3]"
     after = "graph(%x: f32[N,5]) -> (y) { @w : f32[5,3] @b : f32[3] %p = MatMul(%x, @w) : f32[N,3] %a = Add(%p, @b) : f32[N,3] return %a }"
-    check_rules([affine.fold_batchnorm_into_matmul], DENSE.format(shape="5,3", body=body), after, fired=1)
+    check_rules([affine.fold_batchnorm_into_linear], DENSE.format(shape="5,3", body=body), after, fired=1)
 
 
 def test_batchnorm_after_a_product_of_cubes_stays(check_rules):
@@ -182,7 +194,7 @@ def test_batchnorm_after_a_product_of_cubes_stays(check_rules):
       %b = BatchNormalization(%a, @g, @g, @g, @v) : f32[2,3,4]
       return %b
     }"""
-    check_rules([affine.fold_batchnorm_into_matmul], text, None, declined=["channels are not the last axis"])
+    check_rules([affine.fold_batchnorm_into_linear], text, None, declined=["nothing above it has weights"])
 
 
 @pytest.mark.parametrize(("names", "results"), [("(y)", "%y2"), ("(y, z)", "%z, %a")])
@@ -190,5 +202,5 @@ def test_batchnorm_after_a_product_that_others_use_stays(check_rules, names: str
     text = DENSE.format(shape="5,3", body="%a = MatMul(%x, @w) : f32[N,3]").replace("-> (y)", f"-> {names}")
     tail = "%y2 = Add(%a, %z) : f32[N,3] " if "%y2" in results else ""
     check_rules(
-        [affine.fold_batchnorm_into_matmul], text.replace("return %z", f"{tail}return {results}"), None, fired=0
+        [affine.fold_batchnorm_into_linear], text.replace("return %z", f"{tail}return {results}"), None, fired=0
     )
