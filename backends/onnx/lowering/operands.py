@@ -39,3 +39,47 @@ def known(size: Size, what: str) -> int:
 def cast(op: Builder, value: Value, source: DType, target: DType) -> Value:
     """`value`, which has the element type `source`, as `target`."""
     return value if source is target else op.Cast(value, to=target.code)
+
+
+def scalar(number: int) -> Value:
+    """An int64 scalar constant."""
+    return constant(np.array(number, np.int64))
+
+
+def vector(op: Builder, *parts: Value | int) -> Value:
+    """An int64 vector of scalars and vectors, one after the other."""
+    return op.Concat(*[op.Reshape(scalar(p) if isinstance(p, int) else p, [-1]) for p in parts], axis=0)
+
+
+def size_of(op: Builder, value: Value, axis: int) -> Value:
+    """The size of one axis as an int64 scalar, a constant where it is known."""
+    shape = value.shape
+    if shape is not None and isinstance(shape[axis], int):
+        return scalar(shape[axis])
+    return op.Gather(op.Shape(value), scalar(axis), axis=0)
+
+
+def sizes_of(op: Builder, value: Value) -> Value:
+    """The shape as an int64 vector, a constant where it is known."""
+    shape = value.type.static_shape if isinstance(value.type, TensorType) else None
+    return op.Shape(value) if shape is None else constant(np.array(shape, np.int64))
+
+
+def rank_of(op: Builder, value: Value) -> Value:
+    """The rank as an int64 scalar, a constant where it is known."""
+    return op.Size(op.Shape(value)) if value.rank is None else scalar(value.rank)
+
+
+def indices(op: Builder, count: Value | int) -> Value:
+    """0, 1, ... below `count` as an int64 vector."""
+    return op.Range(scalar(0), scalar(count) if isinstance(count, int) else count, scalar(1))
+
+
+def wide(op: Builder, value: Value) -> Value:
+    """Integers as int64."""
+    return cast(op, value, dtype_of(value), DType.I64)
+
+
+def normal(op: Builder, axes: Value, rank: Value) -> Value:
+    """Axes as int64, counted from the front."""
+    return op.Mod(wide(op, axes), rank)

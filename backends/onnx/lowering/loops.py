@@ -1,0 +1,52 @@
+"""Regions that decompositions make: loops over a count, branches on a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ....ir import Builder, DType, Graph, Node, TensorType, Type, Value, constant
+
+Turn = Callable[[Builder, Value, Sequence[Value], Sequence[Value]], Sequence[Value]]
+"""Builds one turn: its index, what is carried into it and what it sees from outside to what is carried out of it."""
+
+Branch = Callable[[Builder, Sequence[Value]], Sequence[Value]]
+
+
+def loop(
+    op: Builder, count: Value, carried: Sequence[Value], outer: Sequence[Value], turn: Turn, scanned: int = 0
+) -> tuple[Value, ...]:
+    """`count` turns. The last `scanned` results of a turn are stacked; the others are carried on to the next one."""
+    index = Value("index", TensorType(DType.I64, ()))
+    goes_on = Value("condition", TensorType(DType.BOOL, ()))
+    inside = [Value(v.name, _carried(v.type)) for v in carried]
+    seen = [Value(v.name, v.type) for v in outer]
+    body = Graph("turn", [index, goes_on, *inside, *seen])
+    results = turn(Builder(body, infer=op.infer, loc=op.loc), index, inside, seen)
+    body.set_outputs([constant(np.array(True)), *results], ["goes_on", *[f"next_{i}" for i in range(len(results))]])
+    made = op.node(
+        "Loop", [count, None, *carried, *outer], outputs=len(results), regions={"body": body}, captures=len(outer)
+    )
+    assert isinstance(made, Node)
+    return made.outputs
+
+
+def _carried(type_: Type) -> Type:
+    """What stays true of a carried value: its element type and rank."""
+    return type_ if not isinstance(type_, TensorType) else TensorType(type_.dtype, None)
+
+
+def branch(op: Builder, condition: Value, outer: Sequence[Value], yes: Branch, no: Branch) -> tuple[Value, ...]:
+    """What one of two regions gives."""
+    regions: dict[str, Graph] = {}
+    count = 0
+    for name, build in (("then_branch", yes), ("else_branch", no)):
+        seen = [Value(v.name, v.type) for v in outer]
+        regions[name] = Graph(name, seen)
+        results = build(Builder(regions[name], infer=op.infer, loc=op.loc), seen)
+        regions[name].set_outputs(results, [f"{name}_{i}" for i in range(len(results))])
+        count = len(results)
+    made = op.node("If", [condition, *outer], outputs=count, regions=regions, captures=len(outer))
+    assert isinstance(made, Node)
+    return made.outputs
