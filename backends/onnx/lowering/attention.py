@@ -1,4 +1,9 @@
-"""Attention and rotary positions in terms of MatMul and Softmax, for opsets before 23."""
+"""Attention in terms of MatMul and Softmax, for opsets before 23 and for what later versions added to it.
+
+Written in as few nodes as there are, none of them for what the attention does not do: heads are split off by one
+Transpose each (one for all where queries, keys and values are parts of one projection), the scale is one factor on the
+smaller side, shared keys and values are broadcast, and what masks have in common is computed once for a whole graph.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,10 @@ import math
 import numpy as np
 
 from ....ir import Builder, DType, Node, Value, constant
-from .form import Inexpressible
+from ....ir.dims import Size
+from .masks import HIDING, WIDE, common, may_hide_rows, once
 from .operands import cast, dtype_of, known, number, shape_of
+from .rotary import rotary_embedding  # noqa: F401 (moves)
 
 HEADS_FIRST = [0, 2, 1, 3]
 Q, K, V, MASK, PAST_KEY, PAST_VALUE, VALID = range(7)
@@ -17,146 +24,313 @@ RAW, CAPPED, BIASED, PROBABILITIES = range(4)
 
 def attention(node: Node, op: Builder) -> list[Value | None]:
     """softmax(Q K' scale + bias) V with an optional cache, grouped heads, soft cap and masks (Attention-25)."""
-    if node.input(VALID) is not None or any(node.int(n, -1) >= 0 for n in ("left_window_size", "right_window_size")):
-        raise Inexpressible("nonpad_kv_seqlen and sliding windows have no decomposition")
-    dtype = dtype_of(node.operand(Q))
-    packed = len(shape_of(node.operand(Q))) == 3
-    query, key, value = (_by_heads(node, op, i, packed) for i in (Q, K, V))
-    for index, past in ((K, node.input(PAST_KEY)), (V, node.input(PAST_VALUE))):
-        if past is not None:
-            joined = op.Concat(past, key if index == K else value, axis=2)
-            key, value = (joined, value) if index == K else (key, joined)
-    heads, kept = _heads(node, Q, packed), _heads(node, K, packed)
-    present = (key, value)
-    if heads != kept:
-        sizes = [_head_size(node, i, packed) for i in (K, V)]
-        key, value = (_repeat(op, v, kept, heads // kept, s) for v, s in zip((key, value), sizes, strict=True))
-    root = number(math.sqrt(_scale(node, packed)), dtype)
-    raw = op.MatMul(op.Mul(query, root), op.Transpose(op.Mul(key, root), perm=[0, 1, 3, 2]))
-    capped = _cap(op, raw, node.float("softcap"), dtype)
-    bias = _bias(node, op, query, key, dtype)
-    scores = capped if bias is None else op.Add(capped, bias)
-    probabilities = _softmax(node, op, scores, bias, dtype)
-    y = op.MatMul(probabilities, value)
-    if packed:
-        y = op.Reshape(op.Transpose(y, perm=HEADS_FIRST), [0, 0, -1])
-    shown = {RAW: raw, CAPPED: capped, BIASED: scores, PROBABILITIES: probabilities}[node.int("qk_matmul_output_mode")]
-    return [y, *present, shown][: len(node.outputs)]
+    return _Attention(node, op).build()
 
 
-def _by_heads(node: Node, op: Builder, index: int, packed: bool) -> Value:
-    """An operand as [batch, heads, length, head size]."""
-    if not packed:
-        return node.operand(index)
-    heads = _heads(node, index, packed)
-    return op.Transpose(op.Reshape(node.operand(index), [0, 0, heads, -1]), perm=HEADS_FIRST)
+def has_window(node: Node) -> bool:
+    """True for an Attention whose queries see a limited distance."""
+    return any(node.int(name, -1) >= 0 for name in ("left_window_size", "right_window_size"))
 
 
-def _heads(node: Node, index: int, packed: bool) -> int:
-    if packed:
-        return node.int("q_num_heads" if index == Q else "kv_num_heads")
-    return known(shape_of(node.operand(index))[1], "the number of heads")
+def has_valid_lengths(node: Node) -> bool:
+    """True for an Attention that is told how many keys of each sample are valid."""
+    return node.input(VALID) is not None
 
 
-def _head_size(node: Node, index: int, packed: bool) -> int:
-    size = known(shape_of(node.operand(index))[-1], "the size of a head")
-    return size // _heads(node, index, packed) if packed else size
+class _Attention:
+    def __init__(self, node: Node, op: Builder) -> None:
+        self.node, self.op = node, op
+        query, key, value = (node.operand(i) for i in (Q, K, V))
+        self.dtype = dtype_of(query)
+        self.packed = len(shape_of(query)) == 3
+        self.heads, self.kept = (self.count_heads(i) for i in (Q, K))
+        self.size, self.value_size = (self.head_size(v, h) for v, h in ((query, self.heads), (value, self.kept)))
+        self.grouped = 1 < self.kept < self.heads
+        """Keys and values are shared by several heads, which then have an axis of their own behind the shared ones."""
+        self.cached = node.input(PAST_KEY) is not None
+        self.shows = len(node.outputs) > 3 and bool(node.outputs[3].users)
+        self.length, self.keys = (shape_of(v)[1 if self.packed else 2] for v in (query, key))
+
+    def count_heads(self, index: int) -> int:
+        if self.packed:
+            return self.node.int("q_num_heads" if index == Q else "kv_num_heads")
+        return known(shape_of(self.node.operand(index))[1], "the number of heads")
+
+    def head_size(self, value: Value, heads: int) -> int:
+        size = known(shape_of(value)[-1], "the size of a head")
+        return size // heads if self.packed else size
+
+    @property
+    def scale(self) -> float:
+        given = self.node.attr("scale")
+        return float(given) if isinstance(given, (int, float)) else 1 / math.sqrt(self.size)
+
+    def build(self) -> list[Value | None]:
+        op = self.op
+        query, turned, value, present = self.by_heads()
+        if self.scale != 1:
+            factor = number(self.scale, self.dtype)
+            if self.heads > self.kept and self.length == self.keys:
+                turned = op.Mul(turned, factor)
+            else:
+                query = op.Mul(query, factor)
+        raw = op.MatMul(query, turned)
+        capped = self.cap(raw)
+        bias, seen = self.bias()
+        scores = capped if bias is None else op.Add(capped, bias)
+        probabilities = self.softmax(scores)
+        if seen is not None and self.classic:
+            probabilities = op.Where(seen, probabilities, number(0, self.dtype))
+        y = op.MatMul(probabilities, value)
+        if seen is not None and not self.classic:
+            y = op.Mul(y, seen)
+        shown = (raw, capped, scores, probabilities)[self.node.int("qk_matmul_output_mode")] if self.shows else None
+        if shown is not None and self.grouped:
+            shown = op.Reshape(shown, op.Concat(op.Shape(query, end=1), [self.heads], op.Shape(shown, start=3), axis=0))
+        return [self.joined(y), *present, shown][: len(self.node.outputs)]
+
+    # Heads
+
+    def by_heads(self) -> tuple[Value, Value, Value, tuple[Value | None, Value | None]]:
+        """Q, K' and V by heads, and the caches after the step."""
+        node, op = self.node, self.op
+        used = any(v.users for v in node.outputs[1:3])
+        if self.cached or used:
+            key, value = (self.split(i, self.kept, HEADS_FIRST) for i in (K, V))
+            if self.cached:
+                key, value = (
+                    op.Concat(node.input(PAST_KEY), key, axis=2),
+                    op.Concat(node.input(PAST_VALUE), value, axis=2),
+                )
+            turned = op.Transpose(key, perm=[0, 1, 3, 2])
+            shared = op.Unsqueeze(value, [2]) if self.grouped else value
+            return self.query(), op.Unsqueeze(turned, [2]) if self.grouped else turned, shared, (key, value)
+        if (source := self.one_projection()) is not None:
+            return *self.parts(source), (None, None)
+        if self.grouped:
+            turned = self.split(K, self.kept, [0, 2, 3, 4, 1], [0, 1, 3, 2])
+            return self.query(), turned, self.split(V, self.kept, [0, 2, 3, 1, 4]), (None, None)
+        turned = self.split(K, self.kept, [0, 2, 3, 1], [0, 1, 3, 2])
+        return self.query(), turned, self.split(V, self.kept, HEADS_FIRST), (None, None)
+
+    def query(self) -> Value:
+        """[batch, heads, length, size], or [batch, shared heads, heads, length, size] where keys are shared."""
+        if not self.grouped:
+            return self.split(Q, self.heads, HEADS_FIRST)
+        op, value, groups = self.op, self.node.operand(Q), self.heads // self.kept
+        if self.packed:
+            return op.Transpose(op.Reshape(value, [0, 0, self.kept, groups, self.size]), perm=[0, 2, 3, 1, 4])
+        return op.Reshape(value, [0, self.kept, groups, -1, self.size])
+
+    def split(self, index: int, heads: int, perm: list[int], turned: list[int] | None = None) -> Value:
+        """An operand by heads: transposed by `perm` where they are packed, by `turned` where they are not."""
+        op, value = self.op, self.node.operand(index)
+        if self.packed:
+            size = self.head_size(value, heads)
+            wide = [0, 0, heads, 1, size] if len(perm) == 5 else [0, 0, heads, size]
+            return op.Transpose(op.Reshape(value, wide), perm=perm)
+        made = value if turned is None else op.Transpose(value, perm=turned)
+        return op.Unsqueeze(made, [2]) if len(perm) == 5 else made
+
+    def one_projection(self) -> Value | None:
+        """What packed queries, keys and values are consecutive parts of, where nobody else uses the parts."""
+        parts = [self.node.operand(i) for i in (Q, K, V)]
+        split = parts[0].node
+        if not self.packed or self.size != self.value_size or split is None or split.op != "Split" or split.domain:
+            return None
+        if split.outputs != tuple(parts) or split.int("axis") not in (2, -1) or self.cached:
+            return None
+        return split.operand(0) if all(v.only_user is self.node for v in parts) else None
+
+    def parts(self, source: Value) -> tuple[Value, Value, Value]:
+        """Q, K' and V from the projection that holds all three, transposed at once."""
+        op, total = self.op, self.heads + 2 * self.kept
+        heads = op.Transpose(op.Reshape(source, [0, 0, total, self.size]), perm=HEADS_FIRST)
+        query, key, value = op.Split(heads, [self.heads, self.kept, self.kept], axis=1, outputs=3)
+        split = self.node.operand(Q).node
+        assert split is not None
+        self.node.set_inputs([None, None, None, *self.node.inputs[3:]])
+        split.erase()
+        turned = op.Transpose(key, perm=[0, 1, 3, 2])
+        if not self.grouped:
+            return query, turned, value
+        wide = op.Reshape(query, [0, self.kept, self.heads // self.kept, -1, self.size])
+        return wide, op.Unsqueeze(turned, [2]), op.Unsqueeze(value, [2])
+
+    def joined(self, y: Value) -> Value:
+        """The result in the layout of the queries."""
+        op = self.op
+        if self.packed:
+            return op.Reshape(op.Transpose(y, perm=[0, 3, 1, 2, 4] if self.grouped else HEADS_FIRST), [0, 0, -1])
+        return op.Reshape(y, [0, self.heads, -1, self.value_size]) if self.grouped else y
+
+    # Scores
+
+    def cap(self, scores: Value) -> Value:
+        limit = self.node.float("softcap")
+        if limit <= 0:
+            return scores
+        bound = number(limit, self.dtype)
+        return self.op.Mul(self.op.Tanh(self.op.Div(scores, bound)), bound)
+
+    def softmax(self, scores: Value) -> Value:
+        code = self.node.attr("softmax_precision")
+        wide = DType.of_code(code) if isinstance(code, int) and code else self.dtype
+        return cast(self.op, self.op.Softmax(cast(self.op, scores, self.dtype, wide), axis=-1), wide, self.dtype)
+
+    # Masks
+
+    @property
+    def classic(self) -> bool:
+        """Hidden is minus infinity, and rows without keys are cleared before the product with the values.
+
+        Elsewhere hidden is a finite number, and the result is cleared, which is less work.
+        """
+        return self.shows or self.dtype not in WIDE
+
+    @property
+    def positional(self) -> bool:
+        return bool(self.node.int("is_causal")) or has_window(self.node)
+
+    def bias(self) -> tuple[Value | None, Value | None]:
+        """What is added to the scores, and what tells the queries that see some key; None where there is none."""
+        op, mask, hides = self.op, self.mask(), self.hides()
+        if mask is not None and dtype_of(mask) is not DType.BOOL:
+            return self.added(mask, hides)
+        visible = mask
+        for more in (self.seen_by_position(), self.valid_keys()):
+            if more is not None:
+                visible = more if visible is None else op.And(visible, more)
+        if visible is None:
+            return None, None
+        never = number(-np.inf if self.classic else HIDING, self.dtype)
+        if visible.const is not None:
+            array = np.where(visible.const.numpy(), 0, -np.inf if self.classic else HIDING)
+            bias = common(op, array.astype(self.dtype.numpy))
+        else:
+            bias = once(op, "Where", [visible, number(0, self.dtype), never])
+        if not hides:
+            return bias, None
+        best = once(op, "ReduceMax", [bias, constant(np.array([-1]))])
+        # exp of 0 and of a huge negative number: 1 where a key is seen, else 0
+        return bias, once(op, "Greater", [best, never]) if self.classic else once(op, "Exp", [best])
+
+    def added(self, mask: Value, hides: bool) -> tuple[Value, Value | None]:
+        """A mask of numbers, and hidden keys on top of it."""
+        op, bias = self.op, mask
+        for visible in (self.seen_by_position(), self.valid_keys()):
+            if visible is not None:
+                bias = op.Where(visible, bias, number(-np.inf, self.dtype))
+        if not hides:
+            return bias, None
+        best = once(op, "ReduceMax", [bias, constant(np.array([-1]))])
+        seen = once(op, "Greater", [best, number(-np.inf, self.dtype)])
+        if self.classic:
+            return bias, seen
+        lowest = float(np.finfo(np.float64 if self.dtype is DType.F64 else np.float32).min)
+        floor = number(lowest if self.dtype is not DType.BF16 else -3.38e38, self.dtype)
+        return once(op, "Max", [bias, floor]), once(op, "Cast", [seen], to=self.dtype.code)
+
+    def hides(self) -> bool:
+        """True unless every query provably sees some key."""
+        mask = self.node.input(MASK)
+        if has_valid_lengths(self.node) or (mask is not None and (self.positional or may_hide_rows(mask))):
+            return True
+        return has_window(self.node) and self.length != self.keys
+
+    def mask(self) -> Value | None:
+        """The mask with an axis for groups where there is one, as long as the keys."""
+        mask, op = self.node.input(MASK), self.op
+        if mask is None:
+            return None
+        shape = shape_of(mask)
+        last, total = shape[-1], self.keys
+        if not self.cached and isinstance(last, int) and isinstance(total, int) and 1 < last < total:
+            if dtype_of(mask) is DType.BOOL:
+                mask = op.Where(mask, number(0, self.dtype), number(-np.inf, self.dtype))
+            mask = op.Pad(mask, [0] * (2 * len(shape) - 1) + [total - last], number(-np.inf, self.dtype))
+        if not self.grouped or len(shape) < 3:
+            return mask
+        if shape[-3] == 1:
+            made = once(op, "Unsqueeze", [mask, constant(np.array([-4]))])
+        else:
+            groups, front = [self.kept, self.heads // self.kept], len(shape) - 3
+            before = [op.Shape(mask, end=1)] if front else []
+            made = op.Reshape(mask, op.Concat(*before, groups, op.Shape(mask, start=front + 1), axis=0))
+        return made
+
+    def seen_by_position(self) -> Value | None:
+        """Keys that are not later than a query at position p, and in its window: p - left <= j <= p + right."""
+        if not self.positional:
+            return None
+        node, op = self.node, self.op
+        left, right = node.int("left_window_size", -1), node.int("right_window_size", -1)
+        late = 0 if node.int("is_causal") else right
+        past = None if not self.cached else shape_of(node.operand(PAST_KEY))[2]
+        sizes = (self.length, self.keys, past or 0)
+        if all(isinstance(s, int) for s in sizes) and not has_valid_lengths(node):
+            length, keys, before = (int(s) for s in sizes)  # pyright: ignore[reportArgumentType]
+            rows, columns = np.arange(length)[:, None] + before, np.arange(keys + before)[None]
+            seen = np.ones((length, keys + before), bool)
+            seen &= columns <= rows + late if late >= 0 else True
+            seen &= columns >= rows - left if left >= 0 else True
+            return constant(seen)
+        columns, rows = self.positions()
+        tests: list[Value] = []
+        for bound, distance, test in ((late, late, "LessOrEqual"), (left, -left, "GreaterOrEqual")):
+            if bound >= 0:
+                limit = once(op, "Add", [rows, constant(np.array(distance))]) if distance else rows
+                # Where keys and queries are counted apart, either may come later.
+                alone = self.length != self.keys and not self.cached
+                made = op.node(test, [columns, limit]) if alone else once(op, test, [columns, limit])
+                assert isinstance(made, (Value, Node))
+                tests.append(made if isinstance(made, Value) else made.output)
+        return tests[0] if len(tests) == 1 else op.And(*tests)
+
+    def positions(self) -> tuple[Value, Value]:
+        """The positions of the keys as a row, those of the queries as a column (for each sample where they differ)."""
+        node, op, valid = self.node, self.op, self.node.input(VALID)
+        axis = 1 if self.packed else 2
+        rows = self.count(node.operand(Q), axis)
+        if self.cached:
+            past = op.Gather(op.Shape(node.operand(PAST_KEY)), constant(np.array(2)))
+            total = op.Add(op.Gather(op.Shape(node.operand(K)), constant(np.array(axis))), past)
+            return _range(op, total), op.Add(once(op, "Unsqueeze", [rows, constant(np.array([1]))]), past)
+        columns = rows if self.length == self.keys else self.count(node.operand(K), axis)
+        rows = once(op, "Unsqueeze", [rows, constant(np.array([1]))])
+        if valid is None:
+            return columns, rows
+        length = op.Gather(op.Shape(node.operand(Q)), constant(np.array(axis)))
+        offset = op.Sub(op.Reshape(_wide(op, valid), self.per_sample), length)
+        return columns, op.Add(rows, offset)
+
+    def count(self, value: Value, axis: int) -> Value:
+        """0, 1, 2 ... along an axis; from an input of the graph where one has that size, so that all share it."""
+        size: Size = shape_of(value)[axis]
+        source, place = next(
+            ((v, i) for v in self.op.graph.inputs for i, s in enumerate(v.shape or ()) if s == size and v.users),
+            (value, axis),
+        )
+        return _range(self.op, once(self.op, "Gather", [once(self.op, "Shape", [source]), constant(np.array(place))]))
+
+    @property
+    def per_sample(self) -> list[int]:
+        """The shape of a number for each sample next to the scores."""
+        return [-1, 1, 1, 1, 1] if self.grouped else [-1, 1, 1, 1]
+
+    def valid_keys(self) -> Value | None:
+        """Keys before the padding of each sample."""
+        valid, op = self.node.input(VALID), self.op
+        if valid is None:
+            return None
+        columns = self.count(self.node.operand(K), 1 if self.packed else 2)
+        return op.Less(columns, op.Reshape(_wide(op, valid), self.per_sample))
 
 
-def _scale(node: Node, packed: bool) -> float:
-    given = node.attr("scale")
-    return float(given) if isinstance(given, (int, float)) else 1 / math.sqrt(_head_size(node, Q, packed))
+def _range(op: Builder, size: Value) -> Value:
+    zero, one = (constant(np.array(i, np.int64)) for i in (0, 1))
+    return once(op, "Range", [zero, size, one])
 
 
-def _repeat(op: Builder, x: Value, heads: int, times: int, size: int) -> Value:
-    """Every head `times` times in a row: [b, heads, s, d] as [b, heads * times, s, d]."""
-    wide = op.Concat(*[op.Unsqueeze(x, [2])] * times, axis=2)
-    return op.Reshape(wide, [0, heads * times, -1, size])
-
-
-def _cap(op: Builder, scores: Value, limit: float, dtype: DType) -> Value:
-    if limit <= 0:
-        return scores
-    bound = number(limit, dtype)
-    return op.Mul(op.Tanh(op.Div(scores, bound)), bound)
-
-
-def _bias(node: Node, op: Builder, query: Value, key: Value, dtype: DType) -> Value | None:
-    """What is added to the scores, minus infinity where a query does not see a key; None where all see all."""
-    mask, zero, never = node.input(MASK), number(0, dtype), number(-np.inf, dtype)
-    bias = None
-    if mask is not None:
-        _check_length(node, mask)
-        bias = op.Where(mask, zero, never) if dtype_of(mask) is DType.BOOL else mask
-    if node.int("is_causal"):
-        causal = op.Where(_causal(node, op, query, key), zero, never)
-        bias = causal if bias is None else op.Add(bias, causal)
-    return bias
-
-
-def _check_length(node: Node, mask: Value) -> None:
-    """A mask may be shorter than the keys from version 24 on; that needs a padding that depends on sizes."""
-    shape, keys = shape_of(mask), node.operand(K).shape
-    if node.input(PAST_KEY) is not None or keys is None:
-        return
-    if isinstance(shape[-1], int) and isinstance(keys[-2], int) and 1 < shape[-1] < keys[-2]:
-        raise Inexpressible("its mask is shorter than its keys")
-
-
-def _causal(node: Node, op: Builder, query: Value, key: Value) -> Value:
-    """Key j is seen by query i where j <= i + the length of the cache."""
-    zero, one, axis = (constant(np.array(i, np.int64)) for i in (0, 1, 2))
-    rows = op.Unsqueeze(op.Range(zero, op.Gather(op.Shape(query), axis), one), [1])
-    columns = op.Range(zero, op.Gather(op.Shape(key), axis), one)
-    past = node.input(PAST_KEY)
-    if past is not None:
-        rows = op.Add(rows, op.Gather(op.Shape(past), axis))
-    return op.LessOrEqual(columns, rows)
-
-
-def _softmax(node: Node, op: Builder, scores: Value, bias: Value | None, dtype: DType) -> Value:
-    """Probabilities; a query that sees no key has zeros instead of the NaN of a plain softmax."""
-    code = node.attr("softmax_precision")
-    wide = DType.of_code(code) if isinstance(code, int) and code else dtype
-    result = cast(op, op.Softmax(cast(op, scores, dtype, wide), axis=-1), wide, dtype)
-    mask = node.input(MASK)
-    if bias is None or mask is None or not (node.int("is_causal") or _may_hide_all(mask)):
-        return result
-    best = op.ReduceMax(bias, [-1])
-    return op.Where(op.Equal(best, number(-np.inf, dtype)), number(0, dtype), result)
-
-
-def _may_hide_all(mask: Value) -> bool:
-    """False where a constant mask lets every query see some key."""
-    if mask.const is None:
-        return True
-    array = mask.const.numpy()
-    hidden = ~array if array.dtype == bool else np.isneginf(array.astype(np.float64))
-    return bool(hidden.all(axis=-1).any())
-
-
-def rotary_embedding(node: Node, op: Builder) -> list[Value | None]:
-    """Pairs of features rotated by an angle for each position (RotaryEmbedding-23)."""
-    x, positions, shape = node.operand(0), node.input(3), shape_of(node.operand(0))
-    packed, heads = len(shape) == 3, node.int("num_heads", 0)
-    size = known(shape[-1], "the size of a head") // (heads if packed else 1)
-    rotated = node.int("rotary_embedding_dim", 0) or size
-    x4 = op.Reshape(x, [0, 0, heads, size]) if packed else x
-    # The tables get the axis of the heads: the third one where heads are packed, else the second.
-    tables = (v if positions is None else op.Gather(v, positions, axis=0) for v in (node.operand(1), node.operand(2)))
-    cos, sin = (op.Unsqueeze(v, [2 if packed else 1]) for v in tables)
-    moving = op.Slice(x4, [0], [rotated], [3]) if rotated < size else x4
-    if node.int("interleaved", 0):
-        a, b = (op.Slice(moving, [start], [rotated], [3], [2]) for start in (0, 1))
-    else:
-        a, b = op.Split(moving, [rotated // 2, rotated // 2], axis=3, outputs=2)
-    real = op.Sub(op.Mul(cos, a), op.Mul(sin, b))
-    imaginary = op.Add(op.Mul(sin, a), op.Mul(cos, b))
-    if node.int("interleaved", 0):
-        pairs = op.Concat(op.Unsqueeze(real, [4]), op.Unsqueeze(imaginary, [4]), axis=4)
-        turned = op.Reshape(pairs, [0, 0, 0, rotated])
-    else:
-        turned = op.Concat(real, imaginary, axis=3)
-    if rotated < size:
-        turned = op.Concat(turned, op.Slice(x4, [rotated], [size], [3]), axis=3)
-    return [op.Reshape(turned, [0, 0, heads * size]) if packed else turned]
+def _wide(op: Builder, integers: Value) -> Value:
+    return cast(op, integers, dtype_of(integers), DType.I64)
