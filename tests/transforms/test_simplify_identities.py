@@ -84,22 +84,6 @@ def test_dropout_that_may_train_is_left(check_rules):
     check_rules([identities.drop_dropout], text, None, declined=["training_mode may be true"])
 
 
-def test_two_transposes_are_one(check_rules):
-    body = "%a = Transpose(%x) {perm=[2,0,1]} : f32[6,N,4] %b = Transpose(%a) {perm=[1,0,2]} : f32[N,6,4] return %b"
-    check_rules(
-        [identities.merge_transposes],
-        one(body),
-        one("%b = Transpose(%x) {perm=[0,2,1]} : f32[N,6,4] return %b"),
-        fired=1,
-    )
-
-
-@pytest.mark.parametrize("rest", ["%c = Neg(%a) : f32[6,N,4] return %b, %c", "return %b, %a"])
-def test_a_transpose_that_others_need_is_not_merged(check_rules, rest: str):
-    body = "%a = Transpose(%x) {perm=[2,0,1]} : f32[6,N,4] %b = Transpose(%a) {perm=[1,0,2]} : f32[N,6,4] "
-    check_rules([identities.merge_transposes], one(body + rest, outputs="y, z"), None, fired=0)
-
-
 def test_two_reshapes_are_one(check_rules):
     body = "%a = Reshape(%x, i64[2]{-1,24}) : f32[N,24] %b = Reshape(%a, i64[3]{-1,6,4}) : f32[N,6,4] return %b"
     check_rules(

@@ -1,10 +1,13 @@
-"""Dead code, common subexpressions, no-ops, and families of data movement composed."""
+"""Dead code, common subexpressions, no-ops, elementwise arithmetic, and families of data movement composed."""
 
-from . import identities
+from . import arithmetic, identities, layout, pieces
 from .common import merge_common
 from .dead import erase_dead
 
-RULES = identities.RULES
+RULES = (*identities.RULES, *arithmetic.RULES, *pieces.RULES, *layout.RULES)
 """Exact at every level: no parameter changes."""
 
-__all__ = ["RULES", "erase_dead", "merge_common"]
+DEPLOY_RULES = arithmetic.DEPLOY_RULES
+"""Rules that change constants which may be parameters."""
+
+__all__ = ["DEPLOY_RULES", "RULES", "erase_dead", "merge_common"]

@@ -87,17 +87,6 @@ def drop_identity_transpose(op: Builder, node: Node) -> Result:
     return node.operand(0) if node.output.rank in (0, 1) else decline("it reorders axes")
 
 
-@rule(P.Transpose(P.Transpose(x).named("inner")).named("outer"))
-def merge_transposes(op: Builder, x: Value, inner: Node, outer: Node) -> Result:
-    """Two Transposes are one whose permutation is their composition."""
-    rank = x.rank
-    if rank is None:
-        return decline("its rank is not known")
-    reverse = tuple(reversed(range(rank)))
-    first, second = inner.ints("perm", reverse), outer.ints("perm", reverse)
-    return op.Transpose(x, perm=tuple(first[p] for p in second))
-
-
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice", "Tile")
 
 
@@ -158,7 +147,6 @@ RULES = (
     drop_neutral_operand,
     drop_cast_to_same_type,
     drop_identity_transpose,
-    merge_transposes,
     drop_shape_noop,
     merge_reshapes,
     drop_empty_pad,
