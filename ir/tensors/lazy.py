@@ -188,6 +188,20 @@ def _concat(*parts: Array, axis: int) -> Array:
     return np.concatenate(parts, axis)
 
 
+def _concat_rows(lazy: Lazy, start: int, stop: int) -> Array:
+    axis = _int(lazy.parameters["axis"])
+    if axis:
+        return np.concatenate([_wide_rows(t, start, stop) for t in lazy.operands], axis)
+    parts: list[Array] = []
+    first = 0
+    for t in lazy.operands:
+        low, high = max(start, first), min(stop, first + t.shape[0])
+        if low < high:
+            parts.append(_wide_rows(t, low - first, high - first))
+        first += t.shape[0]
+    return np.concatenate(parts, 0) if parts else lazy.wide()[start:stop]
+
+
 def _transpose(x: Array, perm: tuple[int, ...]) -> Array:
     return x.transpose(perm)
 
@@ -261,7 +275,7 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "slice": Function(_slice_shape, _slice, rows=_slice_rows),
     "take": Function(_take_shape, np.take, rows=_take_rows),
-    "concat": Function(_concat_shape, _concat),
+    "concat": Function(_concat_shape, _concat, rows=_concat_rows),
     "matmul": Function(_matmul_shape, np.matmul),
     "sum": Function(_reduce_shape, _sum),
     "cast": Function(

@@ -6,6 +6,8 @@ that depends on the batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ....ir import Builder, Node, TensorType, Value, constant
@@ -65,8 +67,13 @@ def drop_zero_operand(op: Builder, node: Node) -> Result:
     zero = [index for index in wanted if node.input(index) is not None and uniform(node.input(index)) == 0.0]
     if not zero:
         return decline("no optional operand is zero everywhere")
-    inputs = [None if index in zero else value for index, value in enumerate(node.inputs)]
-    while inputs and inputs[-1] is None:
+    return with_inputs(op, node, dict.fromkeys(zero))
+
+
+def with_inputs(op: Builder, node: Node, changes: Mapping[int, Value | None]) -> Result:
+    """The node with some operands replaced; missing ones at the end are not written."""
+    inputs = [changes.get(index, value) for index, value in enumerate(node.inputs)]
+    while inputs[-1] is None:
         inputs.pop()
     made = op.node(node.op, inputs, node.attrs, outputs=len(node.outputs))
     return made.outputs if isinstance(made, Node) else made
@@ -82,10 +89,8 @@ def make_parameter_constant(op: Builder, node: Node) -> Result:
         if number is None or shape is None or int(np.prod(shape)) > READ:
             continue
         array = np.broadcast_to(np.asarray(number).astype(value.type.dtype.numpy), shape)
-        inputs = list(node.inputs)
-        inputs[index] = constant(Dense(np.ascontiguousarray(array), value.type.dtype), value.name)
-        made = op.node(node.op, inputs, node.attrs, outputs=len(node.outputs))
-        return made.outputs if isinstance(made, Node) else made
+        made = constant(Dense(np.ascontiguousarray(array), value.type.dtype), value.name)
+        return with_inputs(op, node, {index: made})
     return decline("no parameter is computed and the same everywhere")
 
 
@@ -99,9 +104,7 @@ def drop_full_lengths(op: Builder, node: Node) -> Result:
     length = None if shape is None else shape[node.int("layout") and 1]
     if not isinstance(length, int) or not bool((lengths.const.numpy() == length).all()):
         return decline("some sequence is shorter")
-    inputs = [None if index == 4 else value for index, value in enumerate(node.inputs)]
-    made = op.node(node.op, inputs, node.attrs, outputs=len(node.outputs))
-    return made.outputs if isinstance(made, Node) else made
+    return with_inputs(op, node, {4: None})
 
 
 RULES = (drop_zero_operand, make_parameter_constant, drop_full_lengths)
