@@ -80,15 +80,16 @@ def symbol(name: str, lower: int = 0, upper: int | None = None) -> Dim:
     key = (name, lower, upper)
     if key not in _symbols:
         _symbols[key] = Symbol(*key)
-    return _of_atom(_symbols[key])
+    return of_atom(_symbols[key])
 
 
 def fresh(lower: int = 0, upper: int | None = None) -> Dim:
     """A size about which nothing is known: equal only to itself."""
-    return _of_atom(Symbol(f"?{next(_fresh)}", lower, upper))
+    return of_atom(Symbol(f"?{next(_fresh)}", lower, upper))
 
 
-def _of_atom(atom: Atom) -> Dim:
+def of_atom(atom: Atom) -> Dim:
+    """The size that is one atom."""
     made = _make({(atom,): 1})
     assert isinstance(made, Dim)
     return made
@@ -131,7 +132,7 @@ def _call(function: str, a: Size, b: Size) -> Size:
     key = (function, (a, b))
     if key not in _calls:
         _calls[key] = Call(*key)
-    return _of_atom(_calls[key])
+    return of_atom(_calls[key])
 
 
 def _extremum(function: str, a: Size, b: Size) -> Size:
@@ -277,7 +278,7 @@ def _whole_part(a: Dim, b: int) -> Size:
     """a // b, with a division inside a joined to it: (x // c + k) // b is (x + k*c) // (c*b) for positive c and b."""
     inner = next((m[0] for m, _ in a.terms if m), None)
     if isinstance(inner, Call) and inner.function == "floordiv":
-        constant = a - _of_atom(inner)
+        constant = a - of_atom(inner)
         x, c = inner.args
         if isinstance(constant, int) and isinstance(c, int) and c > 0:
             return floordiv(x + constant * c, c * b)
@@ -383,7 +384,7 @@ def substitute(size: Size, values: Mapping[Symbol, Size]) -> Size:
         term: Size = c
         for atom in mono:
             if isinstance(atom, Symbol):
-                term = term * values.get(atom, _of_atom(atom))
+                term = term * values.get(atom, of_atom(atom))
             else:
                 a, b = (substitute(x, values) for x in atom.args)
                 term = term * FUNCTIONS[atom.function](a, b)
@@ -420,8 +421,8 @@ def _atom_text(atom: Atom, name: Callable[[Symbol], str] | None) -> str:
         label = name(atom) if name else atom.name
         return label if _is_plain(label) else json.dumps(label)
     if atom.function in ("max", "min"):
-        numbers = [str(x) for x in _operands(atom.function, _of_atom(atom)) if isinstance(x, int)]
-        rest = [to_text(x, name) for x in _operands(atom.function, _of_atom(atom)) if isinstance(x, Dim)]
+        numbers = [str(x) for x in _operands(atom.function, of_atom(atom)) if isinstance(x, int)]
+        rest = [to_text(x, name) for x in _operands(atom.function, of_atom(atom)) if isinstance(x, Dim)]
         if name is not None:
             rest.sort(key=_order)
         out, *others = [*numbers, *rest]

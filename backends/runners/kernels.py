@@ -98,7 +98,7 @@ def cast(node: Node, xs: Operands) -> Results:
     if x is None or not is_plain(x) or to.kind not in "biuf" or to.isbuiltin != 1:
         return None
     if x.dtype.kind == "f" and to.kind in "iu":
-        limits = np.iinfo(to)
+        limits = np.iinfo(to.type)  # pyright: ignore[reportCallIssue, reportArgumentType]
         whole = np.trunc(x)
         if not np.all(np.isfinite(x)) or np.any(whole < limits.min) or np.any(whole >= float(limits.max) + 1):
             return None

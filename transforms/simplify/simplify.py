@@ -10,10 +10,12 @@ from ...ir.inference import Inference
 from ...ir.rewrite import Rewriter, Rule, RuleStatistics
 from ..base import Context, Contract, Outcome, Pass
 from . import algebra, folding, raising, structure
-from .folding import BUDGET, Room, fold_constants
+from .folding import BUDGET, Room, fold_constants, rebuild_sizes
 from .structure import erase_dead, merge_common
 
 ROUNDS = 8
+SHAPE_OF_PARTS = 15
+"""The opset from which on a Shape may give a part of the axes."""
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "train": (*folding.RULES, *structure.RULES, *raising.RULES),
@@ -47,16 +49,18 @@ class Simplify(Pass):
         graph, outcome = model.graph, Outcome()
         rewriter = Rewriter(RULES[self.level])
         totals: dict[str, RuleStatistics] = {r.name: RuleStatistics() for r in rewriter.rules}
-        sweeps = {name: RuleStatistics() for name in ("fold_constants", "merge_common", "erase_dead")}
+        sweeps = {name: RuleStatistics() for name in ("fold_constants", "merge_common", "rebuild_sizes", "erase_dead")}
+        has_parts = model.source_opset == 0 or model.source_opset >= SHAPE_OF_PARTS
         inference, room = Inference(graph, context.fallback), Room(graph)
         for _ in range(ROUNDS):
             inference.run()
             counts = [fold_constants(graph, inference, self.budget, room), erase_dead(graph)]
             result = rewriter.run(graph, infer=inference.node, sizes=inference.contents_of)
-            counts += [merge_common(graph), erase_dead(graph)]
+            counts += [merge_common(graph), rebuild_sizes(graph, inference, parts=has_parts), erase_dead(graph)]
             for name, statistics in result.statistics.items():
                 totals[name].add(statistics)
-            for name, hits in zip(("fold_constants", "erase_dead", "merge_common", "erase_dead"), counts, strict=True):
+            steps = ("fold_constants", "erase_dead", "merge_common", "rebuild_sizes", "erase_dead")
+            for name, hits in zip(steps, counts, strict=True):
                 sweeps[name].hits += hits
             if result.exhausted:
                 outcome.warnings.append(

@@ -1,9 +1,10 @@
 """Constants, known shapes and control flow that is decided at compile time."""
 
-from . import control
+from . import broadcasting, control, targets
 from .constants import BUDGET, Room, fold_constants
+from .sizes import rebuild_sizes
 
-RULES = control.RULES
+RULES = (*control.RULES, *targets.RULES, *broadcasting.RULES)
 """Exact at every level."""
 
-__all__ = ["BUDGET", "RULES", "Room", "fold_constants"]
+__all__ = ["BUDGET", "RULES", "Room", "fold_constants", "rebuild_sizes"]
