@@ -12,7 +12,7 @@ from ...ir import CANONICAL_OPSET, Model, Tensor, UnsupportedError, UsageError
 from ...ir.collection import no_collection
 from ..files import target
 from .emission import Emission, model_proto
-from .lowering import OLDEST_OPSET, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
+from .lowering import OLDEST_OPSET, expressible, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
 from .protos import set_tensor
 from .stream import inline_bytes, is_large, write_external, write_inline
 
@@ -76,10 +76,14 @@ def default_opset(model: Model) -> int:
     """The version of ai.onnx that the model is written for unless asked otherwise; see `save`."""
     if not model.source_opset:
         return lowest_without_decomposition(model, LOWEST_FOR_TORCH)
-    return lowest(model, _own_opset(model))
+    own = _own_opset(model)
+    return lowest(model, own if own <= CANONICAL_OPSET or expressible(model, own) else CANONICAL_OPSET)
 
 
 def _own_opset(model: Model) -> int:
+    """The opset that the model came in, as near as one can be written; operators newer than canonical keep theirs."""
+    if model.source_opset > CANONICAL_OPSET:
+        return newest_needed(model)
     return min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET)
 
 

@@ -7,18 +7,54 @@ that runtimes know how to fuse again where there is one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ....ir import Array, Builder, Dense, DType, Node, TensorType, Value, constant
-from .attention import attention, rotary_embedding
-from .form import Inexpressible
+from ....ir import Builder, Node, Value, constant
+from .activations import celu, gelu, hard_swish, mish, swish
+from .attention import attention, has_valid_lengths, has_window
+from .bits import bit_cast, bitwise, bitwise_not
+from .containers import (
+    identity_of_sequence,
+    is_no_optional,
+    is_sequence,
+    optional_get_element,
+    optional_has_element,
+    sequence_map,
+)
 from .forms import REDUCTIONS
 from .norms import group_normalization, layer_normalization, rms_normalization
 from .operands import dtype_of, number, shape_of
+from .padding import (
+    center_crop_pad,
+    compares_strings,
+    equal_strings,
+    may_be_empty,
+    pad_all,
+    pad_around,
+    pads_some_computed,
+    reshape,
+    split,
+    splits_unknown_size,
+    wraps,
+)
+from .pooling import average_pool, batch_normalization, has_gaps, has_gaps_or_rounds_up, lp_pool, trains
+from .quantized import (
+    dequantize_linear,
+    has_half_scales,
+    is_blocked_or_16_bit,
+    is_half,
+    is_per_channel,
+    q_linear_mat_mul,
+    quantize_linear,
+)
+from .recurrences import causal_conv, cum_prod, linear_attention, swiglu
+from .reductions import boolean, has_computed_axes, is_boolean, is_special, reduction
+from .rotary import rotary_embedding
+from .scattering import col2im, reduces_by, scatter_elements, scatter_nd, tensor_scatter
+from .spectral import dft, dft_along, has_computed_axis, mel_weight_matrix, stft, window
 
 Results = Sequence[Value | None]
 LAST = np.iinfo(np.int64).max
@@ -41,31 +77,6 @@ def cast_like(node: Node, op: Builder) -> Results:
     return [op.Cast(node.operand(0), to=dtype_of(node.operand(1)).code, **attrs)]
 
 
-def gelu(node: Node, op: Builder) -> Results:
-    x = node.operand(0)
-    if node.str("approximate") == "tanh":
-        cubic = op.Add(x, op.Mul(op.Pow(x, number(3, x)), number(0.044715, x)))
-        bounded = op.Tanh(op.Mul(cubic, number(math.sqrt(2 / math.pi), x)))
-    else:
-        bounded = op.Erf(op.Div(x, number(math.sqrt(2), x)))
-    return [op.Mul(op.Mul(x, op.Add(bounded, number(1, x))), number(0.5, x))]
-
-
-def hard_swish(node: Node, op: Builder) -> Results:
-    x = node.operand(0)
-    return [op.Mul(x, op.HardSigmoid(x, alpha=1 / 6, beta=0.5))]
-
-
-def mish(node: Node, op: Builder) -> Results:
-    x = node.operand(0)
-    return [op.Mul(x, op.Tanh(op.Softplus(x)))]
-
-
-def swish(node: Node, op: Builder) -> Results:
-    x, alpha = node.operand(0), node.float("alpha")
-    return [op.Mul(x, op.Sigmoid(x if alpha == 1 else op.Mul(x, number(alpha, x))))]
-
-
 def trilu(node: Node, op: Builder) -> Results:
     x, k = node.operand(0), node.input(1)
     sizes = op.Shape(x)
@@ -77,48 +88,20 @@ def trilu(node: Node, op: Builder) -> Results:
     return [op.Where(kept, x, number(0, x))]
 
 
+def bernoulli(node: Node, op: Builder) -> Results:
+    """One where a random number is below the probability (Bernoulli-15)."""
+    x = node.operand(0)
+    seed = {"seed": node.float("seed")} if node.attr("seed") is not None else {}
+    drawn = op.Less(op.RandomUniformLike(x, **seed), x)
+    return [op.Cast(drawn, to=node.int("dtype", dtype_of(x).code))]
+
+
 def shape_part(node: Node, op: Builder) -> Results:
     return [op.Slice(op.Shape(node.operand(0)), [node.int("start", 0)], [node.int("end", LAST)], [0])]
 
 
 def is_part(node: Node) -> bool:
     return bool(node.int("start", 0)) or node.attr("end") is not None
-
-
-def window(coefficients: Sequence[float]) -> Callable[[Node, Builder], Results]:
-    """A sum of cosines over `size` points (HannWindow, HammingWindow, BlackmanWindow); the size must be a constant."""
-
-    def build(node: Node, _: Builder) -> Results:
-        size = node.operand(0).const
-        if size is None:
-            raise Inexpressible("its size is computed")
-        count = int(size.item())
-        period = count if node.int("periodic") else count - 1
-        turns = 2 * np.pi * np.arange(count) / max(1, period)
-        array: Array = np.zeros(count)
-        for i, c in enumerate(coefficients):
-            array += (-1) ** i * c * np.cos(i * turns)
-        return [constant(Dense(array, DType.of_code(node.int("output_datatype"))))]
-
-    return build
-
-
-def unreduced(node: Node, op: Builder) -> Results:
-    """A reduction over no axes: what it does to single elements."""
-    x = node.operand(0)
-    single: dict[str, Callable[[], Value]] = {
-        "ReduceL1": lambda: op.Abs(x),
-        "ReduceL2": lambda: op.Abs(x),
-        "ReduceLogSum": lambda: op.Log(x),
-        "ReduceSumSquare": lambda: op.Mul(x, x),
-    }
-    return [single.get(node.op, lambda: op.Identity(x))()]
-
-
-def reduces_nothing(node: Node) -> bool:
-    axes = node.input(1)
-    empty = axes is None or (axes.const is not None and axes.const.count == 0)
-    return empty and bool(node.int("noop_with_empty_axes", 0))
 
 
 def batch_first(states: int) -> Callable[[Node, Builder], Results]:
@@ -146,24 +129,6 @@ def is_batch_first(node: Node) -> bool:
     return bool(node.int("layout", 0))
 
 
-def center_crop_pad(node: Node, op: Builder) -> Results:
-    """Slice and Pad with the sizes worked out here, so they must be known (CenterCropPad-18)."""
-    x, wanted = node.operand(0), node.operand(1).const
-    sizes = x.type.static_shape if isinstance(x.type, TensorType) else None
-    if wanted is None or sizes is None:
-        raise Inexpressible("its sizes are not known")
-    axes = [a % len(sizes) for a in node.ints("axes", tuple(range(len(sizes))))]
-    starts, ends, pads = [0] * len(axes), [sizes[a] for a in axes], [0] * (2 * len(sizes))
-    for i, (axis, size) in enumerate(zip(axes, wanted.numpy().tolist(), strict=True)):
-        excess = sizes[axis] - size
-        if excess > 0:
-            starts[i], ends[i] = excess // 2, excess // 2 + size
-        elif excess < 0:
-            pads[axis], pads[len(sizes) + axis] = -excess // 2, -excess - (-excess // 2)
-    cut = op.Slice(x, starts, ends, axes)
-    return [op.Pad(cut, pads, number(0, x))]
-
-
 def along_last(node: Node, op: Builder) -> Results:
     """A softmax along another axis than the last, between transposes."""
     rank = len(shape_of(node.operand(0)))
@@ -182,9 +147,26 @@ def is_along_another(node: Node) -> bool:
 
 DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Attention", 23): Decomposition(attention),
+    ("Attention", 24): Decomposition(attention, has_valid_lengths),
+    ("Attention", 25): Decomposition(attention, has_window),
+    ("AveragePool", 19): Decomposition(average_pool, has_gaps),
+    ("BatchNormalization", 14): Decomposition(batch_normalization, trains),
+    ("Bernoulli", 15): Decomposition(bernoulli),
+    ("BitCast", 26): Decomposition(bit_cast),
+    ("BitwiseNot", 18): Decomposition(bitwise_not),
     ("BlackmanWindow", 17): Decomposition(window([0.42, 0.5, 0.08])),
     ("CastLike", 15): Decomposition(cast_like),
+    ("CausalConvWithState", 27): Decomposition(causal_conv),
+    ("Celu", 12): Decomposition(celu),
     ("CenterCropPad", 18): Decomposition(center_crop_pad),
+    ("Col2Im", 18): Decomposition(col2im),
+    ("CumProd", 26): Decomposition(cum_prod),
+    ("DFT", 17): Decomposition(dft),
+    ("DFT", 20): Decomposition(dft_along, has_computed_axis),
+    ("DequantizeLinear", 13): Decomposition(dequantize_linear, is_per_channel),
+    ("DequantizeLinear", 19): Decomposition(dequantize_linear, is_half),
+    ("DequantizeLinear", 21): Decomposition(dequantize_linear, is_blocked_or_16_bit),
+    ("Equal", 19): Decomposition(equal_strings, compares_strings),
     ("GRU", 14): Decomposition(batch_first(1), is_batch_first),
     ("Gelu", 20): Decomposition(gelu),
     # Version 18 had a scale for each group instead of each channel, and runtimes dropped it.
@@ -192,16 +174,42 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("HammingWindow", 17): Decomposition(window([25 / 46, 21 / 46])),
     ("HannWindow", 17): Decomposition(window([0.5, 0.5])),
     ("HardSwish", 14): Decomposition(hard_swish),
+    ("Identity", 14): Decomposition(identity_of_sequence, is_sequence),
     ("LSTM", 14): Decomposition(batch_first(2), is_batch_first),
     ("LayerNormalization", 17): Decomposition(layer_normalization),
+    ("LinearAttention", 27): Decomposition(linear_attention),
+    ("LpPool", 18): Decomposition(lp_pool, has_gaps_or_rounds_up),
+    ("MelWeightMatrix", 17): Decomposition(mel_weight_matrix),
     ("Mish", 18): Decomposition(mish),
+    ("OptionalGetElement", 18): Decomposition(optional_get_element, is_no_optional),
+    ("OptionalHasElement", 18): Decomposition(optional_has_element, is_no_optional),
+    ("Pad", 18): Decomposition(pad_all, pads_some_computed),
+    ("Pad", 19): Decomposition(pad_around, wraps),
+    ("QLinearMatMul", 21): Decomposition(q_linear_mat_mul, has_half_scales),
+    ("QuantizeLinear", 13): Decomposition(quantize_linear, is_per_channel),
+    ("QuantizeLinear", 19): Decomposition(quantize_linear, is_half),
+    ("QuantizeLinear", 21): Decomposition(quantize_linear, is_blocked_or_16_bit),
     ("RMSNormalization", 23): Decomposition(rms_normalization),
     ("RNN", 14): Decomposition(batch_first(1), is_batch_first),
+    ("ReduceMax", 20): Decomposition(boolean, is_boolean),
+    ("ReduceMin", 20): Decomposition(boolean, is_boolean),
+    ("ReduceSum", 13): Decomposition(reduction, has_computed_axes),
+    ("Reshape", 14): Decomposition(reshape, may_be_empty),
     ("RotaryEmbedding", 23): Decomposition(rotary_embedding),
+    ("STFT", 17): Decomposition(stft),
+    ("ScatterElements", 16): Decomposition(scatter_elements, reduces_by("add", "mul")),
+    ("ScatterElements", 18): Decomposition(scatter_elements, reduces_by("max", "min")),
+    ("ScatterND", 16): Decomposition(scatter_nd, reduces_by("add", "mul")),
+    ("ScatterND", 18): Decomposition(scatter_nd, reduces_by("max", "min")),
+    ("SequenceMap", 17): Decomposition(sequence_map),
     ("Shape", 15): Decomposition(shape_part, is_part),
+    ("Split", 18): Decomposition(split, splits_unknown_size),
+    ("SwiGLU", 28): Decomposition(swiglu),
     ("Swish", 24): Decomposition(swish, always=True),
+    ("TensorScatter", 24): Decomposition(tensor_scatter),
     ("Trilu", 14): Decomposition(trilu),
     **{(op, 13): Decomposition(along_last, is_along_another) for op in ("Hardmax", "LogSoftmax", "Softmax")},
-    **{(op, 18): Decomposition(unreduced, reduces_nothing) for op in REDUCTIONS},
+    **{(op, 18): Decomposition(bitwise) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
+    **{(op, 18): Decomposition(reduction, is_special) for op in REDUCTIONS},
 }
 """By operator and version: what stands for a node of that version where the opset is older."""

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-import onnx
 from onnx import defs
 
 from ....ir import (
     CANONICAL_OPSET,
     Builder,
-    DType,
     Graph,
+    InvalidModelError,
     Model,
     Node,
-    OptionalType,
-    SequenceType,
-    TensorType,
-    Type,
     UnsupportedError,
     Value,
     lookup,
 )
-from ....ir.inference import infer
+from ....ir.inference import Inference, infer
 from ....ir.types import AnyType
+from .carriers import carrier, carry
 from .decompositions import DECOMPOSITIONS
+from .element_types import first_refused, takes, type_names
 from .form import Form, Inexpressible, form_of
 from .forms import FORMS, UNCHANGED
 
@@ -65,12 +63,11 @@ def lowered(model: Model, opset: int) -> Model:
 
     Raises UnsupportedError for a node that has no decomposition that fits it.
     """
-    if not any(_decomposition(node, opset) for node in model.graph.walk()):
+    if not any(_decomposition(n, opset) or carrier(n, opset) for n in model.graph.walk()):
         return model
     copy = model.clone()
     for graph in list(copy.graph.graphs()):
-        for node in list(graph):
-            _decompose(graph, node, opset)
+        _decompose_all(graph, opset)
     if opset < TYPED_BELOW:
         infer(copy.graph)
     return copy
@@ -87,13 +84,19 @@ def _decomposition(node: Node, opset: int) -> int:
     return 0
 
 
+def _decompose_all(graph: Graph, opset: int) -> None:
+    for node in list(graph):
+        _decompose(graph, node, opset)
+
+
 def _decompose(graph: Graph, node: Node, opset: int) -> None:
     version = _decomposition(node, opset)
-    if not version:
+    by = None if version else carrier(node, opset)
+    if not version and by is None:
         return
-    builder = Builder(graph, node, loc=node.loc)
+    builder = Builder(graph, node, infer=_typed(graph), loc=node.loc)
     try:
-        results = DECOMPOSITIONS[node.op, version].build(node, builder)
+        results = DECOMPOSITIONS[node.op, version].build(node, builder) if by is None else carry(node, builder, by)
     except Inexpressible as error:
         raise refused(node, opset, version, str(error)) from error
     for old, new in zip(node.outputs, results, strict=True):
@@ -107,6 +110,19 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
     for made in builder.new:
         if made.graph is graph:
             _decompose(graph, made, opset)
+            for region in made.regions.values():
+                _decompose_all(region, opset)
+
+
+def _typed(graph: Graph) -> Callable[[Node], None]:
+    """Gives new nodes their types; where a file declares what cannot be, their operators' element types alone."""
+    engine = Inference(graph)
+
+    def typed(node: Node) -> None:
+        with contextlib.suppress(InvalidModelError):
+            engine.node(node)
+
+    return typed
 
 
 def spelled(node: Node, opset: int) -> Form | None:
@@ -161,56 +177,20 @@ def _check_unchanged_since(node: Node, opset: int) -> None:
         )
 
 
-@lru_cache(maxsize=4096)
-def _allowed(op: str, opset: int, side: str) -> tuple[tuple[frozenset[str], ...], bool]:
-    schema = defs.get_schema(op, opset, "")
-    formal = schema.inputs if side == "inputs" else schema.outputs
-    variadic = bool(formal) and formal[-1].option is defs.OpSchema.FormalParameterOption.Variadic
-    return tuple(frozenset(p.types) for p in formal), variadic
-
-
 def _check_types(node: Node, op: str, opset: int, side: str, values: Sequence[Value | None]) -> None:
     """Raises UnsupportedError where the operator at `opset` does not take an element type."""
-    names = tuple(["" if v is None else _type_name(v.type) for v in values])
-    index = _first_refused(op, opset, side, names)
+    names = type_names(values)
+    index = first_refused(op, opset, side, names)
     if index is None:
         return
     works = next(
-        (v for v in reversed(steps(node, opset)) if _takes(node.op, v, side, index, names[index])), CANONICAL_OPSET
+        (v for v in reversed(steps(node, opset)) if takes(node.op, v, side, index, names[index])), CANONICAL_OPSET
     )
     value = values[index]
     assert value is not None
     raise refused(
         node, opset, works, f"its {side[:-1]} {index} is {value.type!r}, which the operator does not take there"
     )
-
-
-@lru_cache(maxsize=65536)
-def _first_refused(op: str, opset: int, side: str, names: tuple[str, ...]) -> int | None:
-    """The first operand or output whose type the operator does not take; None where it takes all."""
-    return next((i for i, n in enumerate(names) if n and not _takes(op, opset, side, i, n)), None)
-
-
-def _takes(op: str, opset: int, side: str, index: int, type_name: str) -> bool:
-    allowed, variadic = _allowed(op, opset, side)
-    position = min(index, len(allowed) - 1) if variadic else index
-    return position < len(allowed) and type_name in allowed[position]
-
-
-_TENSOR_NAMES = {d: f"tensor({onnx.TensorProto.DataType.Name(d.code).lower()})" for d in DType}
-
-
-def _type_name(type_: Type) -> str:
-    """The type as schemas spell it; '' where that is not known."""
-    if isinstance(type_, TensorType):
-        return _TENSOR_NAMES[type_.dtype]
-    match type_:
-        case SequenceType() if inner := _type_name(type_.element):
-            return f"seq({inner})"
-        case OptionalType() if inner := _type_name(type_.element):
-            return f"optional({inner})"
-        case _:
-            return ""
 
 
 def refused(node: Node, opset: int, works: int, why: str) -> UnsupportedError:

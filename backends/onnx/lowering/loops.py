@@ -50,3 +50,39 @@ def branch(op: Builder, condition: Value, outer: Sequence[Value], yes: Branch, n
     made = op.node("If", [condition, *outer], outputs=count, regions=regions, captures=len(outer))
     assert isinstance(made, Node)
     return made.outputs
+
+
+def scan(
+    op: Builder,
+    states: Sequence[Value],
+    items: Sequence[Value],
+    outer: Sequence[Value],
+    turn: Callable[[Builder, Sequence[Value], Sequence[Value], Sequence[Value]], Sequence[Value]],
+    *,
+    axis: int,
+    reverse: bool = False,
+) -> tuple[Value, ...]:
+    """A turn for each slice of `items` along `axis`; what it gives beyond the next states is stacked along it."""
+    inside = [Value(v.name, v.type) for v in states]
+    slices = [Value(v.name, _slice(v.type, axis)) for v in items]
+    seen = [Value(v.name, v.type) for v in outer]
+    body = Graph("turn", [*inside, *slices, *seen])
+    results = turn(Builder(body, infer=op.infer, loc=op.loc), inside, slices, seen)
+    body.set_outputs(results, [f"next_{i}" for i in range(len(results))])
+    stacked = len(results) - len(states)
+    attrs = {
+        "num_scan_inputs": len(items), "scan_input_axes": (axis,) * len(items), "scan_output_axes": (axis,) * stacked,
+    }  # fmt: skip
+    if reverse:
+        attrs |= {"scan_input_directions": (1,) * len(items), "scan_output_directions": (1,) * stacked}
+    made = op.node(
+        "Scan", [*states, *items, *outer], attrs, outputs=len(results), regions={"body": body}, captures=len(outer)
+    )
+    assert isinstance(made, Node)
+    return made.outputs
+
+
+def _slice(type_: Type, axis: int) -> Type:
+    if isinstance(type_, TensorType) and type_.shape is not None:
+        return type_.with_shape((*type_.shape[:axis], *type_.shape[axis + 1 :]))
+    return type_

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ....ir import Builder, DType, TensorType, Value, constant
@@ -83,3 +85,14 @@ def wide(op: Builder, value: Value) -> Value:
 def normal(op: Builder, axes: Value, rank: Value) -> Value:
     """Axes as int64, counted from the front."""
     return op.Mod(wide(op, axes), rank)
+
+
+def around(op: Builder, x: Value, axis: Value, build: Callable[[Value], Value]) -> Value:
+    """What `build` makes of `x` as [before, size, behind] around a computed axis, in the axes of `x` again."""
+    shape, place = op.Shape(x), op.Reshape(normal(op, axis, rank_of(op, x)), [-1])
+    size, behind = op.Gather(shape, place, axis=0), op.Add(place, constant(np.ones(1, np.int64)))
+    before, after = (
+        op.ReduceProd(vector(op, 1, part), [0])
+        for part in (op.Slice(shape, [0], place, [0]), op.Slice(shape, behind, [np.iinfo(np.int64).max], [0]))
+    )
+    return op.Reshape(build(op.Reshape(x, vector(op, before, size, after), allowzero=1)), shape, allowzero=1)
