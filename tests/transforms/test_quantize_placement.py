@@ -13,7 +13,7 @@ from tersor.transforms.quantize import insertion, scheme
 from tersor.transforms.quantize.layers import Layer, layers
 from tersor.transforms.quantize.observers import Range
 from tersor.transforms.quantize.placement import Placement, clip_range, limit, place
-from tersor.transforms.quantize.prepare import matmuls_to_gemms, means_to_pools
+from tersor.transforms.quantize.prepare import matmuls_to_gemms, means_to_pools, swishes_to_products
 
 CONSTANTS = """
   @w : f32[12,12,3,3] = random(1)
@@ -33,6 +33,7 @@ def annotated(
     graph = parse(f"graph ({inputs}) -> (y) {{ {CONSTANTS} {body} }}")
     chosen = {n: layer for n, layer in layers(graph) if isinstance(layer, Layer) and n.output.name not in skip}
     means_to_pools(graph)
+    swishes_to_products(graph)
     chosen = matmuls_to_gemms(graph, chosen)
     return graph, chosen, place(graph, chosen)
 
@@ -319,6 +320,19 @@ def test_a_spatial_mean_becomes_a_pool_between_int8_layers():
     assert [(v.op, kernel) for v, kernel in placement.quantized.items()] == [
         ("<entry>", False), ("Conv", True), ("GlobalAveragePool", True), ("Flatten", True),
     ]  # fmt: skip
+
+
+def test_swish_becomes_a_product_between_int8_layers():
+    graph, _, placement = annotated(
+        """
+          %1 = Conv(%x, @w) {pads=[1,1,1,1]} : f32[N,12,8,8]
+          %2 = Swish(%1) : f32[N,12,8,8]
+          %3 = Conv(%2, @w) {pads=[1,1,1,1]} : f32[N,12,8,8]
+          return %3
+        """
+    )
+    assert [node.op for node in graph] == ["Conv", "Sigmoid", "Mul", "Conv"]
+    assert [v.op for v in placement.quantized] == ["<entry>", "Conv", "Sigmoid", "Mul", "Conv"]
 
 
 def test_operators_that_move_elements_share_the_scale_of_what_they_move():

@@ -2,7 +2,7 @@
 
 A MatMul and the Add of its bias become a two-dimensional Gemm: ONNX Runtime has a kernel for it that takes u8 and
 gives f32, while it turns a quantized MatMul with an Add behind it into a float Gemm. A mean over both spatial axes
-becomes GlobalAveragePool.
+becomes GlobalAveragePool, Swish the product with a Sigmoid.
 """
 
 from __future__ import annotations
@@ -92,6 +92,22 @@ def means_to_pools(graph: Graph) -> None:
             pooled = op.Flatten(pooled)
         pooled.type, pooled.name = y.type, y.name
         y.replace_by(pooled)
+        node.erase()
+
+
+def swishes_to_products(graph: Graph) -> None:
+    """Rewrites Swish as x sigmoid(alpha x): Sigmoid and Mul have kernels that stay in u8, Swish has none."""
+    for node in graph:
+        if node.op != "Swish" or node.domain or not is_f32(node.operand(0)):
+            continue
+        x, y, alpha = node.operand(0), node.output, node.float("alpha")
+        op = Builder(graph, node, loc=fuse(node.loc, [], RULE))
+        gate = op.Sigmoid(x if alpha == 1 else op.Mul(x, alpha))
+        product = op.Mul(x, gate)
+        for made in op.new:
+            made.output.type = y.type
+        product.name = y.name
+        y.replace_by(product)
         node.erase()
 
 

@@ -21,7 +21,7 @@ from .gain import not_worth
 from .layers import QUANTIZED, Layer, layers
 from .observers import OBSERVERS, Observer
 from .placement import place, results
-from .prepare import matmuls_to_gemms, means_to_pools, row
+from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .report import float_layers, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
@@ -123,6 +123,7 @@ class Quantize(Pass):
         graph = model.graph
         if any(node.op == "Conv" for node in chosen):
             means_to_pools(graph)
+            swishes_to_products(graph)
         prepared = matmuls_to_gemms(graph, chosen)
         placement = place(graph, prepared)
         ranges = calibrate(

@@ -59,11 +59,23 @@ def group_normalization(node: Node, op: Builder) -> list[Value | None]:
     # A 0 copies the batch; more than one open size has to be asked for.
     exact = spatial.count(-1) <= 1 and 0 not in spatial
     y = op.Reshape(normal, [0, shape[1], *spatial] if exact else op.Shape(x))
-    scale, bias = (node.operand(i) for i in (1, 2))
-    along = [-1] + [1] * (len(shape) - 2)
-    if not _is_filled(scale, 1):
-        y = op.Mul(y, op.Reshape(scale, along))
-    return [y if _is_filled(bias, 0) else op.Add(y, op.Reshape(bias, along))]
+    y.type = x.type
+    return [_channelwise(op, y, node.operand(1), node.operand(2))]
+
+
+def _channelwise(op: Builder, x: Value, scale: Value, bias: Value) -> Value:
+    """x scale + bias for each channel: one BatchNormalization over statistics that change nothing takes half the time
+    of a product and a sum.
+    """
+    if _is_filled(bias, 0) and _is_filled(scale, 1):
+        return x
+    if dtype_of(x) is DType.F32 and not _is_filled(bias, 0):
+        count = known(shape_of(x)[1], "the number of channels")
+        mean, variance = (constant(np.full(count, v, np.float32)) for v in (0, 1))
+        return op.BatchNormalization(x, scale, bias, mean, variance, epsilon=0.0)
+    along = [-1] + [1] * (len(shape_of(x)) - 2)
+    y = x if _is_filled(scale, 1) else op.Mul(x, op.Reshape(scale, along))
+    return y if _is_filled(bias, 0) else op.Add(y, op.Reshape(bias, along))
 
 
 def _scaled(op: Builder, value: Value, scale: Value) -> Value:

@@ -1,8 +1,12 @@
 """Operators written out as several nodes become the one operator that they are."""
 
 from ....ir.rewrite import Rule
+from . import activations, norms
 
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (*norms.RULES, *activations.RULES)
 """Exact at every level: the backend writes them out again where the target lacks them."""
 
-__all__ = ["RULES"]
+PROMISED: dict[str, tuple[Rule, ...]] = {**norms.PROMISED}
+"""Rules that are exact only where a promise holds, by its name."""
+
+__all__ = ["PROMISED", "RULES"]
