@@ -9,54 +9,50 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir import Builder, Node, Value, constant
-from ....ir.rewrite import P, Result, decline, rule
+from ....ir.rewrite import Result, decline, rule
 from .absorb import absorb
 from .channels import Wide, aligned, is_float, numbers, shifted, sizes_of
 from .linear import Affine
 
-x = P.var("x")
-g, t, m, v = P.const("g"), P.const("t"), P.const("m"), P.const("v")
 
-
-def is_inference(bn: Node) -> bool:
-    """True when the normalisation uses its stored statistics."""
-    return not bn.int("training_mode") and not any(o.users for o in bn.outputs[1:])
-
-
-def scale_and_shift(bn: Node, g: Value, t: Value, m: Value, v: Value) -> tuple[Wide, Wide] | None:
-    """k and s with BatchNormalization(x) = k x + s per channel (BatchNormalization-15, inference)."""
-    arrays = [numbers(c) for c in (g, t, m, v)]
-    scale, shift, mean, variance = arrays
+def batchnorm_numbers(bn: Node) -> Affine | str:
+    """BatchNormalization(x) as k x + s per channel (BatchNormalization-15, inference), or why it is not that."""
+    if bn.int("training_mode") or any(o.users for o in bn.outputs[1:]):
+        return "it normalises with the batch's statistics"
+    x = bn.operand(0)
+    scale, shift, mean, variance = (numbers(bn.input(i)) for i in range(1, 5))
     if scale is None or shift is None or mean is None or variance is None:
-        return None
+        return "its parameters are not constants"
+    if x.rank is None or not is_float(x):
+        return "its rank is not known"
     k = scale / np.sqrt(variance + bn.float("epsilon"))
-    return (k, shift - mean * k) if bool(np.isfinite(k).all()) else None
+    if not bool(np.isfinite(k).all()):
+        return "a variance is not positive"
+    shape = (1, -1) + (1,) * (x.rank - 2)
+    return Affine(aligned(k.reshape(shape), x.rank), aligned((shift - mean * k).reshape(shape), x.rank))
 
 
-@rule(P.BatchNormalization(x, g, t, m, v).named("bn"))
-def fold_batchnorm_into_linear(op: Builder, x: Value, g: Value, t: Value, m: Value, v: Value, bn: Node) -> Result:
+@rule("BatchNormalization")
+def fold_batchnorm_into_linear(op: Builder, node: Node) -> Result:
     """A linear operator, then BatchNormalization, is the linear operator with other weights.
 
     A matrix product has no summand: an Add does what is left of the normalisation.
     """
-    if not is_inference(bn):
-        return decline("it normalises with the batch's statistics")
-    folded = scale_and_shift(bn, g, t, m, v)
-    if folded is None or x.rank is None or not is_float(x):
-        return decline("its statistics or its rank are not known")
-    shape = (1, -1) + (1,) * (x.rank - 2)
-    k, s = (aligned(a.reshape(shape), x.rank) for a in folded)
-    found = absorb(x, bn, Affine(k, s))
+    by, x = batchnorm_numbers(node), node.operand(0)
+    if isinstance(by, str):
+        return decline(by)
+    found = absorb(x, node, by)
     if not isinstance(found, str):
         found.carry_out(op)
         return x
-    if x.op == "MatMul":
-        plan = absorb(x, bn, Affine(k, None))
+    if x.op == "MatMul" and by.shift is not None:
+        plan = absorb(x, node, Affine(by.scale, None))
         if isinstance(plan, str):
             return decline(plan)
         plan.carry_out(op)
-        assert s is not None
-        return op.Add(x, constant(shifted(None, s if x.rank != 2 else s.reshape(-1), g.tensor.dtype), t.name))
+        bias = node.operand(2)
+        summand = by.shift.reshape(-1) if x.rank == 2 else by.shift
+        return op.Add(x, constant(shifted(None, summand, bias.tensor.dtype), bias.name))
     return decline(found)
 
 

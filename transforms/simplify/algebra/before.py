@@ -1,0 +1,177 @@
+"""Scales and summands that are constants, folded into the weights below them.
+
+W (k x + s) + b is (W k) x + (W s + b). Every user must be able to take them, or the operation stays. A summand does not
+pass a padding of zeros: at the borders W meets zeros that the summand was never added to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Union
+
+import numpy as np
+
+from ....ir import Builder, Node, Tensor, Value
+from ....ir.rewrite import Result, decline, rule
+from ....ir.tensors import Lazy, binary, reshape
+from .affine import batchnorm_numbers, operand_of
+from .channels import Wide, along, is_float, is_shared, known, scaled, sizes_of
+from .linear import NOT_CONSTANT, NOT_PER_CHANNEL, SHARED_WEIGHT, Affine, Change, bias_name, named
+from .projections import bias_of
+
+Changes = list[tuple[Node, Change]]
+Row = Callable[[Node, Value, Value, Affine], Union[Changes, str]]
+"""What changes where a linear node gets k x + s: the node, x, k x + s and the constants."""
+
+NO_SUMMAND = "nothing below it takes a summand"
+
+
+def vectors(by: Affine, axis: int, channels: int) -> tuple[Wide | None, Wide | None] | str:
+    """Scale and summand as vectors over `axis` of the input."""
+    k = None if by.scale is None else along(by.scale, axis, channels)
+    s = None if by.shift is None else along(by.shift, axis, channels)
+    if (k is None) != (by.scale is None) or (s is None) != (by.shift is None):
+        return NOT_PER_CHANNEL
+    return k, s
+
+
+def convolution(node: Node, x: Value, old: Value, by: Affine) -> Changes | str:
+    """Conv-22 and ConvTranspose-22: input channels are axis 1; W is [M, C/group, ...] or [C, M/group, ...]."""
+    weight, bias = node.operand(1), node.input(2)
+    w = known(weight)
+    if w is None or node.operand(0) is not old or (bias is not None and known(bias) is None):
+        return NOT_CONSTANT
+    if is_shared(weight):
+        return SHARED_WEIGHT
+    group, per_group = node.int("group", 1), w.shape[1]
+    channels = per_group * group if node.op == "Conv" else w.shape[0]
+    found = vectors(by, 1, channels)
+    if isinstance(found, str):
+        return found
+    k, s = found
+    changes: list[Value | None] = [x, weight if k is None else named(scaled(w, spread(node, k, w.shape)), weight), bias]
+    if s is not None:
+        if node.op != "Conv" or any(node.ints("pads", ())) or node.str("auto_pad") not in ("NOTSET", "VALID"):
+            return "it is added before a padding of zeros"
+        axes = tuple(range(1, w.rank))
+        total = reshape(Lazy("sum", [scaled(w, spread(node, s, w.shape))], axes=axes), (w.shape[0],))
+        changes[2] = named(total if bias is None else binary("add", bias.tensor, total), bias, bias_name(weight))
+    return [(node, Change(tuple(changes if changes[2] is not None else changes[:2])))]
+
+
+def spread(node: Node, vector: Wide, shape: tuple[int, ...]) -> Wide:
+    """One number per input channel as a factor of a convolution's weight of `shape`."""
+    ones = (1,) * (len(shape) - 2)
+    if node.op == "ConvTranspose":
+        return vector.reshape(-1, 1, *ones)
+    group = node.int("group", 1)
+    if group == 1:
+        return vector.reshape(1, -1, *ones)
+    rows = np.broadcast_to(vector.reshape(group, 1, shape[1]), (group, shape[0] // group, shape[1]))
+    return rows.reshape(shape[0], shape[1], *ones)
+
+
+def gemm(node: Node, x: Value, old: Value, by: Affine) -> Changes | str:
+    """Gemm-13: alpha A' B' + beta C with A' = k A' + s along its columns."""
+    weight, bias = node.operand(1), node.input(2)
+    w = known(weight)
+    if w is None or node.operand(0) is not old or w.rank != 2 or (bias is not None and known(bias) is None):
+        return NOT_CONSTANT
+    if is_shared(weight):
+        return SHARED_WEIGHT
+    rows = 1 if node.int("transB") else 0
+    found = vectors(by, 0 if node.int("transA") else 1, w.shape[rows])
+    if isinstance(found, str):
+        return found
+    k, s = found
+    as_column = (1, -1) if rows else (-1, 1)
+    inputs: list[Value | None] = [x, weight if k is None else named(scaled(w, k.reshape(as_column)), weight), bias]
+    attrs = dict(node.attrs)
+    if s is not None:
+        product = summed(scaled(w, s.reshape(as_column) * node.float("alpha")), rows)
+        beta = np.full((), node.float("beta"))
+        total = product if bias is None else binary("add", scaled(bias.tensor, beta), product)
+        inputs[2] = named(total, bias, bias_name(weight))
+        attrs.pop("beta", None)
+    return [(node, Change(tuple(inputs if inputs[2] is not None else inputs[:2]), attrs))]
+
+
+def summed(w: Tensor, axis: int) -> Tensor:
+    """A matrix summed along an axis, as a vector."""
+    return reshape(Lazy("sum", [w], axes=(axis,)), (w.shape[1 - axis],))
+
+
+def matmul(node: Node, x: Value, old: Value, by: Affine) -> Changes | str:
+    """MatMul-13 with a constant matrix: its rows (on the right) or columns (on the left) meet the input's channels."""
+    index = 1 if node.operand(0) is old else 0
+    weight = node.operand(index)
+    w = known(weight)
+    if w is None or w.rank < 2 or (old.rank or 0) < 2:
+        return NOT_CONSTANT
+    if is_shared(weight):
+        return SHARED_WEIGHT
+    found = vectors(by, -1 if index else -2, w.shape[-2 if index else -1])
+    if isinstance(found, str):
+        return found
+    k, s = found
+    made = weight if k is None else named(scaled(w, k.reshape(-1, 1) if index else k), weight)
+    changes: Changes = [(node, Change((x, made) if index else (made, x)))]
+    if s is not None:
+        last, bias = bias_of(node)
+        if not index or bias is None or is_shared(bias):
+            return NO_SUMMAND
+        total = named(binary("add", bias.tensor, summed(scaled(w, s.reshape(-1, 1)), 0)), bias)
+        changes.append((last, Change(tuple(total if v is bias else v for v in last.inputs))))
+    return changes
+
+
+BELOW: dict[str, Row] = {"Conv": convolution, "ConvTranspose": convolution, "Gemm": gemm, "MatMul": matmul}
+"""Operator -> how it takes a scale and a summand of its input into its constants."""
+
+
+def fold(op: Builder, node: Node, x: Value, by: Affine) -> Result:
+    """`x` instead of `node`, where every user can take what the node does."""
+    value = node.output
+    if not is_float(x) or sizes_of(x) is None or sizes_of(x) != sizes_of(value):
+        return decline("it broadcasts, or its shape is not known")
+    changes: Changes = []
+    for user, times in value.users.items():
+        row = BELOW.get(user.op)
+        if row is None or user.domain or times != 1:
+            return decline("a user has no weights")
+        found = row(user, x, value, by)
+        if isinstance(found, str):
+            return decline(found)
+        changes += found
+    for user, change in changes:
+        op.revise(user, change.inputs, change.attrs)
+    return x
+
+
+@rule("BatchNormalization", "Mul", "Div", "Add", "Sub")
+def fold_affine_into_next(op: Builder, node: Node) -> Result:
+    """A constant scale and summand per channel in front of linear operators is part of their weights."""
+    if not node.output.users:
+        return decline("nobody uses it")
+    if node.op == "BatchNormalization":
+        numbers = batchnorm_numbers(node)
+        return decline(numbers) if isinstance(numbers, str) else fold(op, node, node.operand(0), numbers)
+    commutes = node.op in ("Mul", "Add")
+    for index in (1, 0) if commutes else (1,):
+        number = operand_of(node, index)
+        if number is not None:
+            if node.op == "Div" and not number.all():
+                return decline("it divides by zero")
+            return fold(op, node, node.operand(1 - index), AFFINE[node.op](number))
+    return decline("it has no constant operand")
+
+
+AFFINE: dict[str, Callable[[Wide], Affine]] = {
+    "Mul": lambda c: Affine(c, None),
+    "Div": lambda c: Affine(1 / c, None),
+    "Add": lambda c: Affine(None, c),
+    "Sub": lambda c: Affine(None, -c),
+}
+"""Operator -> what x op c is as k x + s."""
+
+RULES = (fold_affine_into_next,)
