@@ -4,15 +4,16 @@ from __future__ import annotations
 
 
 class TersorError(Exception):
-    """Base of every deliberate error; printed as up to four lines and never with a traceback on the command line.
+    """Base of every deliberate error; printed as up to four lines, never with a traceback on the command line.
 
-    `what` is one clause, `where` a node or file, `why` what was expected and found, `do` the way out.
+    `what` is one clause, `where` a node or file or what describes one when printed, `why` what was expected and found,
+    `do` the way out.
     """
 
     exit_code = 3
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", do: str = "") -> None:
-        self.what, self.where, self.why, self.do = what, where, why, do
+    def __init__(self, what: str, *, where: object = "", why: str = "", do: str = "") -> None:
+        self.what, self.where, self.why, self.do = what, str(where), why, do
         super().__init__(what)
 
     def __str__(self) -> str:

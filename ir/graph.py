@@ -171,10 +171,8 @@ class Node:
                 users[self] = users[self] + 1 if self in users else 1
         made = [Value() for _ in range(outputs)] if isinstance(outputs, int) else outputs
         self.outputs: tuple[Value, ...] = tuple(made)
-        index = 0
-        for value in made:
+        for index, value in enumerate(made):
             value.node, value.index = self, index
-            index += 1
         if regions:
             for region in regions.values():
                 region.parent = self
@@ -249,6 +247,11 @@ class Node:
         for value in self.inputs:
             if value is not None:
                 value.users[self] = value.users.get(self, 0) + 1
+
+    def add_input(self, new: Value) -> None:
+        """Appends an operand; not for a node that captures."""
+        new.users[self] = new.users.get(self, 0) + 1
+        self.inputs = (*self.inputs, new)
 
     def add_output(self, type: Type = ANY, name: str = "") -> Value:
         """Appends an output."""

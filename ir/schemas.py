@@ -24,7 +24,8 @@ class Schema:
     """What the rest of tersor needs to know of an operator.
 
     `attributes` maps each attribute to its kind ("INT", "FLOATS", "GRAPH", ...), `defaults` those with a default to it,
-    `required` names those without which a node is invalid. `optional_inputs[i]` says that input i may be missing.
+    `required` names those without which a node is invalid; `has_plain_attributes` says that none holds a tensor, graph
+    or type. `optional_inputs[i]` says that input i may be missing.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Schema:
     required: frozenset[str]
     deterministic: bool
     has_body: bool
+    has_plain_attributes: bool
 
     @property
     def variadic_outputs(self) -> bool:
@@ -94,8 +96,11 @@ def _convert(schema: Any) -> Schema:
         required=frozenset(n for n, a in schema.attributes.items() if a.required),
         deterministic=bool(getattr(schema, "deterministic", True)) and schema.name not in _RANDOM,
         has_body=schema.has_function or schema.has_context_dependent_function,
+        has_plain_attributes=_PLAIN.issuperset(kinds.values()),
     )
 
+
+_PLAIN = frozenset(["INT", "FLOAT", "STRING", "INTS", "FLOATS", "STRINGS"])
 
 _RANDOM = frozenset(
     ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"]

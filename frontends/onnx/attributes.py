@@ -32,15 +32,15 @@ def string(data: bytes) -> str | bytes:
         return data
 
 
-def _tensors(proto: AttributeProto, tensors: TensorReader, where: str) -> Attribute:
+def _tensors(proto: AttributeProto, tensors: TensorReader, where: object) -> Attribute:
     return tuple([tensors.read(t, where) for t in proto.tensors]) or EmptyList("TENSORS")
 
 
-def _types(proto: AttributeProto, where: str) -> Attribute:
+def _types(proto: AttributeProto, where: object) -> Attribute:
     return tuple([_type(t, where) for t in proto.type_protos]) or EmptyList("TYPE_PROTOS")
 
 
-def _type(proto: TypeProto, where: str) -> TypeAttribute:
+def _type(proto: TypeProto, where: object) -> TypeAttribute:
     found = type_of(proto, Sizes(), where)
     if isinstance(found, AnyType):
         raise InvalidModelError("a type attribute names no type", where=where)
@@ -78,7 +78,7 @@ _LISTS = (
 )  # fmt: skip
 
 
-def kind_of(proto: AttributeProto, where: str) -> int:
+def kind_of(proto: AttributeProto, where: object) -> int:
     """The attribute's type code; files of the first ONNX versions have none, and there the field that is set tells."""
     if proto.type:
         return proto.type
@@ -91,7 +91,7 @@ def kind_of(proto: AttributeProto, where: str) -> int:
     raise InvalidModelError(f"attribute {text(proto.name)!r} has no value", where=where)
 
 
-def read(proto: AttributeProto, tensors: TensorReader, where: str) -> Attribute:
+def read(proto: AttributeProto, tensors: TensorReader, where: object) -> Attribute:
     """The value of any attribute but a subgraph.
 
     Raises UnsupportedError for kinds that the IR does not hold (sparse tensors).

@@ -17,7 +17,7 @@ _FIRST_EXPERIMENTS = frozenset(
 """Operators that ONNX tried out and took back before 1.5."""
 
 
-def schema_of(op: str, domain: str, imports: Mapping[str, int], where: str) -> Schema | None:
+def schema_of(op: str, domain: str, imports: Mapping[str, int], where: object) -> Schema | None:
     """The operator's schema at the version that the file asks for; None for an operator of a domain that onnx does not
     define.
 
@@ -62,7 +62,7 @@ def check_node(
     *,
     attrs: Mapping[str, Attribute],
     regions: Sequence[str],
-    where: str,
+    where: object,
 ) -> None:
     """Raises InvalidModelError when operands, outputs or attributes are not those of the operator."""
     least, most = schema.inputs
@@ -88,7 +88,7 @@ def check_node(
             raise _misfit(schema, where, f"attribute {name!r} is missing")
 
 
-def check_types(schema: Schema, operands: Sequence[Value | None], where: str) -> None:
+def check_types(schema: Schema, operands: Sequence[Value | None], where: object) -> None:
     """Raises InvalidModelError when an operand has an element type that the operator does not take, or two operands
     that must have one element type have different ones.
     """
@@ -125,7 +125,7 @@ def _onnx_name(dtype: DType) -> str:
     return TensorProto.DataType.Name(dtype.code).lower()
 
 
-def check_declared(declared: Type, found: Type, name: str, where: str) -> None:
+def check_declared(declared: Type, found: Type, name: str, where: object) -> None:
     """Raises InvalidModelError when the file gives a value another element type than its node computes."""
     if isinstance(declared, TensorType) and isinstance(found, TensorType) and declared.dtype is not found.dtype:
         raise InvalidModelError(
@@ -135,7 +135,7 @@ def check_declared(declared: Type, found: Type, name: str, where: str) -> None:
         )
 
 
-def check_newest(schema: Schema, attrs: Mapping[str, Attribute], where: str) -> None:
+def check_newest(schema: Schema, attrs: Mapping[str, Attribute], where: object) -> None:
     """Raises UnsupportedError for an operator outside ai.onnx that a later version of its domain made incompatible.
 
     Those domains are not raised, and the IR knows one form of each operator, the newest.
@@ -151,7 +151,7 @@ def check_newest(schema: Schema, attrs: Mapping[str, Attribute], where: str) -> 
         )
 
 
-def _misfit(schema: Schema, where: str, why: str) -> InvalidModelError:
+def _misfit(schema: Schema, where: object, why: str) -> InvalidModelError:
     name = f"{schema.domain + '::' if schema.domain else ''}{schema.name}-{schema.version}"
     return InvalidModelError(
         f"a node does not fit its operator {name}", where=where, why=why, do="export the model again"

@@ -10,7 +10,7 @@ from ...ir.tensors import Dense
 from .tensors import TensorReader
 
 
-def constant_of(name: str, proto: AttributeProto, tensors: TensorReader, where: str) -> Tensor:
+def constant_of(name: str, proto: AttributeProto, tensors: TensorReader, where: object) -> Tensor:
     """The tensor that a Constant with this one attribute stands for. `name` is the attribute's name on the node."""
     match name:
         case "value":

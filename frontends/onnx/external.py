@@ -26,7 +26,7 @@ class Folder:
         self.model, self.mmap = model, mmap
         self.files: dict[str, MappedFile] = {}
 
-    def slice(self, entries: dict[str, str], dtype: DType, shape: tuple[int, ...], where: str) -> Tensor:
+    def slice(self, entries: dict[str, str], dtype: DType, shape: tuple[int, ...], where: object) -> Tensor:
         """The tensor that `external_data` entries describe. Raises InvalidModelError naming tensor and file."""
         location, nbytes = entries.get("location", ""), dtype.file_bytes(math.prod(shape))
         file = self.open(location, where)
@@ -43,12 +43,12 @@ class Folder:
             return FileSlice(file, offset, length, dtype, shape)
         return Dense(from_raw(bytes(file.view(offset, length)), dtype, shape), dtype)
 
-    def open(self, location: str, where: str) -> MappedFile:
+    def open(self, location: str, where: object) -> MappedFile:
         if location not in self.files:
             self.files[location] = MappedFile(self.resolve(location, where))
         return self.files[location]
 
-    def resolve(self, location: str, where: str) -> Path:
+    def resolve(self, location: str, where: object) -> Path:
         """The real path of a data file. Raises InvalidModelError for one that is unsafe or is no regular file."""
         if self.model is None:
             raise UsageError(
@@ -102,7 +102,7 @@ def _leaves(location: str) -> bool:
     return not location or "\0" in location or ".." in parts or windows.anchor != "" or posix.is_absolute()
 
 
-def _number(entries: dict[str, str], key: str, default: int, where: str) -> int:
+def _number(entries: dict[str, str], key: str, default: int, where: object) -> int:
     text = entries.get(key, "")
     if not text:
         return default
@@ -111,5 +111,7 @@ def _number(entries: dict[str, str], key: str, default: int, where: str) -> int:
     return int(text)
 
 
-def _unsafe(location: str, where: str, why: str, do: str = "put the data file beside the model") -> InvalidModelError:
+def _unsafe(
+    location: str, where: object, why: str, do: str = "put the data file beside the model"
+) -> InvalidModelError:
     return InvalidModelError(f"external data at {location!r} are refused", where=where, why=why, do=do)

@@ -33,13 +33,12 @@ class Functions:
             return None
         return self.known.get((entry.domain, entry.op, text(entry.proto.overload)))
 
-    def body(self, function: FunctionProto, where: str) -> list[Entry]:
+    def body(self, function: FunctionProto, where: object) -> list[Entry]:
         """The nodes of a function, definitions before uses."""
         found = self._bodies.get(id(function))
         if found is None:
-            found = in_order(
-                entries(function.node), texts(function.input), f"{where}, function {text(function.name)!r}"
-            )
+            file = f"{where}, function {text(function.name)!r}"
+            found = in_order(entries(function.node, file), texts(function.input))
             self._bodies[id(function)] = found
         return found
 
@@ -61,7 +60,7 @@ def dereference(attribute: AttributeProto, scope: Scope) -> Binding | None:
     return scope.bindings.get(text(attribute.ref_attr_name))
 
 
-def check_call(function: FunctionProto, entry: Entry, imports: Mapping[str, int], where: str) -> None:
+def check_call(function: FunctionProto, entry: Entry, imports: Mapping[str, int], where: object) -> None:
     """Raises InvalidModelError when a call has more operands or results than its function, or the body no opset."""
     if len(entry.inputs) > len(function.input) or len(entry.outputs) > len(function.output):
         raise InvalidModelError(

@@ -31,23 +31,23 @@ class Account:
         self.limits = limits
         self.nodes = self.tensor_bytes = self.expanded_bytes = self.depth = 0
 
-    def node(self, where: str) -> None:
+    def node(self, where: object) -> None:
         self.nodes += 1
         if self.nodes > self.limits.nodes:
             raise _over(f"the model has more than {self.limits.nodes} nodes", where, "nodes")
 
-    def tensor(self, nbytes: int, where: str) -> None:
+    def tensor(self, nbytes: int, where: object) -> None:
         self.tensor_bytes += nbytes
         if self.tensor_bytes > self.limits.tensor_bytes:
             raise _over(f"the model's tensors take more than {self.limits.tensor_bytes} bytes", where, "tensor_bytes")
 
-    def expanded(self, nbytes: int, where: str) -> None:
+    def expanded(self, nbytes: int, where: object) -> None:
         self.expanded_bytes += nbytes
         if self.expanded_bytes > self.limits.expanded_bytes:
             why = f"sparse tensors would take more than {self.limits.expanded_bytes} bytes when written out"
             raise _over(why, where, "expanded_bytes")
 
-    def enter(self, where: str) -> None:
+    def enter(self, where: object) -> None:
         """One subgraph or function call deeper; `leave` comes back."""
         self.depth += 1
         if self.depth > self.limits.depth:
@@ -57,5 +57,5 @@ class Account:
         self.depth -= 1
 
 
-def _over(what: str, where: str, field: str) -> LimitError:
+def _over(what: str, where: object, field: str) -> LimitError:
     return LimitError(what, where=where, do=f"if you trust the file, load it with Limits({field}=...)")

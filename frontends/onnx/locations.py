@@ -21,6 +21,8 @@ _FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
 
 def location(node: NodeProto, name: str, op: str, call: Loc | None) -> Loc:
     """The node's place; `call` is that of the function call around a node from a function body."""
+    if call is None and not name.startswith("/") and not len(node.metadata_props):
+        return Loc(origin=name)
     metadata = tuple([(text(p.key), text(p.value)) for p in node.metadata_props]) if len(node.metadata_props) else ()
     scope = source = ""
     if metadata:

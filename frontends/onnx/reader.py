@@ -7,10 +7,10 @@ captures are operands. Training information and quantization annotations of a fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
+from onnx import AttributeProto, FunctionProto, GraphProto
 
 from ...ir import (
     ANY,
@@ -21,6 +21,8 @@ from ...ir import (
     Loc,
     Model,
     Node,
+    Schema,
+    TensorType,
     Type,
     UnsupportedError,
     Value,
@@ -33,13 +35,25 @@ from .files import Opened
 from .functions import Functions, bound_attributes, check_call, dereference, imports_of
 from .limits import Account
 from .locations import location
-from .raising import raise_node
+from .raising import changes_after, raise_node
 from .scopes import Entry, Scope, entries, free_names, in_order, undefined
 from .strings import text, texts
 from .tensors import TensorReader
 from .types import Sizes, type_of
 
 Regions = dict[str, tuple[GraphProto, Scope]]
+
+
+class Attributes:
+    """The attributes of a node, or of all nodes that have the same ones; compared by identity."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: dict[str, Attribute]) -> None:
+        self.values = values
+
+
+NONE = Attributes({})
 
 
 class Reader:
@@ -52,6 +66,8 @@ class Reader:
         self.opset: dict[str, int] = {"": CANONICAL_OPSET}
         self.rule: Callable[[Node], None] | None = None
         self.inside = 0
+        self.known: dict[tuple[bytes, ...], Attributes] = {}
+        self.sound: set[Hashable] = set()
 
     def model(self, start: Callable[[Graph], Callable[[Node], None]] | None = None) -> Model:
         """The whole model; `start` gives the type inference for a graph that has its inputs and no nodes yet."""
@@ -127,7 +143,7 @@ class Reader:
 
     def nodes(self, proto: GraphProto, scope: Scope) -> None:
         scope.declared = {text(v.name): v.type for v in (*proto.value_info, *proto.output)}
-        self.run(in_order(entries(proto.node), scope.names, self.name), scope, [text(v.name) for v in proto.output])
+        self.run(in_order(entries(proto.node, self.name), scope.names), scope, [text(v.name) for v in proto.output])
 
     def run(self, nodes: Sequence[Entry], scope: Scope, results: Sequence[str]) -> None:
         used = set(results)
@@ -149,7 +165,7 @@ class Reader:
             names[name if name not in names else f"{name}/{index}"] = value
         scope.graph.set_outputs(list(names.values()), list(names))
 
-    def value(self, name: str, scope: Scope, where: str) -> Value | None:
+    def value(self, name: str, scope: Scope, where: object) -> Value | None:
         """What a name means; None for the empty name and for function inputs that the call left out."""
         if not name:
             return None
@@ -160,47 +176,42 @@ class Reader:
     # Nodes
 
     def node(self, entry: Entry, scope: Scope, used: set[str]) -> None:
-        where = f"{self.name}, node {entry.label()}"
-        self.account.node(where)
+        self.account.node(entry)
         function = self.functions.find(entry)
         if function is not None:
-            self.call(function, entry, scope, where)
+            self.call(function, entry, scope)
         elif entry.op == "Constant" and not entry.domain:
-            self.constant(entry, scope, where)
+            self.constant(entry, scope)
         else:
-            self.operation(entry, scope, used, where)
+            self.operation(entry, scope, used)
 
-    def constant(self, entry: Entry, scope: Scope, where: str) -> None:
+    def constant(self, entry: Entry, scope: Scope) -> None:
         attrs = [b[0] for a in entry.proto.attribute if (b := dereference(a, scope)) is not None]
         names = [text(a.name) for a in entry.proto.attribute if dereference(a, scope) is not None]
         if len(attrs) != 1 or len(entry.outputs) != 1 or entry.inputs:
-            raise InvalidModelError("a Constant needs exactly one value attribute and one output", where=where)
+            raise InvalidModelError("a Constant needs exactly one value attribute and one output", where=entry)
         name = entry.outputs[0]
-        scope.names[name] = constant(constant_of(names[0], attrs[0], self.tensors, where), scope.prefix + name)
+        scope.names[name] = constant(constant_of(names[0], attrs[0], self.tensors, entry), scope.prefix + name)
 
-    def operation(self, entry: Entry, scope: Scope, used: set[str], where: str) -> None:
-        proto, domain = entry.proto, entry.domain
-        schema = schema_of(entry.op, domain, scope.imports, where)
-        operands = [self.value(name, scope, where) for name in entry.inputs]
-        while operands and operands[-1] is None:
-            operands.pop()
+    def operation(self, entry: Entry, scope: Scope, used: set[str]) -> None:
+        proto, domain, prefix = entry.proto, entry.domain, scope.prefix
+        schema = schema_of(entry.op, domain, scope.imports, entry)
+        operands = self.operands(entry, scope)
         outputs = list(entry.outputs)
         while outputs and not outputs[-1] and not (schema is not None and schema.variadic_outputs):
             outputs.pop()
-        attrs, graphs = self.attributes(proto, scope, where)
+        given, graphs = self.attributes(entry, schema, scope) if proto.attribute else (NONE, {})
         if schema is not None:
-            check_node(schema, operands, len(outputs), attrs=attrs, regions=list(graphs), where=where)
-            check_types(schema, operands, where)
-            check_newest(schema, attrs, where)
-        regions, captures = self.regions(graphs, where, branch=entry.op == "If" and not domain)
-        declared = [self.declared(name, scope, where) for name in outputs]
-        names = [scope.prefix + name if name else "" for name in outputs]
-        results = [Value(name, type_) for name, type_ in zip(names, declared, strict=True)]
+            self.check(entry, schema, operands, len(outputs), given, graphs)
+        regions, captures = (
+            self.regions(graphs, entry, branch=entry.op == "If" and not domain) if graphs else (None, ())
+        )
+        declared = [self.declared(name, scope, entry) for name in outputs] if scope.declared else [ANY] * len(outputs)
         node = Node(
             entry.op,
-            (*operands, *captures),
-            attrs,
-            results,
+            (*operands, *captures) if captures else operands,
+            given.values.copy(),
+            [Value(prefix + name if name else "", type_) for name, type_ in zip(outputs, declared, strict=True)],
             domain=domain,
             regions=regions,
             captures=len(captures),
@@ -212,51 +223,100 @@ class Reader:
             final: Sequence[Value] = node.outputs
             self.infer(node)
         else:
-            final = raise_node(node, scope.imports[""], [name in used for name in outputs], self.infer)
+            final = self.raised(node, scope.imports[""], outputs, used)
         for name, type_, value in zip(outputs, declared, final, strict=False):
             if name:
                 scope.names[name] = value
             if type_ is not ANY:
-                check_declared(type_, value.type, name, where)
+                check_declared(type_, value.type, name, entry)
 
-    def declared(self, name: str, scope: Scope, where: str) -> Type:
+    def raised(self, node: Node, version: int, outputs: Sequence[str], used: set[str]) -> Sequence[Value]:
+        """What stands for the outputs of an ai.onnx node at the canonical opset."""
+        if changes_after(node.op, version):
+            return raise_node(node, version, [name in used for name in outputs], self.infer)
+        self.infer(node)
+        return node.outputs
+
+    def operands(self, entry: Entry, scope: Scope) -> list[Value | None]:
+        """The operands without missing ones at the end."""
+        names = scope.names
+        try:
+            operands = [names[name] if name else None for name in entry.inputs]
+        except KeyError as error:
+            raise undefined(error.args[0], entry) from None
+        while operands and operands[-1] is None:
+            operands.pop()
+        return operands
+
+    def check(
+        self,
+        entry: Entry,
+        schema: Schema,
+        operands: Sequence[Value | None],
+        outputs: int,
+        given: Attributes,
+        graphs: Regions,
+    ) -> None:
+        """Raises what the checks of a node raise; nodes that agree in all that these look at are checked once."""
+        types = tuple(
+            [v is None if v is None or not isinstance(v.type, TensorType) else v.type.dtype for v in operands]
+        )
+        seen = (schema.name, schema.domain, schema.version, types, outputs, given)
+        if seen in self.sound:
+            return
+        check_node(schema, operands, outputs, attrs=given.values, regions=list(graphs), where=entry)
+        check_types(schema, operands, entry)
+        check_newest(schema, given.values, entry)
+        if not graphs:
+            self.sound.add(seen)
+
+    def declared(self, name: str, scope: Scope, where: object) -> Type:
         found = scope.declared.get(name)
         return ANY if found is None else type_of(found, scope.sizes, where)
 
-    def attributes(self, proto: NodeProto, scope: Scope, where: str) -> tuple[dict[str, Attribute], Regions]:
-        """Plain attributes, and subgraphs with the scope whose names they see."""
+    def attributes(self, entry: Entry, schema: Schema | None, scope: Scope) -> tuple[Attributes, Regions]:
+        """Plain attributes, and subgraphs with the scope whose names they see; equal plain ones are read once."""
+        if schema is None or not schema.has_plain_attributes or scope.bindings:
+            return self.attributes_in(entry, scope)
+        key = tuple([a.SerializeToString() for a in entry.proto.attribute])
+        known = self.known.get(key)
+        if known is None:
+            known, graphs = self.attributes_in(entry, scope)
+            if graphs:
+                return known, graphs
+            self.known[key] = known
+        return known, {}
+
+    def attributes_in(self, entry: Entry, scope: Scope) -> tuple[Attributes, Regions]:
+        """As `attributes`, read from the proto."""
         attrs: dict[str, Attribute] = {}
         graphs: Regions = {}
-        if not len(proto.attribute):
-            return attrs, graphs
-        names = texts(a.name for a in proto.attribute)
+        names = texts(a.name for a in entry.proto.attribute)
         if len(set(names)) < len(names):
             raise InvalidModelError(
-                "an attribute is given twice", where=where, why=f"the attributes are {', '.join(names)}"
+                "an attribute is given twice", where=entry, why=f"the attributes are {', '.join(names)}"
             )
-        for name, attribute in zip(names, proto.attribute, strict=True):
+        for name, attribute in zip(names, entry.proto.attribute, strict=True):
             bound = dereference(attribute, scope)
             if bound is None:
                 continue
             given, seen = bound
-            kind = attributes.kind_of(given, where)
+            kind = attributes.kind_of(given, entry)
             if kind == AttributeProto.GRAPH:
                 graphs[name] = (given.g, seen)
             elif kind == AttributeProto.GRAPHS:
-                raise UnsupportedError(f"attribute {name!r} is a list of graphs", where=where)
+                raise UnsupportedError(f"attribute {name!r} is a list of graphs", where=entry)
             else:
-                attrs[name] = attributes.read(given, self.tensors, where)
-        return attrs, graphs
+                attrs[name] = attributes.read(given, self.tensors, entry)
+        return Attributes(attrs), graphs
 
     # Subgraphs
 
-    def regions(self, graphs: Regions, where: str, *, branch: bool) -> tuple[dict[str, Graph], list[Value]]:
+    def regions(self, graphs: Regions, where: object, *, branch: bool) -> tuple[dict[str, Graph], list[Value]]:
         """Isolated regions, and what they capture: the last operands of the node and the last inputs of each region.
 
         The regions of an If are branches: nothing gives them operands.
         """
-        if not graphs:
-            return {}, []
         outer: dict[str, dict[str, Value | None]] = {}
         captured: dict[Value, None] = {}
         for attribute, (proto, scope) in graphs.items():
@@ -277,7 +337,7 @@ class Reader:
         around: Scope,
         outer: dict[str, Value | None],
         captured: Sequence[Value],
-        where: str,
+        where: object,
         *,
         branch: bool,
     ) -> Graph:
@@ -304,11 +364,11 @@ class Reader:
 
     # Functions
 
-    def call(self, function: FunctionProto, entry: Entry, scope: Scope, where: str) -> None:
+    def call(self, function: FunctionProto, entry: Entry, scope: Scope) -> None:
         """Reads the function's body in place of the call."""
         imports = imports_of(function) or scope.imports
-        check_call(function, entry, imports, where)
-        self.account.enter(where)
+        check_call(function, entry, imports, entry)
+        self.account.enter(entry)
         formals, title = texts(function.input), entry.title
         place = location(entry.proto, entry.name, entry.op, scope.call)
         inner = Scope(
@@ -319,13 +379,13 @@ class Reader:
             prefix=f"{scope.prefix}{title}/",
         )
         inner.names |= {
-            formal: self.value(name, scope, where) for formal, name in zip(formals, entry.inputs, strict=False)
+            formal: self.value(name, scope, entry) for formal, name in zip(formals, entry.inputs, strict=False)
         }
         inner.bindings = bound_attributes(function, entry.proto, scope, inner)
         self.run(self.functions.body(function, self.name), inner, texts(function.output))
         for name, formal in zip(entry.outputs, texts(function.output), strict=False):
             if name:
-                scope.names[name] = value = self.value(formal, inner, where)
+                scope.names[name] = value = self.value(formal, inner, entry)
                 if value is not None and value.node is not None and not value.is_input:
                     value.name = scope.prefix + name
         self.account.leave()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TypeProto
 
@@ -37,17 +38,23 @@ class Scope:
     prefix: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A node with its names taken out of the proto once; `free` are the outer names that its subgraphs use."""
+class Entry(NamedTuple):
+    """A node of a file with its names taken out of the proto once; `free` are the outer names that its subgraphs use.
+
+    Printed, it says where the node is.
+    """
 
     proto: NodeProto
+    file: str
     op: str
     domain: str
     name: str
     inputs: Sequence[str]
     outputs: Sequence[str]
     free: Sequence[str]
+
+    def __str__(self) -> str:
+        return f"{self.file}, node {self.label()}"
 
     def label(self) -> str:
         """The node for messages: operator and name, or the name of its first output."""
@@ -60,9 +67,18 @@ class Entry:
         return self.name or next((o for o in self.outputs if o), "")
 
 
-def entries(nodes: Iterable[NodeProto]) -> list[Entry]:
+def entries(nodes: Iterable[NodeProto], file: str) -> list[Entry]:
     return [
-        Entry(n, text(n.op_type), domain_of(n), text(n.name), texts(n.input), texts(n.output), _free_of_node(n))
+        Entry(
+            n,
+            file,
+            text(n.op_type),
+            domain_of(n),
+            text(n.name),
+            texts(n.input),
+            texts(n.output),
+            _free_of_node(n) if n.attribute else (),
+        )
         for n in nodes
     ]
 
@@ -97,41 +113,34 @@ def subgraphs(node: NodeProto) -> list[GraphProto]:
 
 def _free_of_node(node: NodeProto) -> Sequence[str]:
     names: dict[str, None] = {}
-    if not len(node.attribute):
-        return ()
     for graph in subgraphs(node):
         names.update(dict.fromkeys(free_names(graph)))
     return list(names)
 
 
-def in_order(nodes: list[Entry], known: Iterable[str], where: str) -> list[Entry]:
+def in_order(nodes: list[Entry], known: Iterable[str]) -> list[Entry]:
     """The nodes with definitions before uses, unchanged when they are so already.
 
     Raises InvalidModelError for a name that is defined twice or never, and for a cycle.
     """
-    defined = set(known)
-    is_sorted, seen = True, set(defined)
+    known = set(known)
+    defined, is_sorted = {"", *known}, True
     for entry in nodes:
-        if is_sorted and not all(not n or n in seen for n in (*entry.inputs, *entry.free)):
+        if is_sorted and not (defined.issuperset(entry.inputs) and defined.issuperset(entry.free)):
             is_sorted = False
         for name in entry.outputs:
-            if not name:
-                continue
-            if name in defined:
+            if name and name in defined:
                 raise InvalidModelError(
                     f"the name {name!r} is defined twice",
-                    where=f"{where}, node {entry.label()}",
+                    where=entry,
                     why="every value of an ONNX graph has one definition",
                     do="export the model again",
                 )
             defined.add(name)
-        seen.update(entry.outputs)
-    if is_sorted:
-        return nodes
-    return _sorted(nodes, set(known), defined, where)
+    return nodes if is_sorted else _sorted(nodes, known, defined)
 
 
-def _sorted(nodes: list[Entry], known: set[str], defined: set[str], where: str) -> list[Entry]:
+def _sorted(nodes: list[Entry], known: set[str], defined: set[str]) -> list[Entry]:
     """Depth-first over the names that a node needs, without recursion; keeps the file's order where it can."""
     maker = {name: entry for entry in nodes for name in entry.outputs if name}
     order: list[Entry] = []
@@ -151,12 +160,12 @@ def _sorted(nodes: list[Entry], known: set[str], defined: set[str], where: str) 
                 if not name or name in known:
                     continue
                 if name not in defined:
-                    raise undefined(name, f"{where}, node {entry.label()}")
+                    raise undefined(name, entry)
                 before = maker[name]
                 if state.get(id(before)) == 1:
                     raise InvalidModelError(
                         "the graph has a cycle",
-                        where=f"{where}, node {entry.label()}",
+                        where=entry,
                         why=f"it needs {name!r} from node {before.label()}, which depends on it",
                         do="export the model again",
                     )
@@ -165,7 +174,7 @@ def _sorted(nodes: list[Entry], known: set[str], defined: set[str], where: str) 
     return order
 
 
-def undefined(name: str, where: str) -> InvalidModelError:
+def undefined(name: str, where: object) -> InvalidModelError:
     return InvalidModelError(
         f"the value {name!r} is used and never defined",
         where=where,

@@ -46,7 +46,7 @@ class TensorReader:
     def __init__(self, payloads: Withheld | None, folder: Folder, account: Account) -> None:
         self.payloads, self.folder, self.account = payloads, folder, account
 
-    def read(self, proto: TensorProto, where: str) -> Tensor:
+    def read(self, proto: TensorProto, where: object) -> Tensor:
         """The tensor. Raises InvalidModelError when its data do not fit its type, LimitError when it is too large."""
         dtype, shape = self.header(proto, where)
         if dtype is DType.STRING:
@@ -65,7 +65,7 @@ class TensorReader:
             return self.payloads.tensor(*found, dtype, shape)
         return Dense(from_raw(raw, dtype, shape), dtype)
 
-    def header(self, proto: TensorProto, where: str) -> tuple[DType, tuple[int, ...]]:
+    def header(self, proto: TensorProto, where: object) -> tuple[DType, tuple[int, ...]]:
         try:
             dtype = DType.of_code(proto.data_type)
         except ValueError as error:
@@ -81,7 +81,7 @@ class TensorReader:
             raise InvalidModelError("a tensor is kept in segments, which no ONNX version reads", where=where)
         return dtype, shape
 
-    def sparse(self, proto: SparseTensorProto, where: str) -> Tensor:
+    def sparse(self, proto: SparseTensorProto, where: object) -> Tensor:
         """A sparse tensor written out: indices are flat positions, or one row of coordinates per value."""
         shape = tuple(proto.dims)
         values, indices = self.read(proto.values, where), self.read(proto.indices, where)
@@ -112,7 +112,7 @@ class TensorReader:
         return Dense(dense.reshape(shape), values.dtype)
 
 
-def _typed(proto: TensorProto, dtype: DType, shape: tuple[int, ...], where: str) -> Array:
+def _typed(proto: TensorProto, dtype: DType, shape: tuple[int, ...], where: object) -> Array:
     """Numbers from one of the typed fields (`float_data` and so on), as the comments in onnx.proto lay them out."""
     row = _FIELDS[dtype]
     stored, count = getattr(proto, row.name), math.prod(shape)
@@ -129,14 +129,14 @@ def _typed(proto: TensorProto, dtype: DType, shape: tuple[int, ...], where: str)
     return np.fromiter(stored, wide, count).astype(dtype.numpy).reshape(shape)
 
 
-def _strings(proto: TensorProto, shape: tuple[int, ...], where: str) -> Tensor:
+def _strings(proto: TensorProto, shape: tuple[int, ...], where: object) -> Tensor:
     _fits(len(proto.string_data), math.prod(shape), "strings", proto, where)
     array = np.empty(len(proto.string_data), object)
     array[:] = [s.decode("utf-8", "surrogateescape") for s in proto.string_data]
     return Dense(array.reshape(shape), DType.STRING)
 
 
-def _fits(found: int, needed: int, unit: str, proto: TensorProto, where: str) -> None:
+def _fits(found: int, needed: int, unit: str, proto: TensorProto, where: object) -> None:
     if found != needed:
         raise InvalidModelError(
             "a tensor's data do not fit its shape",

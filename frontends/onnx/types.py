@@ -46,7 +46,7 @@ class Sizes:
         return self.known[name]
 
 
-def type_of(proto: TypeProto, sizes: Sizes, where: str) -> Type:
+def type_of(proto: TypeProto, sizes: Sizes, where: object) -> Type:
     """The IR's type; ANY where the proto says nothing. Raises InvalidModelError for an unknown element type."""
     match proto.WhichOneof("value"):
         case "tensor_type":
@@ -65,14 +65,14 @@ def type_of(proto: TypeProto, sizes: Sizes, where: str) -> Type:
             return ANY
 
 
-def _tensor(proto: TypeProto.Tensor | TypeProto.SparseTensor, sizes: Sizes, where: str) -> Type:
+def _tensor(proto: TypeProto.Tensor | TypeProto.SparseTensor, sizes: Sizes, where: object) -> Type:
     dtype = _element(proto.elem_type, where)
     if dtype is None:
         return ANY
     return TensorType(dtype, tuple([sizes.size(d) for d in proto.shape.dim]) if proto.HasField("shape") else None)
 
 
-def _element(code: int, where: str) -> DType | None:
+def _element(code: int, where: object) -> DType | None:
     if not code:
         return None
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from ....ir import CANONICAL_OPSET, Node, UnsupportedError, Value, lookup
 from .newer import CHANGED
 from .step import Rule, Step
 from .table import DEPRECATED, NEWER, by_operator, listed
 
-__all__ = ["raise_node"]
+__all__ = ["changes_after", "raise_node"]
 
 _ROWS = by_operator()
 _NEWER = frozenset(listed(NEWER))
@@ -25,33 +26,38 @@ def raise_node(
     UnsupportedError for a form that has no canonical equivalent, and for an operator that is newer than the canonical
     opset.
     """
+    step = Step(node, used)
     newer = _newer(node, version) if version > CANONICAL_OPSET else None
     if newer is not None:
-        return _raised(Step(node, used), newer, infer)
-    rows, version = _ROWS.get(node.op, ()), min(version, DEPRECATED.get(node.op, version))
-    if not any(row[0] > version for row in rows):
-        if infer is not None:
-            infer(node)
-        return node.outputs
-    return _raised(Step(node, used), lambda step: _climb(step, version), infer)
-
-
-def _raised(step: Step, rule: Rule, infer: Callable[[Node], None] | None) -> Sequence[Value]:
-    rule(step)
-    for made in (*step.before.new, step.node, *step.after.new):
+        newer(step)
+    else:
+        _climb(step, min(version, DEPRECATED.get(node.op, version)))
+    for made in step.made():
         if infer is not None:
             infer(made)
     return step.results
 
 
+@lru_cache(maxsize=4096)
+def changes_after(op: str, version: int) -> bool:
+    """True where a node of opset `version` may need raising, or be refused."""
+    return version > CANONICAL_OPSET or _next_row(op, min(version, DEPRECATED.get(op, version))) is not None
+
+
 def _climb(step: Step, version: int) -> None:
     node = step.node
-    pending = next((row for row in _ROWS[node.op] if row[0] > version), None)
+    pending = _next_row(node.op, version)
     while pending is not None:
         version, rule = pending
         rule(step)
         # A rule may have renamed the operator: the rows that follow are those of the new one.
-        pending = next((row for row in _ROWS.get(node.op, ()) if row[0] > version), None)
+        pending = _next_row(node.op, version)
+
+
+@lru_cache(maxsize=4096)
+def _next_row(op: str, version: int) -> tuple[int, Rule] | None:
+    """The first change of an operator after `version` that asks for something."""
+    return next((row for row in _ROWS.get(op, ()) if row[0] > version), None)
 
 
 def _newer(node: Node, version: int) -> Rule | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from ....ir import ANY, Attribute, Builder, DType, Node, TensorType, UnsupportedError, Value, constant
+from ....ir import ANY, Attribute, Builder, DType, Node, Tensor, TensorType, UnsupportedError, Value, constant
 from ....ir.tensors import Array, Dense
 
 
@@ -20,11 +21,27 @@ class Step:
     """
 
     def __init__(self, node: Node, used: Sequence[bool]) -> None:
-        assert node.graph is not None
+        self.end = node.next
         self.node, self.used = node, used
-        self.before = Builder(node.graph, node, loc=node.loc)
-        self.after = Builder(node.graph, node.next, loc=node.loc)
         self.results: list[Value] = list(node.outputs)
+
+    @cached_property
+    def before(self) -> Builder:
+        """Makes nodes in front of the node."""
+        assert self.node.graph is not None
+        return Builder(self.node.graph, self.node, loc=self.node.loc)
+
+    @cached_property
+    def after(self) -> Builder:
+        """Makes nodes behind the node and those that it made already."""
+        assert self.node.graph is not None
+        return Builder(self.node.graph, self.end, loc=self.node.loc)
+
+    def made(self) -> list[Node]:
+        """The node and those that were made around it, in order."""
+        kept = vars(self)
+        before, after = (kept[k].new if k in kept else () for k in ("before", "after"))
+        return [*before, self.node, *after]
 
     def refuse(self, why: str, do: str = "export the model again with a newer opset") -> UnsupportedError:
         """The error for a form that has no canonical equivalent."""
@@ -36,12 +53,16 @@ class Step:
 
     def put(self, index: int, operand: Value | None) -> None:
         """Sets operand `index`; operands that are missing in front of it are left out."""
-        operands = list(self.node.inputs)
+        node = self.node
+        if operand is not None and index == len(node.inputs):
+            node.add_input(operand)
+            return
+        operands = list(node.inputs)
         operands += [None] * (index + 1 - len(operands))
         operands[index] = operand
         while operands and operands[-1] is None:
             operands.pop()
-        self.node.set_inputs(operands)
+        node.set_inputs(operands)
 
     def replace(self, index: int, value: Value) -> None:
         """Makes `value` stand for output `index` of the original node; it takes over name and declared type."""
@@ -52,7 +73,7 @@ class Step:
 
     def integers(self, numbers: Sequence[int]) -> Value:
         """An int64 vector."""
-        return constant(np.asarray(numbers, np.int64))
+        return constant(_integers(tuple(numbers)))
 
     def number_like(self, number: float, like: Value) -> Value:
         """A scalar of the element type of `like`; the number is that of a float32 attribute."""
@@ -61,6 +82,12 @@ class Step:
             dtype: DType = like.type.dtype
             return constant(Dense(exact.astype(dtype.numpy), dtype))
         return self.before.CastLike(constant(exact), like)
+
+
+@lru_cache(maxsize=1024)
+def _integers(numbers: tuple[int, ...]) -> Tensor:
+    """Axes and pads are few different ones in a model; tensors do not change, so equal ones can be one."""
+    return Dense(np.asarray(numbers, np.int64))
 
 
 Rule = Callable[[Step], None]
