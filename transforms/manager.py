@@ -141,7 +141,7 @@ def _parity(
     bounded = done.contract != "approximate"
     precision: Literal["single", "double"] = "single"
     if bounded and worst.max_error > check.tolerance:
-        settled = _in_double(masked or snapshot, model, feeds)
+        settled = in_double(masked or snapshot, model, feeds)
         if settled is not None:
             (worst, name), precision = settled, "double"
     passed = worst.max_error <= check.tolerance if bounded else None
@@ -166,7 +166,7 @@ def _parity(
     return parity, after
 
 
-def _in_double(reference: Model, candidate: Model, feeds: Sequence[Feeds]) -> tuple[Difference, str] | None:
+def in_double(reference: Model, candidate: Model, feeds: Sequence[Feeds]) -> tuple[Difference, str] | None:
     """The worst difference in double precision; None where the reference evaluator cannot run the models.
 
     Single precision leaves some outputs open: of a sigmoid far below zero no digit is right in ONNX Runtime, though

@@ -19,7 +19,8 @@ from ..onnx import save, to_proto
 from .base import Feeds, Input, NamedRunner, check_feeds, inputs_of
 from .taps import CARRIERS, tapped
 
-SEVERITY_ERROR = 3
+SEVERITY_FATAL = 4
+"""What ONNX Runtime refuses it also raises; its own lines on stderr would say it twice."""
 IN_MEMORY_BYTES = 64 << 20
 """Models with more weights than this reach the runtime through a temporary file, without a copy in this process."""
 
@@ -74,7 +75,7 @@ class OrtRunner(NamedRunner):
 
 def _options(optimize: bool, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = SEVERITY_ERROR
+    options.log_severity_level = SEVERITY_FATAL
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
