@@ -64,7 +64,7 @@ BECOMES: dict[str, tuple[Rule, str, str]] = {
     "an expanded operand": (
         broadcasting.drop_expand_under_broadcast,
         "%s = Shape(%x) : i64[3] %e = Expand(f32[1,1]{2.0}, %s) : f32[N,4,6] %a = Mul(%x, %e) : f32[N,4,6]",
-        "%a = Mul(%x, f32[1,1]{2.0}) : f32[N,4,6]",
+        "%a = Mul(%x, f32[]{2.0}) : f32[N,4,6]",
     ),
     "an operand filled with one number": (
         broadcasting.drop_expand_under_broadcast,

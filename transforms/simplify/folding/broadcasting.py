@@ -6,9 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ....ir import Attribute, Builder, InvalidModelError, Node, Tensor, TensorType, Value, constant
+from ....ir import (
+    Attribute,
+    Builder,
+    Dense,
+    DType,
+    InvalidModelError,
+    Node,
+    Placeholder,
+    Tensor,
+    TensorType,
+    Value,
+    constant,
+)
+from ....ir.builder import Sizes
 from ....ir.inference.elementwise import BROADCASTING
 from ....ir.rewrite import Result, decline, rule
+from ....ir.tensors import reshape, take
+from .indices import COMPARISONS, decided
 
 UNARY = (
     "Abs", "Cast", "Ceil", "Cos", "Erf", "Exp", "Floor", "IsInf", "IsNaN", "Log", "Neg", "Not", "Reciprocal", "Relu",
@@ -16,18 +31,75 @@ UNARY = (
 )  # fmt: skip
 
 
-def unexpanded(value: Value | None) -> Value | None:
-    """What a value repeats along axes that are 1 or missing there; None where it is no such repetition."""
+SMALL = 1 << 16
+"""Constants up to this many bytes are looked at for being filled with one number."""
+
+ARRANGING = (
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Slice",
+    "Gather",
+    "GatherElements",
+    "Expand",
+    "Tile",
+)
+"""Operators whose results are elements of their first operand."""
+
+
+def uniform(value: Value | None, sizes: Sizes) -> Value | None:
+    """The number that fills a value, as a constant scalar; None where it may have different elements."""
     node = value.node if value is not None else None
+    if value is None or (node is None and value.const is None):
+        return None
+    if value.const is not None:
+        return filling(value.const, value.name)
     if node is None or node.domain:
         return None
-    if node.op == "Expand":
-        return node.operand(0)
     if node.op == "ConstantOfShape":
         filler = node.attr("value")
-        number = filler.numpy().reshape(()) if isinstance(filler, Tensor) else np.zeros((), np.float32)
-        return constant(number, node.output.name)
-    return None
+        return constant(
+            filler.numpy().reshape(()) if isinstance(filler, Tensor) else np.zeros((), np.float32), value.name
+        )
+    if node.op in COMPARISONS:
+        answer = decided(node, sizes)
+        return None if answer is None else constant(np.array(answer), value.name)
+    return uniform(node.operand(0), sizes) if node.op in ARRANGING else None
+
+
+def filling(tensor: Tensor, name: str) -> Value | None:
+    """The number that fills a constant."""
+    if isinstance(tensor, Placeholder) or tensor.nbytes > SMALL or not tensor.count or tensor.dtype is DType.STRING:
+        return None
+    elements = tensor.numpy().reshape(-1)
+    same = elements.view(np.uint8).reshape(len(elements), -1)
+    return constant(Dense(elements[:1].reshape(()), tensor.dtype), name) if (same == same[0]).all() else None
+
+
+def unexpanded(value: Value | None, sizes: Sizes) -> Value | None:
+    """What a value repeats along axes that are 1 or missing there; None where it is no such repetition."""
+    node = value.node if value is not None else None
+    if node is None or value is None or node.domain:
+        return None
+    number = uniform(value, sizes)
+    if number is not None:
+        return number
+    if node.op == "Expand":
+        return node.operand(0)
+    return row_taken(node, sizes) if node.op == "Gather" else None
+
+
+def row_taken(node: Node, sizes: Sizes) -> Value | None:
+    """The one row of a constant table that a Gather takes throughout."""
+    table, index = node.operand(0).const, uniform(node.operand(1), sizes)
+    if table is None or index is None or node.int("axis", 0) or node.operand(1).is_const:
+        return None
+    row = int(index.tensor.item())
+    if not -table.shape[0] <= row < table.shape[0]:
+        return None
+    return constant(reshape(take(table, [row % table.shape[0]], 0), table.shape[1:]), node.operand(0).name)
 
 
 def remade(op: Builder, node: Node, operands: Sequence[Value | None]) -> Value | None:
@@ -44,7 +116,7 @@ def remade(op: Builder, node: Node, operands: Sequence[Value | None]) -> Value |
 def drop_expand_under_broadcast(op: Builder, node: Node) -> Result:
     """An operand that is expanded to what the other operands' shapes give anyway is not expanded first."""
     operands: list[Value | None] = list(node.inputs)
-    small = [unexpanded(v) for v in operands]
+    small = [unexpanded(v, op.sizes) for v in operands]
     if not any(small):
         return decline("no operand is expanded")
     result: Value | None = None
@@ -89,4 +161,22 @@ def expand_later(op: Builder, node: Node) -> Result:
     return decline("no operand is expanded for it alone")
 
 
-RULES = (drop_expand_under_broadcast, expand_later)
+NEUTRAL = {"And": True, "Or": False}
+
+
+@rule(*NEUTRAL)
+def drop_neutral_condition(op: Builder, node: Node) -> Result:
+    """And with what is true throughout, and Or with what is false throughout, is the other operand, expanded."""
+    for index in (0, 1):
+        number, other = uniform(node.operand(index), op.sizes), node.operand(1 - index)
+        if number is None or bool(number.tensor.item()) != NEUTRAL[node.op]:
+            continue
+        if proven(other) and other.type == node.output.type:
+            return other
+        if node.operand(index).only_user is not node:
+            return decline("its shape is wider than the other operand's, and others use it")
+        return op.Expand(other, op.Shape(node.operand(index)))
+    return decline("no operand is the same throughout")
+
+
+RULES = (drop_expand_under_broadcast, expand_later, drop_neutral_condition)
