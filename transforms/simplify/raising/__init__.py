@@ -1,12 +1,12 @@
 """Operators written out as several nodes become the one operator that they are."""
 
 from ....ir.rewrite import Rule
-from . import activations, norms
+from . import activations, attention, heads, norms, rotary
 
-RULES: tuple[Rule, ...] = (*norms.RULES, *activations.RULES)
+RULES: tuple[Rule, ...] = (*norms.RULES, *activations.RULES, *rotary.RULES, *attention.RULES, *heads.RULES)
 """Exact at every level: the backend writes them out again where the target lacks them."""
 
-PROMISED: dict[str, tuple[Rule, ...]] = {**norms.PROMISED}
+PROMISED: dict[str, tuple[Rule, ...]] = {**norms.PROMISED, **attention.PROMISED}
 """Rules that are exact only where a promise holds, by its name."""
 
 __all__ = ["PROMISED", "RULES"]
