@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from ...ir import Model, UsageError
@@ -19,7 +20,7 @@ SHAPE_OF_PARTS = 15
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "train": (*folding.RULES, *structure.RULES, *raising.RULES),
-    "deploy": (*folding.RULES, *structure.RULES, *raising.RULES, *algebra.RULES),
+    "deploy": (*folding.RULES, *structure.RULES, *structure.DEPLOY_RULES, *raising.RULES, *algebra.RULES),
 }
 """Rules by level: "train" keeps every parameter apart and named as in the source, "deploy" folds what inference does
 not need.
@@ -49,25 +50,26 @@ class Simplify(Pass):
         graph, outcome = model.graph, Outcome()
         rewriter = Rewriter(RULES[self.level])
         totals: dict[str, RuleStatistics] = {r.name: RuleStatistics() for r in rewriter.rules}
-        sweeps = {name: RuleStatistics() for name in ("fold_constants", "merge_common", "rebuild_sizes", "erase_dead")}
+        sweeps: dict[str, RuleStatistics] = {}
+        sweep = partial(context.fuel.sweep, rows=sweeps)
         has_parts = model.source_opset == 0 or model.source_opset >= SHAPE_OF_PARTS
         inference, room = Inference(graph, context.fallback), Room(graph)
         for _ in range(ROUNDS):
             inference.run()
-            counts = [fold_constants(graph, inference, self.budget, room), erase_dead(graph)]
-            result = rewriter.run(graph, infer=inference.node, sizes=inference.contents_of)
-            counts += [merge_common(graph), rebuild_sizes(graph, inference, parts=has_parts), erase_dead(graph)]
+            changed = sweep("fold_constants", lambda: fold_constants(graph, inference, self.budget, room))
+            changed += sweep("erase_dead", lambda: erase_dead(graph))
+            result = rewriter.run(graph, infer=inference.node, sizes=inference.contents_of, fuel=context.fuel)
+            changed += result.fired + sweep("merge_common", lambda: merge_common(graph))
+            changed += sweep("rebuild_sizes", lambda: rebuild_sizes(graph, inference, parts=has_parts))
+            changed += sweep("erase_dead", lambda: erase_dead(graph))
             for name, statistics in result.statistics.items():
                 totals[name].add(statistics)
-            steps = ("fold_constants", "erase_dead", "merge_common", "rebuild_sizes", "erase_dead")
-            for name, hits in zip(steps, counts, strict=True):
-                sweeps[name].hits += hits
             if result.exhausted:
                 outcome.warnings.append(
                     ("TSR101", f"rewriting stopped early; the busiest rules were {result.busiest()}", "")
                 )
                 break
-            if not result.fired and not sum(counts):
+            if not changed:
                 break
         outcome.rules = {**sweeps, **totals}
         outcome.changed = sum(row.hits for row in outcome.rules.values())

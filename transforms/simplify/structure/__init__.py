@@ -1,10 +1,10 @@
 """Dead code, common subexpressions, no-ops, elementwise arithmetic, and families of data movement composed."""
 
-from . import arithmetic, identities, layout, pieces
+from . import arithmetic, identities, layout, movement, pieces
 from .common import merge_common
 from .dead import erase_dead
 
-RULES = (*identities.RULES, *arithmetic.RULES, *pieces.RULES, *layout.RULES)
+RULES = (*identities.RULES, *arithmetic.RULES, *pieces.RULES, *layout.RULES, *movement.RULES)
 """Exact at every level: no parameter changes."""
 
 DEPLOY_RULES = arithmetic.DEPLOY_RULES

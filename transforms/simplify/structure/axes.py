@@ -86,13 +86,16 @@ class Axes:
         return new
 
     def plans(self, before: Shape, after: Shape) -> list[list[Step]]:
-        """Chains that do the same, from the source's shape to the current one, shortest first."""
+        """Chains that do the same, from the source's shape to the current one, shortest first.
+
+        Of two that are equally long the one that reshapes first comes first: heads are split, then moved.
+        """
         origin = [part for group in self.source for part in group]
         order = [part for group in self.current for part in group]
         if origin == order:
             return [[]] if before == after else [[Step(after)]]
-        found = [self._transposed(before, after), self._transposed_first(order, before, after)]
-        found += [self._transposed_last(origin, after), self._transposed_between(origin, order, after)]
+        found = [self._transposed(before, after), self._transposed_last(origin, after)]
+        found += [self._transposed_first(order, before, after), self._transposed_between(origin, order, after)]
         return sorted((plan for plan in found if plan is not None), key=len)
 
     def _transposed(self, before: Shape, after: Shape) -> list[Step] | None:

@@ -46,8 +46,8 @@ def compose_layout(op: Builder, node: Node) -> Result:
 
 
 def weight(op: str) -> int:
-    """What a node counts for: of as many nodes those with fewer Transposes are better."""
-    return 11 if op == "Transpose" else 10
+    """What a node counts for: of as many nodes those that only reshape are better, then those that transpose."""
+    return {"Transpose": 11, "Gather": 12}.get(op, 10)
 
 
 def shortest(op: Builder, chain: Sequence[Node]) -> list[tuple[Step, Target | None]] | None:
