@@ -17,7 +17,7 @@ from ..types import DType, TensorType
 Array = NDArray[Any]
 """A numpy array of any element type; which one is said by the tensor's dtype."""
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 
 
 class Tensor(ABC):

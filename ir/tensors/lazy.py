@@ -7,14 +7,14 @@ precision and rounded once, at the root: folding a BatchNormalization is then as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
 import numpy as np
 
 from ..types import DType
-from .base import Array, Tensor
+from .base import BLOCK_BYTES, Array, Tensor, raw_bytes
 from .stored import Dense
 
 Parameter = Union[int, float, str, tuple[int, ...], None]
@@ -61,6 +61,23 @@ class Lazy(Tensor):
 
     def rows(self, start: int, stop: int) -> Array:
         return _round(self.wide_rows(start, stop), self.dtype)
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes | memoryview]:
+        if self.streams:
+            yield from super().blocks(block_bytes)
+        else:  # asking for rows would evaluate everything again for each block
+            yield raw_bytes(self.numpy(), self.dtype)
+
+    @property
+    def streams(self) -> bool:
+        """Whether some rows cost no more than their share of the whole; operands that are kept cost nothing."""
+        row = FUNCTIONS[self.function]
+        if row.rows is None and row.leading != "same":
+            return False
+        if self.function in ("reshape", "transpose") and not _keeps_first(self):
+            # A view of what is not an expression costs nothing.
+            return self.function == "transpose" and not isinstance(self.operands[0], Lazy)
+        return all(not isinstance(t, Lazy) or 8 * t.count <= CACHE_BYTES or t.streams for t in self.operands)
 
     def wide(self) -> Array:
         """The value in double precision where it is a float; small ones are kept like this.
@@ -217,8 +234,24 @@ def _matmul_shape(shapes: Sequence[tuple[int, ...]], _: Parameters) -> tuple[int
 def _transpose_rows(lazy: Lazy, start: int, stop: int) -> Array:
     perm = _ints(lazy.parameters["perm"])
     operand = lazy.operands[0]
+    if _keeps_first(lazy):
+        return _wide_rows(operand, start, stop).transpose(perm)
     source = operand.wide() if isinstance(operand, Lazy) else operand.numpy()
     return _widen(source.transpose(perm)[start:stop], operand.dtype)
+
+
+def _reshape_rows(lazy: Lazy, start: int, stop: int) -> Array:
+    operand = lazy.operands[0]
+    if _keeps_first(lazy):
+        return _wide_rows(operand, start, stop).reshape(stop - start, *lazy.shape[1:])
+    return lazy.wide()[start:stop]
+
+
+def _keeps_first(lazy: Lazy) -> bool:
+    """Whether the first axis of a reshape or transpose is its operand's."""
+    if lazy.function == "transpose":
+        return _ints(lazy.parameters["perm"])[:1] == (0,)
+    return lazy.rank > 0 and lazy.operands[0].shape[:1] == lazy.shape[:1]
 
 
 def _reduce_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, ...]:
@@ -266,7 +299,7 @@ FUNCTIONS: dict[str, Function] = {
     "sqrt": _unary(np.sqrt),
     "exp": _unary(np.exp),
     "reciprocal": _unary(np.reciprocal),
-    "reshape": Function(lambda _, p: _ints(p["shape"]), np.reshape),
+    "reshape": Function(lambda _, p: _ints(p["shape"]), np.reshape, rows=_reshape_rows),
     "broadcast": Function(lambda _, p: _ints(p["shape"]), np.broadcast_to),
     "transpose": Function(
         lambda shapes, p: tuple(shapes[0][i] for i in _ints(p["perm"])),

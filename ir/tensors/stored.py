@@ -16,6 +16,9 @@ from ..errors import InvalidModelError, UsageError
 from ..types import DType
 from .base import BLOCK_BYTES, Array, Tensor, from_raw
 
+RESIDENT_BYTES = 4 << 20
+"""About how many bytes of a mapped file may stay in memory because somebody looked at them once."""
+
 
 class Dense(Tensor):
     """An array in memory."""
@@ -53,6 +56,7 @@ class MappedFile:
         self._seen = (status.st_size, status.st_mtime_ns)
         self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) if status.st_size else b""
         self.size = status.st_size
+        self._viewed = 0
 
     def fileno(self) -> int:
         """The descriptor of the mapped file, for copying from it without touching the map."""
@@ -72,7 +76,15 @@ class MappedFile:
             )
 
     def view(self, offset: int, length: int) -> memoryview:
-        """The bytes [offset, offset + length) without copying them."""
+        """The bytes [offset, offset + length) without copying them.
+
+        Now and then it lets go of the pages that were touched before; those still in use are read again.
+        """
+        self._viewed += length
+        if self._viewed > RESIDENT_BYTES:
+            self._viewed = length
+            if isinstance(self._map, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                self._map.madvise(mmap.MADV_DONTNEED)
         return memoryview(self._map)[offset : offset + length]
 
     def read(self, offset: int, length: int) -> bytes:
