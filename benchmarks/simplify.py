@@ -3,7 +3,7 @@
 python benchmarks/simplify.py --zoo FOLDER [--models PATTERN...] [--tools TOOL...] [--results FILE] [--table FILE]
 
 The folder holds NAME.onnx and NAME.npz (arrays "set0__<input>" and "set1__<input>": two batches and lengths). Every
-tool runs on every file in a process of its own, one after the other; what came out is judged in another process. Results
+tool runs on every file in a process of its own, one after the other; what came out is judged in another one. Results
 are kept in a JSON file: those of the other tools are taken from there the next time (they do not change; --again
 measures them anew), those of tersor are always measured. Peers are the tools that are installed beside tersor in the
 interpreter that runs this file.
@@ -135,7 +135,7 @@ class Store:
 
 
 def works(row: dict[str, Any] | None) -> bool:
-    """Whether a tool's result counts: no failure, standard domains only, outputs that are right where they are known."""
+    """Whether a tool's result counts: no failure, standard domains only, right outputs where they are known."""
     if row is None or "error" in row or "nodes" not in row or row["foreign"]:
         return False
     return all(d is None or d <= 1e-3 for d in row.get("difference", ()))
@@ -155,7 +155,7 @@ def judged(results: Results) -> Iterator[tuple[str, dict[str, dict[str, Any]], s
 
 
 def table(results: Results) -> str:
-    """One row per model: nodes by tool, the goal columns, difference, latency against the best peer's, CPU and memory."""
+    """One row per model: nodes by tool, the goals, difference, latency against the best peer's, CPU and memory."""
     head = [
         "model",
         "MB",

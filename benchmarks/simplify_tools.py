@@ -77,7 +77,7 @@ def _copy(source: str, target: str) -> None:
 def onnxslim() -> tuple[Work, Work]:
     import onnxslim as slim
 
-    return lambda source, target: slim.slim(source, target), _copy
+    return slim.slim, _copy
 
 
 def onnxsim() -> tuple[Work, Work]:
