@@ -52,7 +52,9 @@ from .quantized import (
 )
 from .recurrences import causal_conv, cum_prod, linear_attention, swiglu
 from .reductions import boolean, has_computed_axes, is_boolean, is_special, reduction
+from .resizing import is_newer, is_symmetric, resampled, resize
 from .rotary import rotary_embedding
+from .sampling import affine_grid, deform_conv, grid_sample, is_not_planar
 from .scattering import col2im, reduces_by, scatter_elements, scatter_nd, tensor_scatter
 from .spectral import dft, dft_along, has_computed_axis, mel_weight_matrix, stft, window
 
@@ -146,6 +148,7 @@ def is_along_another(node: Node) -> bool:
 
 
 DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
+    ("AffineGrid", 20): Decomposition(affine_grid),
     ("Attention", 23): Decomposition(attention),
     ("Attention", 24): Decomposition(attention, has_valid_lengths),
     ("Attention", 25): Decomposition(attention, has_window),
@@ -163,12 +166,15 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("CumProd", 26): Decomposition(cum_prod),
     ("DFT", 17): Decomposition(dft),
     ("DFT", 20): Decomposition(dft_along, has_computed_axis),
+    ("DeformConv", 19): Decomposition(deform_conv),
     ("DequantizeLinear", 13): Decomposition(dequantize_linear, is_per_channel),
     ("DequantizeLinear", 19): Decomposition(dequantize_linear, is_half),
     ("DequantizeLinear", 21): Decomposition(dequantize_linear, is_blocked_or_16_bit),
     ("Equal", 19): Decomposition(equal_strings, compares_strings),
     ("GRU", 14): Decomposition(batch_first(1), is_batch_first),
     ("Gelu", 20): Decomposition(gelu),
+    ("GridSample", 16): Decomposition(grid_sample),
+    ("GridSample", 20): Decomposition(grid_sample, is_not_planar),
     # Version 18 had a scale for each group instead of each channel, and runtimes dropped it.
     ("GroupNormalization", 21): Decomposition(group_normalization),
     ("HammingWindow", 17): Decomposition(window([25 / 46, 21 / 46])),
@@ -195,6 +201,8 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("ReduceMin", 20): Decomposition(boolean, is_boolean),
     ("ReduceSum", 13): Decomposition(reduction, has_computed_axes),
     ("Reshape", 14): Decomposition(reshape, may_be_empty),
+    ("Resize", 18): Decomposition(resize, is_newer),
+    ("Resize", 19): Decomposition(resampled, is_symmetric),
     ("RotaryEmbedding", 23): Decomposition(rotary_embedding),
     ("STFT", 17): Decomposition(stft),
     ("ScatterElements", 16): Decomposition(scatter_elements, reduces_by("add", "mul")),
