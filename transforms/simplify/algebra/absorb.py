@@ -295,7 +295,9 @@ def contraction(value: Value, by: Affine) -> Sequence[Step]:
     assert node is not None
     a, b = node.operand(0), node.operand(1)
     rank = value.rank
-    if by.shift is not None or by.scale is None or a is b or rank is None or rank < 2 or 1 in (a.rank, b.rank):
+    if a.is_const or b.is_const or a is b:
+        return []
+    if by.shift is not None or by.scale is None or rank is None or rank < 2 or 1 in (a.rank, b.rank):
         return []
     axes = varies(by.scale)
     if any(axis < rank - 2 for axis in axes):
