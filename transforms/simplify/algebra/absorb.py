@@ -15,7 +15,7 @@ import numpy as np
 
 from ....ir import Builder, Node, Size, Value
 from .channels import Wide, embedded, is_shared, known, reshaped, scaled, shifted, sizes_of, varies
-from .linear import LINEAR, Affine, Change, named, trimmed
+from .linear import LINEAR, SHARED_WEIGHT, Affine, Change, named, trimmed
 
 STEPS = 24
 """Nodes that a constant climbs at most."""
@@ -69,7 +69,7 @@ def absorb(value: Value, user: Node, by: Affine, steps: int = STEPS) -> Found:
             if change is not None:
                 found.changes.append((node, change))
             return found
-        reason = found
+        reason = reason if reason == SHARED_WEIGHT else found
     return reason
 
 
@@ -295,16 +295,14 @@ def contraction(value: Value, by: Affine) -> Sequence[Step]:
     assert node is not None
     a, b = node.operand(0), node.operand(1)
     rank = value.rank
-    if a.is_const or b.is_const or a is b:
-        return []
-    if by.shift is not None or by.scale is None or rank is None or rank < 2 or 1 in (a.rank, b.rank):
+    if by.shift is not None or by.scale is None or a is b or rank is None or rank < 2 or 1 in (a.rank, b.rank):
         return []
     axes = varies(by.scale)
     if any(axis < rank - 2 for axis in axes):
         return []
     steps: list[Step] = []
     for index, operand, free in ((0, a, rank - 1), (1, b, rank - 2)):
-        if operand.rank is not None and free not in axes:
+        if operand.rank is not None and free not in axes and not operand.is_const:
             steps.append((index, Affine(by.scale.reshape(by.scale.shape[rank - operand.rank :]), None), None))
     return steps
 
