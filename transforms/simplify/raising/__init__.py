@@ -1,9 +1,17 @@
 """Operators written out as several nodes become the one operator that they are."""
 
 from ....ir.rewrite import Rule
-from . import activations, attention, heads, norms, rotary
+from . import activations, attention, heads, norms, reductions, rotary, spatial
 
-RULES: tuple[Rule, ...] = (*norms.RULES, *activations.RULES, *rotary.RULES, *attention.RULES, *heads.RULES)
+RULES: tuple[Rule, ...] = (
+    *norms.RULES,
+    *activations.RULES,
+    *reductions.RULES,
+    *spatial.RULES,
+    *rotary.RULES,
+    *attention.RULES,
+    *heads.RULES,
+)
 """Exact at every level: the backend writes them out again where the target lacks them."""
 
 PROMISED: dict[str, tuple[Rule, ...]] = {**norms.PROMISED, **attention.PROMISED}
