@@ -13,13 +13,9 @@ import numpy as np
 
 from ....ir import Builder, DType, Node, Value, constant
 from ....ir.dims import Size
+from .heads import MASK, PAST_KEY, VALID, Heads, K, Q
 from .masks import HIDING, WIDE, common, may_hide_rows, once
-from .operands import cast, dtype_of, known, number, shape_of
-from .rotary import rotary_embedding  # noqa: F401 (moves)
-
-HEADS_FIRST = [0, 2, 1, 3]
-Q, K, V, MASK, PAST_KEY, PAST_VALUE, VALID = range(7)
-RAW, CAPPED, BIASED, PROBABILITIES = range(4)
+from .operands import cast, dtype_of, number, shape_of
 
 
 def attention(node: Node, op: Builder) -> list[Value | None]:
@@ -37,28 +33,10 @@ def has_valid_lengths(node: Node) -> bool:
     return node.input(VALID) is not None
 
 
-class _Attention:
+class _Attention(Heads):
     def __init__(self, node: Node, op: Builder) -> None:
-        self.node, self.op = node, op
-        query, key, value = (node.operand(i) for i in (Q, K, V))
-        self.dtype = dtype_of(query)
-        self.packed = len(shape_of(query)) == 3
-        self.heads, self.kept = (self.count_heads(i) for i in (Q, K))
-        self.size, self.value_size = (self.head_size(v, h) for v, h in ((query, self.heads), (value, self.kept)))
-        self.grouped = 1 < self.kept < self.heads
-        """Keys and values are shared by several heads, which then have an axis of their own behind the shared ones."""
-        self.cached = node.input(PAST_KEY) is not None
+        super().__init__(node, op)
         self.shows = len(node.outputs) > 3 and bool(node.outputs[3].users)
-        self.length, self.keys = (shape_of(v)[1 if self.packed else 2] for v in (query, key))
-
-    def count_heads(self, index: int) -> int:
-        if self.packed:
-            return self.node.int("q_num_heads" if index == Q else "kv_num_heads")
-        return known(shape_of(self.node.operand(index))[1], "the number of heads")
-
-    def head_size(self, value: Value, heads: int) -> int:
-        size = known(shape_of(value)[-1], "the size of a head")
-        return size // heads if self.packed else size
 
     @property
     def scale(self) -> float:
@@ -67,7 +45,7 @@ class _Attention:
 
     def build(self) -> list[Value | None]:
         op = self.op
-        query, turned, value, present = self.by_heads()
+        query, turned, value, present = self.split()
         if self.scale != 1:
             factor = number(self.scale, self.dtype)
             if self.heads > self.kept and self.length == self.keys:
@@ -89,79 +67,11 @@ class _Attention:
             shown = op.Reshape(shown, op.Concat(op.Shape(query, end=1), [self.heads], op.Shape(shown, start=3), axis=0))
         return [self.joined(y), *present, shown][: len(self.node.outputs)]
 
-    # Heads
-
-    def by_heads(self) -> tuple[Value, Value, Value, tuple[Value | None, Value | None]]:
-        """Q, K' and V by heads, and the caches after the step."""
-        node, op = self.node, self.op
-        used = any(v.users for v in node.outputs[1:3])
-        if self.cached or used:
-            key, value = (self.split(i, self.kept, HEADS_FIRST) for i in (K, V))
-            if self.cached:
-                key, value = (
-                    op.Concat(node.input(PAST_KEY), key, axis=2),
-                    op.Concat(node.input(PAST_VALUE), value, axis=2),
-                )
-            turned = op.Transpose(key, perm=[0, 1, 3, 2])
-            shared = op.Unsqueeze(value, [2]) if self.grouped else value
-            return self.query(), op.Unsqueeze(turned, [2]) if self.grouped else turned, shared, (key, value)
-        if (source := self.one_projection()) is not None:
-            return *self.parts(source), (None, None)
-        if self.grouped:
-            turned = self.split(K, self.kept, [0, 2, 3, 4, 1], [0, 1, 3, 2])
-            return self.query(), turned, self.split(V, self.kept, [0, 2, 3, 1, 4]), (None, None)
-        turned = self.split(K, self.kept, [0, 2, 3, 1], [0, 1, 3, 2])
-        return self.query(), turned, self.split(V, self.kept, HEADS_FIRST), (None, None)
-
-    def query(self) -> Value:
-        """[batch, heads, length, size], or [batch, shared heads, heads, length, size] where keys are shared."""
-        if not self.grouped:
-            return self.split(Q, self.heads, HEADS_FIRST)
-        op, value, groups = self.op, self.node.operand(Q), self.heads // self.kept
-        if self.packed:
-            return op.Transpose(op.Reshape(value, [0, 0, self.kept, groups, self.size]), perm=[0, 2, 3, 1, 4])
-        return op.Reshape(value, [0, self.kept, groups, -1, self.size])
-
-    def split(self, index: int, heads: int, perm: list[int], turned: list[int] | None = None) -> Value:
-        """An operand by heads: transposed by `perm` where they are packed, by `turned` where they are not."""
-        op, value = self.op, self.node.operand(index)
-        if self.packed:
-            size = self.head_size(value, heads)
-            wide = [0, 0, heads, 1, size] if len(perm) == 5 else [0, 0, heads, size]
-            return op.Transpose(op.Reshape(value, wide), perm=perm)
-        made = value if turned is None else op.Transpose(value, perm=turned)
-        return op.Unsqueeze(made, [2]) if len(perm) == 5 else made
-
-    def one_projection(self) -> Value | None:
-        """What packed queries, keys and values are consecutive parts of, where nobody else uses the parts."""
-        parts = [self.node.operand(i) for i in (Q, K, V)]
-        split = parts[0].node
-        if not self.packed or self.size != self.value_size or split is None or split.op != "Split" or split.domain:
-            return None
-        if split.outputs != tuple(parts) or split.int("axis") not in (2, -1) or self.cached:
-            return None
-        return split.operand(0) if all(v.only_user is self.node for v in parts) else None
-
-    def parts(self, source: Value) -> tuple[Value, Value, Value]:
-        """Q, K' and V from the projection that holds all three, transposed at once."""
-        op, total = self.op, self.heads + 2 * self.kept
-        heads = op.Transpose(op.Reshape(source, [0, 0, total, self.size]), perm=HEADS_FIRST)
-        query, key, value = op.Split(heads, [self.heads, self.kept, self.kept], axis=1, outputs=3)
-        split = self.node.operand(Q).node
-        assert split is not None
-        self.node.set_inputs([None, None, None, *self.node.inputs[3:]])
-        split.erase()
-        turned = op.Transpose(key, perm=[0, 1, 3, 2])
-        if not self.grouped:
-            return query, turned, value
-        wide = op.Reshape(query, [0, self.kept, self.heads // self.kept, -1, self.size])
-        return wide, op.Unsqueeze(turned, [2]), op.Unsqueeze(value, [2])
-
     def joined(self, y: Value) -> Value:
         """The result in the layout of the queries."""
         op = self.op
         if self.packed:
-            return op.Reshape(op.Transpose(y, perm=[0, 3, 1, 2, 4] if self.grouped else HEADS_FIRST), [0, 0, -1])
+            return op.Reshape(op.Transpose(y, perm=[0, 3, 1, 2, 4] if self.grouped else [0, 2, 1, 3]), [0, 0, -1])
         return op.Reshape(y, [0, self.heads, -1, self.value_size]) if self.grouped else y
 
     # Scores
@@ -211,7 +121,7 @@ class _Attention:
             bias = once(op, "Where", [visible, number(0, self.dtype), never])
         if not hides:
             return bias, None
-        best = once(op, "ReduceMax", [bias, constant(np.array([-1]))])
+        best = once(op, "ReduceMax", [bias, [-1]])
         # exp of 0 and of a huge negative number: 1 where a key is seen, else 0
         return bias, once(op, "Greater", [best, never]) if self.classic else once(op, "Exp", [best])
 
@@ -223,7 +133,7 @@ class _Attention:
                 bias = op.Where(visible, bias, number(-np.inf, self.dtype))
         if not hides:
             return bias, None
-        best = once(op, "ReduceMax", [bias, constant(np.array([-1]))])
+        best = once(op, "ReduceMax", [bias, [-1]])
         seen = once(op, "Greater", [best, number(-np.inf, self.dtype)])
         if self.classic:
             return bias, seen
@@ -252,7 +162,7 @@ class _Attention:
         if not self.grouped or len(shape) < 3:
             return mask
         if shape[-3] == 1:
-            made = once(op, "Unsqueeze", [mask, constant(np.array([-4]))])
+            made = once(op, "Unsqueeze", [mask, [-4]])
         else:
             groups, front = [self.kept, self.heads // self.kept], len(shape) - 3
             before = [op.Shape(mask, end=1)] if front else []
@@ -295,9 +205,9 @@ class _Attention:
         if self.cached:
             past = op.Gather(op.Shape(node.operand(PAST_KEY)), constant(np.array(2)))
             total = op.Add(op.Gather(op.Shape(node.operand(K)), constant(np.array(axis))), past)
-            return _range(op, total), op.Add(once(op, "Unsqueeze", [rows, constant(np.array([1]))]), past)
+            return _range(op, total), op.Add(once(op, "Unsqueeze", [rows, [1]]), past)
         columns = rows if self.length == self.keys else self.count(node.operand(K), axis)
-        rows = once(op, "Unsqueeze", [rows, constant(np.array([1]))])
+        rows = once(op, "Unsqueeze", [rows, [1]])
         if valid is None:
             return columns, rows
         length = op.Gather(op.Shape(node.operand(Q)), constant(np.array(axis)))

@@ -86,7 +86,8 @@ def _decomposition(node: Node, opset: int) -> int:
 
 def _decompose_all(graph: Graph, opset: int) -> None:
     for node in list(graph):
-        _decompose(graph, node, opset)
+        if node.graph is graph:
+            _decompose(graph, node, opset)
 
 
 def _decompose(graph: Graph, node: Node, opset: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....ir import Array, Attribute, Builder, DType, Node, TensorType, TersorError, Value, constant
-from ....ir.builder import AttributeArgument, attribute
+from ....ir.builder import AttributeArgument, Operand, attribute
 
 HIDING = -1.7e38
 """Next to it a score means nothing, in the types of WIDE. The lowest number of a type will not do: ONNX Runtime's
@@ -93,22 +93,46 @@ def _is_boolean(value: Value) -> bool:
     return isinstance(value.type, TensorType) and value.type.dtype is DType.BOOL
 
 
-def once(op: Builder, operator: str, operands: Sequence[Value | None], **attrs: AttributeArgument) -> Value:
-    """A node made once for all who ask for it: it stands right behind what makes its last operand that is computed.
+def once(
+    op: Builder,
+    operator: str,
+    operands: Sequence[Operand],
+    *,
+    behind: Value | None = None,
+    after: Node | None = None,
+    **attrs: AttributeArgument,
+) -> Value:
+    """A node made once for all who ask for it.
 
-    That operand must depend on the other ones, so that all of them come before.
+    It stands right behind what makes `behind`, the operand that comes last (the last one that is computed, if not
+    given), so that it comes before everyone who asks. Where it is not known which operand comes last, it stands where
+    it is first asked for, in front of `after`.
     """
-    source = next((v for v in reversed(operands) if v is not None and v.const is None), None)
-    given = {name: attribute(value) for name, value in attrs.items()}
+    values, given = op.operands(operands), {name: attribute(value) for name, value in attrs.items()}
+    source = behind or next((v for v in reversed(values) if v is not None and v.const is None), None)
     for user in () if source is None else tuple(source.users):
-        if user.op == operator and not user.domain and user.graph is op.graph and _same(user, operands, given):
-            _behind(user, source)
+        if user.op == operator and not user.domain and user.graph is op.graph and _same(user, values, given):
+            if after is None:
+                _behind(user, source)
+            elif not _precedes(user, after):
+                continue
             return user.output
-    made = op.node(operator, operands, attrs)
+    made = op.node(operator, values, attrs)
     if isinstance(made, Value):
         return made
-    _behind(made, source)
+    if after is None:
+        _behind(made, source)
     return made.output
+
+
+def _precedes(node: Node, other: Node) -> bool:
+    """True where a node is among those NEAR in front of another one."""
+    before = other.prev
+    for _ in range(NEAR):
+        if before is node or before is None:
+            break
+        before = before.prev
+    return before is node
 
 
 def common(op: Builder, array: Array) -> Value:

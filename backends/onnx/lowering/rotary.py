@@ -1,33 +1,56 @@
-"""Rotary positions in terms of products and sums, for opsets before 23."""
+"""Rotary positions for opsets before 23; queries and keys of one attention that turn alike are rotated together."""
 
 from __future__ import annotations
 
 from ....ir import Builder, Node, Value
-from .operands import known, shape_of
+from .attention import attention
+from .heads import PAST_KEY, K, Q
+from .operands import shape_of
+from .rotation import rotation_of, same_rotation
 
 
 def rotary_embedding(node: Node, op: Builder) -> list[Value | None]:
     """Pairs of features rotated by an angle for each position (RotaryEmbedding-23)."""
-    x, positions, shape = node.operand(0), node.input(3), shape_of(node.operand(0))
-    packed, heads = len(shape) == 3, node.int("num_heads", 0)
-    size = known(shape[-1], "the size of a head") // (heads if packed else 1)
-    rotated = node.int("rotary_embedding_dim", 0) or size
-    x4 = op.Reshape(x, [0, 0, heads, size]) if packed else x
-    # The tables get the axis of the heads: the third one where heads are packed, else the second.
-    tables = (v if positions is None else op.Gather(v, positions, axis=0) for v in (node.operand(1), node.operand(2)))
-    cos, sin = (op.Unsqueeze(v, [2 if packed else 1]) for v in tables)
-    moving = op.Slice(x4, [0], [rotated], [3]) if rotated < size else x4
-    if node.int("interleaved", 0):
-        a, b = (op.Slice(moving, [start], [rotated], [3], [2]) for start in (0, 1))
-    else:
-        a, b = op.Split(moving, [rotated // 2, rotated // 2], axis=3, outputs=2)
-    real = op.Sub(op.Mul(cos, a), op.Mul(sin, b))
-    imaginary = op.Add(op.Mul(sin, a), op.Mul(cos, b))
-    if node.int("interleaved", 0):
-        pairs = op.Concat(op.Unsqueeze(real, [4]), op.Unsqueeze(imaginary, [4]), axis=4)
-        turned = op.Reshape(pairs, [0, 0, 0, rotated])
-    else:
-        turned = op.Concat(real, imaginary, axis=3)
-    if rotated < size:
-        turned = op.Concat(turned, op.Slice(x4, [rotated], [size], [3]), axis=3)
-    return [op.Reshape(turned, [0, 0, heads * size]) if packed else turned]
+    x, rotation = node.operand(0), rotation_of(node)
+    if len(shape_of(x)) == 4:
+        return [rotation.apply(op, x, 1)]
+    user = shared_attention(node)
+    if user is not None:
+        write_attention(op, user, node)
+        return [None]
+    heads = node.int("num_heads")
+    turned = rotation.apply(op, op.Reshape(x, [0, 0, heads, rotation.size]), 2)
+    return [op.Reshape(turned, [0, 0, heads * rotation.size])]
+
+
+def shared_attention(node: Node) -> Node | None:
+    """The attention whose packed queries and keys `node` and another one rotate alike, and nobody else asks for."""
+    user = node.output.only_user
+    if user is None or user.op != "Attention" or user.domain or user.input(PAST_KEY) is not None:
+        return None
+    if any(v.users for v in user.outputs[1:]):
+        return None
+    both = [user.operand(i).node for i in (Q, K)]
+    if node not in both or any(n is None or n.op != "RotaryEmbedding" or n.domain for n in both):
+        return None
+    query, key = both
+    assert query is not None
+    assert key is not None
+    if query is key or not all(n.output.only_user is user and n.operand(0).rank == 3 for n in (query, key)):
+        return None
+    return user if same_rotation(query, key) else None
+
+
+def write_attention(op: Builder, node: Node, rotation: Node) -> None:
+    """Writes out an attention that stands further on, and takes it and its other rotation than `rotation` away."""
+    builder = Builder(op.graph, node, infer=op.infer, loc=node.loc)
+    for old, new in zip(node.outputs, attention(node, builder), strict=True):
+        if new is not None and old.users:
+            new.name = new.name or old.name
+            old.replace_by(new)
+    both = [node.operand(i).node for i in (Q, K)]
+    node.erase()
+    for other in both:
+        if other is not None and other is not rotation:
+            other.erase()
+    op.new += builder.new
