@@ -27,7 +27,7 @@ REMOVED: dict[str, tuple[Rule, str]] = {
     "slice of everything": (identities.drop_shape_noop, "%a = Slice(%x, i64[1]{0}, i64[1]{9}, i64[1]{1})"),
     "expand to its own shape": (identities.drop_shape_noop, "%a = Expand(%x, i64[2]{4,6})"),
     "padding by nothing": (identities.drop_empty_pad, "%a = Pad(%x, i64[6]{0,0,0,0,0,0})"),
-    "concatenation of one": (identities.drop_single_concat, "%a = Concat(%x) {axis=1}"),
+    "concatenation of one": (identities.drop_single_operand, "%a = Concat(%x) {axis=1}"),
 }
 
 
@@ -64,7 +64,7 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
     "backward slice": (
         identities.drop_shape_noop, "%a = Slice(%x, i64[1]{-1}, i64[1]{-9}, i64[1]{1}, i64[1]{-1}) : f32[N,4,6] return %a", "it may run backwards"),
     "padding": (identities.drop_empty_pad, "%a = Pad(%x, i64[6]{0,0,1,0,0,1}) : f32[N,4,8] return %a", "it pads"),
-    "concatenation of two": (identities.drop_single_concat, "%a = Concat(%x, %x) {axis=1} : f32[N,8,6] return %a", "it has several operands"),
+    "concatenation of two": (identities.drop_single_operand, "%a = Concat(%x, %x) {axis=1} : f32[N,8,6] return %a", "it has several operands"),
     "relu of a difference": (
         identities.merge_relus, "%s = Sub(%x, @w) : f32[N,4,6] %a = Relu(%s) : f32[N,4,6] return %a", "its operand may be negative"),
     "reshape that copies sizes": (

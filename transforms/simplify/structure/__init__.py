@@ -1,10 +1,19 @@
 """Dead code, common subexpressions, no-ops, elementwise arithmetic, and families of data movement composed."""
 
-from . import arithmetic, identities, layout, movement, pieces
+from . import arithmetic, booleans, casts, identities, layout, movement, padding, pieces
 from .common import merge_common
 from .dead import erase_dead
 
-RULES = (*identities.RULES, *arithmetic.RULES, *pieces.RULES, *layout.RULES, *movement.RULES)
+RULES = (
+    *identities.RULES,
+    *casts.RULES,
+    *booleans.RULES,
+    *arithmetic.RULES,
+    *padding.RULES,
+    *pieces.RULES,
+    *layout.RULES,
+    *movement.RULES,
+)
 """Exact at every level: no parameter changes."""
 
 DEPLOY_RULES = arithmetic.DEPLOY_RULES

@@ -6,6 +6,7 @@ import numpy as np
 
 from ....ir import Builder, Node, Tensor, TensorType, Value
 from ....ir.rewrite import P, Result, decline, rule
+from .spans import integers
 
 x, y = P.var("x"), P.var("y")
 
@@ -126,19 +127,90 @@ def drop_empty_pad(op: Builder, node: Node) -> Result:
     return node.operand(0) if is_filled_with(pads, 0) else decline("it pads")
 
 
-@rule("Concat")
-def drop_single_concat(op: Builder, node: Node) -> Result:
-    """A Concat of one tensor is that tensor."""
+@rule("Concat", "Sum", "Max", "Min", "Mean")
+def drop_single_operand(op: Builder, node: Node) -> Result:
+    """A Concat, Sum, Max, Min or Mean of one tensor is that tensor."""
     return node.operand(0) if len(node.inputs) == 1 else decline("it has several operands")
 
 
-@rule("Relu")
+@rule("AveragePool", "MaxPool", "LpPool")
+def drop_single_element_window(op: Builder, node: Node) -> Result:
+    """A pooling of single elements is its operand."""
+    if any(n != 1 for n in node.ints("kernel_shape")):
+        return decline("its window has several elements")
+    if any(n != 1 for n in node.ints("strides", ())) or any(node.ints("pads", ())):
+        return decline("it leaves elements out or adds some")
+    if any(v.users for v in node.outputs[1:]):
+        return decline("its indices are used")
+    return [node.operand(0)] if node.op != "LpPool" else decline("it takes absolute values")
+
+
+@rule("Resize")
+def drop_resize_to_same_size(op: Builder, node: Node) -> Result:
+    """A Resize that keeps all sizes is its operand, whichever way it would compute elements in between."""
+    if node.str("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        return decline("it crops")
+    scales = node.input(2)
+    if scales is not None and (scales.const is None or not is_filled_with(scales.const, 1)):
+        return decline("its scales are not all 1")
+    return node.operand(0) if same_type(node, node.operand(0)) else decline("the shape changes or is not known")
+
+
+REDUCTIONS = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd")
+
+
+@rule(*REDUCTIONS)
+def drop_reduction_of_ones(op: Builder, node: Node) -> Result:
+    """A reduction over axes of size 1, or over no axes, is its operand, or that without these axes."""
+    source, shape = node.operand(0), node.operand(0).shape
+    axes = None if node.input(1) is None else integers(node.operand(1))
+    if axes is None and node.input(1) is not None:
+        return decline("its axes are not known")
+    if not axes:
+        return source if node.int("noop_with_empty_axes") else decline("it reduces all axes")
+    if shape is None or any(shape[axis] != 1 for axis in axes):
+        return decline("an axis has or may have several elements")
+    return source if node.int("keepdims") else op.Squeeze(source, sorted(axis % len(shape) for axis in axes))
+
+
+@rule("Clip")
+def drop_unbounded_clip(op: Builder, node: Node) -> Result:
+    """A Clip without bounds is its operand."""
+    if node.input(1) is None and node.input(2) is None:
+        return node.operand(0)
+    return decline("it has bounds")
+
+
+@rule(P.Clip(P.Clip(x, P.const("low"), P.const("high")), P.const("least"), P.const("most")))
+def merge_clips(op: Builder, x: Value, low: Value, high: Value, least: Value, most: Value) -> Result:
+    """Two Clips are one to the bounds of the first, clipped to those of the second."""
+    a, b, c, d = (float(v.tensor.item()) for v in (low, high, least, most))
+    if not (a <= b and c <= d):
+        return decline("a lower bound is above the upper one")
+    return op.Clip(x, least if a <= c else most if a >= d else low, least if b <= c else most if b >= d else high)
+
+
+NEVER_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus")
+
+
+@rule("Relu", "Abs")
 def merge_relus(op: Builder, node: Node) -> Result:
-    """Relu of a value that Relu, Sigmoid, Softmax or HardSigmoid made is that value: it is never negative."""
+    """Relu or Abs of a value that is never negative, such as a Relu, Sigmoid or Softmax, is that value."""
     source = node.operand(0)
-    return (
-        source if source.op in ("Relu", "Sigmoid", "Softmax", "HardSigmoid") else decline("its operand may be negative")
-    )
+    made = source.node
+    if made is not None and made.op == "Clip":
+        low = made.input(1)
+        if low is not None and low.const is not None and float(low.const.item()) >= 0:
+            return source
+    return source if source.op in NEVER_NEGATIVE else decline("its operand may be negative")
+
+
+@rule("Ceil", "Floor", "Round", "Sign")
+def drop_repeated_rounding(op: Builder, node: Node) -> Result:
+    """Rounding what is rounded already changes nothing; nor does the sign of a sign."""
+    source = node.operand(0)
+    rounded = ("Sign",) if node.op == "Sign" else ("Ceil", "Floor", "Round", "Sign")
+    return source if source.op in rounded else decline("its operand is not rounded")
 
 
 RULES = (
@@ -150,6 +222,12 @@ RULES = (
     drop_shape_noop,
     merge_reshapes,
     drop_empty_pad,
-    drop_single_concat,
+    drop_single_operand,
+    drop_single_element_window,
+    drop_resize_to_same_size,
+    drop_reduction_of_ones,
+    drop_unbounded_clip,
+    merge_clips,
     merge_relus,
+    drop_repeated_rounding,
 )

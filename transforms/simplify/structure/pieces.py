@@ -82,7 +82,7 @@ def merge_concats(op: Builder, node: Node) -> Result:
     for index in range(len(node.inputs)):
         value = node.operand(index)
         inner = value.node
-        if inner is not None and inner.op == "Concat" and len(value.users) == 1 and inner.int("axis") % rank == axis:
+        if inner is not None and inner.op == "Concat" and value.only_user is node and inner.int("axis") % rank == axis:
             operands += [inner.operand(i) for i in range(len(inner.inputs))]
         else:
             operands.append(value)
