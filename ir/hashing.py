@@ -5,6 +5,7 @@ names of inner values.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from .attributes import Attribute, EmptyList
 from .dims import Symbol
@@ -50,16 +51,20 @@ class _Hasher:
         return found
 
     def node(self, node: Node) -> str:
-        rows = [node.domain, node.op, str(node.captures), str(_present(node))]
+        rows = [node.domain, node.op, str(_present(node))]
         rows += [self.value(v) for v in _given(node)]
         rows += [f"{k}={self.attribute(v)}" for k, v in sorted(node.attrs.items())]
-        rows += [f"{k}={self.graph(r)}" for k, r in sorted(node.regions.items())]
+        outer = node.inputs[len(node.inputs) - node.captures :]
+        rows += [f"{k}={self.graph(r, outer)}" for k, r in sorted(node.regions.items())]
         return _digest(rows)
 
-    def graph(self, graph: Graph) -> str:
+    def graph(self, graph: Graph, captured: Sequence[Value | None] = ()) -> str:
+        """A region's captured values are what they are outside: in which order they are captured does not count."""
         rows: list[str] = []
         self.depth += 1
-        for index, value in enumerate(graph.inputs):
+        own = len(graph.inputs) - len(captured)
+        self.known |= {inner: self.value(v) for inner, v in zip(graph.inputs[own:], captured, strict=True)}
+        for index, value in enumerate(graph.inputs[:own]):
             default = graph.defaults.get(value)
             rows.append(
                 f"{value.name if self.depth == 1 else ''}:{self.type(value.type)}"
@@ -67,6 +72,9 @@ class _Hasher:
             )
             self.known[value] = _digest(["input", str(self.depth), str(index), self.type(value.type)])
         for node in graph:
+            if _only_yields(node):
+                self.known[node.output] = self.value(node.operand(0))
+                continue
             code = self.node(node)
             types = [self.type(v.type) for v in node.outputs]
             for value, text in zip(node.outputs, types, strict=True):
@@ -80,9 +88,18 @@ class _Hasher:
         return _digest(rows)
 
 
+def _only_yields(node: Node) -> bool:
+    """True for an Identity that nothing but the end of its graph reads: files have to have one where a graph yields
+    one of its inputs, what a region captures, or one value twice.
+    """
+    if node.op != "Identity" or node.domain or not node.outputs[0].is_output or node.input(0) is None:
+        return False
+    return len(node.outputs[0].users) == 1
+
+
 def _given(node: Node) -> tuple[Value | None, ...]:
-    """The operands without missing ones at the end, which mean the same as none."""
-    count = len(node.inputs)
+    """The operands without captured ones, and without missing ones at the end, which mean the same as none."""
+    count = len(node.inputs) - node.captures
     while count and node.inputs[count - 1] is None:
         count -= 1
     return node.inputs[:count]
@@ -104,6 +121,6 @@ def _digest(rows: list[str]) -> str:
 
 def structural_hash(graph: Graph) -> str:
     """32 hexadecimal digits: equal for graphs with the same nodes in the same order, types, constants and interface
-    names.
+    names. The order of captures does not count, nor does an Identity that is there only to be yielded.
     """
     return _Hasher().graph(graph)

@@ -81,6 +81,26 @@ def test_a_clone_is_independent_and_shares_tensors():
     assert not next(iter(graph)).attrs
 
 
+def test_the_hash_does_not_depend_on_the_order_of_captures_nor_on_an_identity_that_is_only_yielded():
+    one = parse("""
+      graph(%c: bool[], %a: f32[3], %b: f32[3]) -> (y) {
+        %y = If(%c, %a, %b) captures 2 : f32[3] regions {
+          then_branch = graph(%p: f32[3], %q: f32[3]) -> (t) { %t = Sub(%p, %q) : f32[3] return %t }
+          else_branch = graph(%p: f32[3], %q: f32[3]) -> (e) { return %p }
+        }
+        return %y }""")
+    other = parse("""
+      graph(%c: bool[], %a: f32[3], %b: f32[3]) -> (y) {
+        %y = If(%c, %b, %a) captures 2 : f32[3] regions {
+          then_branch = graph(%q: f32[3], %p: f32[3]) -> (t) { %t = Sub(%p, %q) : f32[3] return %t }
+          else_branch = graph(%q: f32[3], %p: f32[3]) -> (e) { %e = Identity(%p) : f32[3] return %e }
+        }
+        return %y }""")
+    assert structural_hash(one) == structural_hash(other)
+    other.entry.next.set_inputs([other.inputs[0], other.inputs[1], other.inputs[2]])
+    assert structural_hash(one) != structural_hash(other)
+
+
 def test_restoring_a_snapshot_undoes_a_pass_and_can_be_done_again():
     model = Model(parse(TWO_STEPS))
     snapshot = model.clone()

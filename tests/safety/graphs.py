@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from hypothesis import strategies as st
 from tersor.ir import Dense, DType, Graph, Model, Node, TensorType, Value, constant, symbol, tensor, verify
-from tersor.ir.inference import infer
+from tersor.ir.inference import Inference
 
 Draw = st.DrawFn
 Grow = Callable[["Grower"], "Value | None"]
@@ -24,6 +24,7 @@ class Grower:
 
     def __init__(self, draw: Draw, graph: Graph, values: Sequence[Value], depth: int = 0) -> None:
         self.draw, self.graph, self.values, self.depth = draw, graph, list(values), depth
+        self.inference = Inference(graph)
 
     def pick(self, dtypes: Sequence[DType] = FLOATS, *, ranks: Sequence[int] = (1, 2, 3, 4)) -> Value | None:
         """Any value of one of the types and ranks whose sizes are known but for a symbolic first one."""
@@ -38,11 +39,16 @@ class Grower:
         return constant(Dense(numbers.astype(dtype.numpy), dtype), name)
 
     def add(self, op: str, *inputs: Value | None, **attrs: object) -> Value:
-        node = Node(op, inputs, attrs, [Value(f"v{self.graph.count}")])  # pyright: ignore[reportArgumentType]
+        return self.several(op, inputs, 1, **attrs)[0]
+
+    def several(self, op: str, inputs: Sequence[Value | None], count: int, **attrs: object) -> list[Value]:
+        """The outputs of a new node, as new values to grow from."""
+        outputs = [Value(f"v{self.graph.count}_{i}") for i in range(count)]
+        node = Node(op, inputs, attrs, outputs)  # pyright: ignore[reportArgumentType]
         self.graph.insert(node)
-        infer(self.graph)
-        self.values.append(node.output)
-        return node.output
+        self.inference.node(node)
+        self.values += outputs
+        return outputs
 
 
 def shape_of(value: Value) -> tuple[object, ...]:
@@ -215,15 +221,13 @@ def softmax(g: Grower) -> Value | None:
 
 
 def branch(g: Grower) -> Value | None:
-    """An If whose condition is an input; each branch is a small graph over a captured value.
-
-    One, since a file does not say in which order several are captured.
-    """
+    """An If whose condition is an input; each branch is a small graph over captured values, or yields one of them."""
     conditions = [v for v in g.graph.inputs if v.type == tensor("bool")]
     x = g.pick()
     if not conditions or x is None or g.depth:
         return None
-    captured = [x]
+    y = g.pick()
+    captured = [x] if y is None or y is x else [x, y]
     regions: dict[str, Graph] = {}
     for name in ("then_branch", "else_branch"):
         region = Graph(name, [Value(f"{name}_{i}", v.type) for i, v in enumerate(captured)])
@@ -232,8 +236,7 @@ def branch(g: Grower) -> Value | None:
             grow(inner)
         same = [v for v in inner.values if v.type == x.type]
         result = g.draw(st.sampled_from(same))
-        # A branch of an ONNX file cannot yield a captured value as it is: it would come back with an Identity.
-        region.set_outputs([inner.add("Identity", result) if result.is_input else result], ["result"])
+        region.set_outputs([result], ["result"])
         regions[name] = region
     # What no branch uses is not captured in a file either.
     for index in reversed(range(len(captured))):
@@ -246,7 +249,7 @@ def branch(g: Grower) -> Value | None:
                     value.index = position
     made = Node("If", [conditions[0], *captured], {}, [Value("chosen")], regions=regions, captures=len(captured))
     g.graph.insert(made)
-    infer(g.graph)
+    g.inference.node(made)
     g.values.append(made.output)
     return made.output
 
@@ -259,17 +262,21 @@ INPUTS = (tensor("f32", "batch", 3, 4, 4), tensor("f32", "batch", 6), tensor("i6
 
 
 @st.composite
-def models(draw: Draw, most: int = 10) -> Model:
-    """A verified model of up to about `most` nodes with inferred types; the first size of most inputs is symbolic."""
+def models(draw: Draw, most: int = 10, growers: Sequence[Grow] = GROW) -> Model:
+    """A verified model with inferred types, grown by up to `most` of the growers; the first size of most inputs is
+    symbolic. Outputs are what nothing uses, and one in four of the values that something does use.
+    """
     types = draw(st.lists(st.sampled_from(INPUTS), min_size=1, max_size=3))
     inputs = [Value(f"x{i}", t) for i, t in enumerate(types)]
     if draw(st.booleans()):
         inputs.append(Value("flag", tensor("bool")))
     graph = Graph("random", inputs)
     g = Grower(draw, graph, graph.inputs)
-    for grow in draw(st.lists(st.sampled_from(GROW), min_size=1, max_size=most)):
+    for grow in draw(st.lists(st.sampled_from(growers), min_size=1, max_size=most)):
         grow(g)
+    inner = [v for v in g.values if not v.is_input and v.users and draw(st.integers(0, 3)) == 3]
     results = [v for v in g.values if not v.is_input and not v.users] or [g.add("Identity", graph.inputs[0])]
+    results += inner
     graph.set_outputs(results, [f"y{i}" for i in range(len(results))])
     verify(graph)
     return Model(graph, {"": 26})

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ....ir import Builder, Graph, Node, SequenceType, TensorType, Value, constant
+from ....ir import Builder, Node, SequenceType, TensorType, Value, constant
 from .form import Inexpressible
-from .loops import loop
+from .loops import inlined, loop
 
 
 def sequence_map(node: Node, op: Builder) -> Sequence[Value | None]:
@@ -33,20 +33,6 @@ def sequence_map(node: Node, op: Builder) -> Sequence[Value | None]:
         return [body.SequenceInsert(s, v) for s, v in zip(carried, results, strict=True)]
 
     return list(loop(op, op.SequenceLength(operands[0]), empty, [*operands, *captured], turn))
-
-
-def inlined(region: Graph, given: Sequence[Value], op: Builder) -> list[Value]:
-    """A copy of a region's nodes where `op` builds, with `given` for its inputs; gives what it yields."""
-    copy = region.clone()
-    for old, new in zip(copy.inputs, given, strict=True):
-        old.replace_by(new)
-    results = list(copy.outputs)
-    copy.exit.set_inputs(())
-    for node in list(copy):
-        node.unlink()
-        op.graph.insert(node, op.before)
-        op.new.append(node)
-    return results
 
 
 def is_no_optional(node: Node) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....ir import Builder, Node, Value, constant
+from . import groups
 from .activations import celu, gelu, hard_swish, mish, swish
 from .attention import attention, has_valid_lengths, has_window
 from .bits import bit_cast, bitwise, bitwise_not
@@ -25,7 +26,8 @@ from .containers import (
     sequence_map,
 )
 from .forms import REDUCTIONS
-from .norms import group_normalization, layer_normalization, rms_normalization
+from .groups import from_groups, per_group
+from .norms import layer_normalization, rms_normalization
 from .operands import dtype_of, number, shape_of
 from .padding import (
     center_crop_pad,
@@ -55,6 +57,7 @@ from .reductions import boolean, has_computed_axes, is_boolean, is_special, redu
 from .resizing import is_newer, is_symmetric, resampled, resize
 from .rotary import rotary_embedding
 from .sampling import affine_grid, deform_conv, grid_sample, is_not_planar
+from .scans import scan_as_loop
 from .scattering import col2im, reduces_by, scatter_elements, scatter_nd, tensor_scatter
 from .spectral import dft, dft_along, has_computed_axis, mel_weight_matrix, stft, window
 
@@ -175,8 +178,8 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Gelu", 20): Decomposition(gelu),
     ("GridSample", 16): Decomposition(grid_sample),
     ("GridSample", 20): Decomposition(grid_sample, is_not_planar),
-    # Version 18 had a scale for each group instead of each channel, and runtimes dropped it.
-    ("GroupNormalization", 21): Decomposition(group_normalization),
+    ("GroupNormalization", 18): Decomposition(from_groups, lambda node: not groups.is_per_channel(node)),
+    ("GroupNormalization", 21): Decomposition(per_group, groups.is_per_channel),
     ("HammingWindow", 17): Decomposition(window([25 / 46, 21 / 46])),
     ("HannWindow", 17): Decomposition(window([0.5, 0.5])),
     ("HardSwish", 14): Decomposition(hard_swish),
@@ -205,6 +208,7 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Resize", 19): Decomposition(resampled, is_symmetric),
     ("RotaryEmbedding", 23): Decomposition(rotary_embedding),
     ("STFT", 17): Decomposition(stft),
+    ("Scan", 9): Decomposition(scan_as_loop),
     ("ScatterElements", 16): Decomposition(scatter_elements, reduces_by("add", "mul")),
     ("ScatterElements", 18): Decomposition(scatter_elements, reduces_by("max", "min")),
     ("ScatterND", 16): Decomposition(scatter_nd, reduces_by("add", "mul")),

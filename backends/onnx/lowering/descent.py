@@ -11,19 +11,22 @@ from onnx import defs
 from ....ir import (
     CANONICAL_OPSET,
     Builder,
+    DType,
     Graph,
     InvalidModelError,
     Model,
     Node,
+    TensorType,
     UnsupportedError,
     Value,
     lookup,
 )
+from ....ir.graph import ENTRY
 from ....ir.inference import Inference, infer
 from ....ir.types import AnyType
 from .carriers import carrier, carry
 from .decompositions import DECOMPOSITIONS
-from .element_types import first_refused, takes, type_names
+from .element_types import TENSOR_NAMES, first_refused, takes, type_names
 from .form import Form, Inexpressible, form_of
 from .forms import FORMS, UNCHANGED
 
@@ -107,12 +110,27 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
             new.type = old.type
         new.name = new.name or old.name
         old.replace_by(new)
+    operands = node.inputs
     node.erase()
+    _drop_unused(operands)
     for made in builder.new:
         if made.graph is graph:
             _decompose(graph, made, opset)
             for region in made.regions.values():
                 _decompose_all(region, opset)
+
+
+def _drop_unused(values: Sequence[Value | None]) -> None:
+    """Erases the nodes that made something that nobody uses any more."""
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        node = value.node if value is not None else None
+        if node is None or node.graph is None or node.op == ENTRY:
+            continue
+        if not any(v.users for v in node.outputs):
+            pending += node.inputs
+            node.erase()
 
 
 def _typed(graph: Graph) -> Callable[[Node], None]:
@@ -133,8 +151,11 @@ def spelled(node: Node, opset: int) -> Form | None:
         if opset > CANONICAL_OPSET and not node.domain:
             _check_unchanged_since(node, opset)
         return None
+    same = _same_since(node.op, opset)
+    if same and _are_taken(node, opset):
+        return None
     written = [v if v.users or not v.index else None for v in node.outputs]
-    if _same_since(node.op, opset):
+    if same:
         _check_types(node, node.op, opset, "inputs", node.inputs[: len(node.inputs) - node.captures])
         _check_types(node, node.op, opset, "outputs", written)
         return None
@@ -176,6 +197,30 @@ def _check_unchanged_since(node: Node, opset: int) -> None:
             why=f"the operator changed at opset {newer[-1]}, and operators are known up to opset {CANONICAL_OPSET}",
             do=f"use opset {CANONICAL_OPSET} or lower",
         )
+
+
+def _are_taken(node: Node, opset: int) -> bool:
+    """True where the operator at `opset` takes the element types, for the usual node: tensors in and one tensor out."""
+    if len(node.outputs) != 1 or node.captures:
+        return False
+    dtypes: list[DType | None] = []
+    for value in (*node.inputs, node.outputs[0]):
+        if value is None:
+            dtypes.append(None)
+        elif isinstance(value.type, TensorType):
+            dtypes.append(value.type.dtype)
+        else:
+            return False
+    return _takes_all(node.op, opset, tuple(dtypes))
+
+
+@lru_cache(maxsize=65536)
+def _takes_all(op: str, opset: int, dtypes: tuple[DType | None, ...]) -> bool:
+    """True where an operator takes all of these element types; that of its output is the last."""
+    names = tuple("" if d is None else TENSOR_NAMES[d] for d in dtypes)
+    return all(
+        first_refused(op, opset, side, part) is None for side, part in (("inputs", names[:-1]), ("outputs", names[-1:]))
+    )
 
 
 def _check_types(node: Node, op: str, opset: int, side: str, values: Sequence[Value | None]) -> None:

@@ -26,6 +26,7 @@ from .form import (
     without,
     without_operand,
 )
+from .groups import without_precision
 
 
 def split(form: Form) -> None:
@@ -155,6 +156,7 @@ FORMS: dict[tuple[str, int], FormRule] = {
     ("DequantizeLinear", 23): dequantize_linear,
     ("GRU", 14): without("layout", unless=equal_to(0)),
     ("GridSample", 20): grid_sample,
+    ("GroupNormalization", 21): without_precision,
     ("LSTM", 14): without("layout", unless=equal_to(0)),
     ("LpPool", 18): all_of(without("dilations", unless=all_ones), without("ceil_mode", unless=equal_to(0))),
     ("OptionalHasElement", 18): with_operand(0, "its operand"),

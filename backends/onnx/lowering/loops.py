@@ -15,12 +15,14 @@ Branch = Callable[[Builder, Sequence[Value]], Sequence[Value]]
 
 
 def loop(
-    op: Builder, count: Value, carried: Sequence[Value], outer: Sequence[Value], turn: Turn, scanned: int = 0
+    op: Builder, count: Value, carried: Sequence[Value], outer: Sequence[Value], turn: Turn, *, fixed: bool = False
 ) -> tuple[Value, ...]:
-    """`count` turns. The last `scanned` results of a turn are stacked; the others are carried on to the next one."""
+    """`count` turns; what a turn gives beyond what is carried on to the next one is stacked. The shapes of what is
+    carried may change unless they are `fixed`.
+    """
     index = Value("index", TensorType(DType.I64, ()))
     goes_on = Value("condition", TensorType(DType.BOOL, ()))
-    inside = [Value(v.name, _carried(v.type)) for v in carried]
+    inside = [Value(v.name, v.type if fixed else _carried(v.type)) for v in carried]
     seen = [Value(v.name, v.type) for v in outer]
     body = Graph("turn", [index, goes_on, *inside, *seen])
     results = turn(Builder(body, infer=op.infer, loc=op.loc), index, inside, seen)
@@ -86,3 +88,17 @@ def _slice(type_: Type, axis: int) -> Type:
     if isinstance(type_, TensorType) and type_.shape is not None:
         return type_.with_shape((*type_.shape[:axis], *type_.shape[axis + 1 :]))
     return type_
+
+
+def inlined(region: Graph, given: Sequence[Value], op: Builder) -> list[Value]:
+    """A copy of a region's nodes where `op` builds, with `given` for its inputs; gives what it yields."""
+    copy = region.clone()
+    for old, new in zip(copy.inputs, given, strict=True):
+        old.replace_by(new)
+    results = list(copy.outputs)
+    copy.exit.set_inputs(())
+    for node in list(copy):
+        node.unlink()
+        op.graph.insert(node, op.before)
+        op.new.append(node)
+    return results
