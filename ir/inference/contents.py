@@ -40,6 +40,8 @@ class Contents:
         self.entries: dict[Value, Entries] = {}
         self.known: dict[Value, tuple[Size, ...]] = {}
         """The integer and boolean tensors of rank 0 and 1 all of whose elements are known."""
+        self.changes = 0
+        """How often something was found, corrected or dropped."""
 
     def of(self, value: Value | None) -> Entries | None:
         """The elements, or None where none is known."""
@@ -90,6 +92,7 @@ class Contents:
         if kept is None:
             self.forget(value)
             return
+        self.changes += self.entries.get(value) != kept
         self.entries[value] = kept
         whole, type_ = complete(kept), value.type
         if (
@@ -104,7 +107,8 @@ class Contents:
 
     def forget(self, value: Value) -> None:
         """Drops what was known of a value."""
-        self.entries.pop(value, None)
+        if self.entries.pop(value, None) is not None:
+            self.changes += 1
         self.known.pop(value, None)
 
 

@@ -59,8 +59,14 @@ class Inference:
         self._doubtful: set[Value] = set()
         self._changed: set[Value] = set()
         self._promised: dict[Value, Entries | None] = {}
+        self._refined = 0
         self.ranks_may_change = False
         """Set while a loop's body is inferred again with wider types; a pass that `refresh` follows keeps ranks."""
+
+    @property
+    def changes(self) -> int:
+        """How often a type or known elements changed so far: a run that adds nothing found nothing new."""
+        return self._refined + self.facts.changes
 
     @property
     def contents(self) -> dict[Value, tuple[Size, ...]]:
@@ -89,6 +95,7 @@ class Inference:
             new = self._applied(old, answer, types[index], stale and answers is not None)
             if new is not old and new != old:
                 value.type = new
+                self._refined += 1
                 if self.refresh:
                     self._changed.add(value)
             elif stale and tracked_count(value) is not None:

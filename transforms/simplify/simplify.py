@@ -54,14 +54,19 @@ class Simplify(Pass):
         sweep = partial(context.fuel.sweep, rows=sweeps)
         has_parts = model.source_opset == 0 or model.source_opset >= SHAPE_OF_PARTS
         inference, room = Inference(graph, context.fallback), Room(graph)
+        settled = False
         for _ in range(ROUNDS):
+            known = inference.changes
             inference.run()
             changed = sweep("fold_constants", lambda: fold_constants(graph, inference, self.budget, room))
             changed += sweep("erase_dead", lambda: erase_dead(graph))
+            if settled and not changed and inference.changes == known:
+                break  # nothing happened since the rules had nothing more to do
             result = rewriter.run(graph, infer=inference.node, sizes=inference.contents_of, fuel=context.fuel)
-            changed += result.fired + sweep("merge_common", lambda: merge_common(graph))
-            changed += sweep("rebuild_sizes", lambda: rebuild_sizes(graph, inference, parts=has_parts))
-            changed += sweep("erase_dead", lambda: erase_dead(graph))
+            after = sweep("merge_common", lambda: merge_common(graph))
+            after += sweep("rebuild_sizes", lambda: rebuild_sizes(graph, inference, parts=has_parts))
+            after += sweep("erase_dead", lambda: erase_dead(graph))
+            settled = not after
             for name, statistics in result.statistics.items():
                 totals[name].add(statistics)
             if result.exhausted:
@@ -69,7 +74,7 @@ class Simplify(Pass):
                     ("TSR101", f"rewriting stopped early; the busiest rules were {result.busiest()}", "")
                 )
                 break
-            if not changed:
+            if settled and not changed and not result.fired:
                 break
         outcome.rules = {**sweeps, **totals}
         outcome.changed = sum(row.hits for row in outcome.rules.values())
