@@ -9,7 +9,7 @@ from onnx_ir import serde  # pyright: ignore[reportMissingImports]
 
 from ...ir import DType, Model, Tensor
 from .protos import set_tensor
-from .writer import emitted
+from .writer import emit
 
 if TYPE_CHECKING:
     import torch.onnx
@@ -27,7 +27,8 @@ def lent(tensor: Tensor, name: str) -> onnx_ir.LazyTensor:
 
 def to_onnx_ir(model: Model, opset: int | None = None) -> onnx_ir.Model:
     """The model as onnx_ir, its weights shared and its values typed; `opset` as in `backends.onnx.save`."""
-    proto, weights = emitted(model, opset, value_info=True)
+    emitted = emit(model, opset, value_info=True)
+    proto, weights = emitted.proto(), emitted.weights
     for name, tensor in weights:
         if tensor.dtype is DType.STRING:
             set_tensor(proto.graph.initializer.add(), tensor, name)

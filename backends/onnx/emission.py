@@ -1,4 +1,4 @@
-"""A graph of the IR as an ONNX GraphProto: unique names, outer names in regions, constants collected.
+"""A graph of the IR as the bytes of an ONNX GraphProto: unique names, outer names in regions, constants collected.
 
 The interface is exact: an input or output keeps its name whatever else is called so. Everything else gets its hint as
 name where that is free, else the hint with a number. All names are unique in the whole model, regions included, as the
@@ -9,17 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import onnx
 
-from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Tensor, TensorType, Value, lookup
+from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Schema, Tensor, TensorType, Value, lookup
 from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
 from ...ir.types import AnyType
 from .lowering import Form
-from .protos import exact_name, set_attribute, set_value_info, text
+from .protos import exact_name, text
+from .wire import Encoder, GraphFields, embedded
+
+GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 
 SMALL = 64
 """Elements up to which a constant may stand inside a region."""
+
+
+class Emitted(NamedTuple):
+    """A model on its way out: its ModelProto without the graph, that graph's bytes without initializers, and these."""
+
+    head: onnx.ModelProto
+    graph: bytes
+    weights: list[tuple[str, Tensor]]
+
+    def proto(self) -> onnx.ModelProto:
+        """The ModelProto without its weights."""
+        return onnx.ModelProto.FromString(self.head.SerializeToString() + embedded(GRAPH, self.graph))
 
 
 class Names:
@@ -48,7 +64,7 @@ class Names:
 
 @dataclass
 class Emission:
-    """Turns one graph into a GraphProto without initializers; `weights` collects what belongs into them."""
+    """Turns one graph into a GraphProto's bytes without initializers; `weights` collects what belongs into them."""
 
     spell: Callable[[Node], Form | None] = lambda _: None
     all_types: bool = False
@@ -56,27 +72,27 @@ class Emission:
     names: dict[Value, str] = field(default_factory=dict[Value, str])
     values: Names = field(default_factory=Names)
     nodes: Names = field(default_factory=Names)
+    encode: Encoder = field(default_factory=Encoder)
     forms: dict[Node, Form] = field(default_factory=dict[Node, Form])
     replaceable: set[Value] = field(default_factory=set[Value])
     """Integers that follow from defaults of inputs: a size that they give is known only as long as these are kept."""
 
-    def top(self, graph: Graph, proto: onnx.GraphProto) -> None:
-        """Fills `proto` with the outermost graph. Raises InvalidModelError where names of the interface clash."""
+    def top(self, graph: Graph) -> bytes:
+        """The outermost graph. Raises InvalidModelError where names of the interface clash."""
         self.interface(graph)
         self.forms = {node: form for node in graph.walk() if (form := self.spell(node)) is not None}
         self.constants(graph)
-        proto.name = text(graph.name) or "graph"
-        if graph.doc:
-            proto.doc_string = text(graph.doc)
+        fields = GraphFields(text(graph.name) or "graph", text(graph.doc))
         for value in graph.inputs:
-            set_value_info(proto.input.add(), self.names[value], value.type)
+            fields.inputs.append(self.encode.value_info(self.names[value], value.type))
             default = graph.defaults.get(value)
             if default is not None:
                 if default.dtype.is_integer:
                     self.replaceable.add(value)
                 self.weights.append((self.names[value], default))
-        self.body(graph, proto)
-        self.results(graph, proto, graph.output_names)
+        self.body(graph, fields)
+        self.results(graph, fields, graph.output_names)
+        return fields.encoded()
 
     def interface(self, graph: Graph) -> None:
         for value in graph.inputs:
@@ -120,65 +136,68 @@ class Emission:
         form = self.forms.get(node)
         return form.operands if form is not None else node.inputs[: len(node.inputs) - node.captures]
 
-    def body(self, graph: Graph, proto: onnx.GraphProto) -> None:
+    def body(self, graph: Graph, fields: GraphFields) -> None:
         for node in graph:
-            self.node(node, proto.node.add())
+            fields.nodes.append(self.node(node))
             if not self.all_types and self.tells_types(node):
                 continue
             for value in node.outputs:
                 if value in self.names and value.type != ANY and not value.is_output:
-                    set_value_info(proto.value_info.add(), self.names[value], value.type)
+                    fields.value_infos.append(self.encode.value_info(self.names[value], value.type))
 
     def tells_types(self, node: Node) -> bool:
         """True where a reader can infer the types of a node's outputs from the operator and its operands."""
-        given = [v for v in node.inputs if v is not None]
-        if self.replaceable and any(v in self.replaceable for v in given):
+        if self.replaceable and any(v in self.replaceable for v in node.inputs):
             self.replaceable.update(
                 v for v in node.outputs if isinstance(v.type, TensorType) and v.type.dtype.is_integer
             )
             return False
-        for type_ in [v.type for v in given]:
-            if isinstance(type_, AnyType) or (isinstance(type_, TensorType) and type_.shape is None):
+        for value in node.inputs:
+            if value is None:
+                continue
+            type_ = value.type
+            if type_.shape is None if isinstance(type_, TensorType) else isinstance(type_, AnyType):
                 return False
         return lookup(node.op, node.domain) is not None
 
-    def results(self, graph: Graph, proto: onnx.GraphProto, names: Sequence[str]) -> None:
+    def results(self, graph: Graph, fields: GraphFields, names: Sequence[str]) -> None:
         """Declares what the graph yields, through a node that gives it its name where it has another one or none."""
         for value, name in zip(graph.outputs, names, strict=True):
-            if self.names.get(value) != name:
-                inside = value not in self.names
-                op = "Constant" if inside else "Identity"
-                copy = proto.node.add(op_type=op, name=self.nodes.unique(op), output=[name])
-                if inside:
-                    set_attribute(copy.attribute.add(), "value", value.tensor)
-                else:
-                    copy.input.append(self.names[value])
-            set_value_info(proto.output.add(), name, value.type)
+            if value not in self.names:
+                fields.nodes.append(self.constant_node(value, name))
+            elif self.names[value] != name:
+                given = self.names[value]
+                fields.nodes.append(self.encode.node("Identity", self.nodes.unique("Identity"), [given], [name]))
+            fields.outputs.append(self.encode.value_info(name, value.type))
 
-    def region(self, node: Node, region: Graph, proto: onnx.GraphProto, fallback: str) -> None:
-        """Fills `proto` with a region; its captures disappear in favour of the outer names."""
+    def constant_node(self, value: Value, name: str) -> bytes:
+        """A Constant that gives `value` the name `name`."""
+        tensor = self.encode.attribute("value", value.tensor)
+        return self.encode.node("Constant", self.nodes.unique("Constant"), [], [name], [tensor])
+
+    def region(self, node: Node, region: Graph, fallback: str) -> bytes:
+        """A region; its captures disappear in favour of the outer names."""
+        fields = GraphFields(text(region.name) or fallback, text(region.doc))
         own = len(region.inputs) - node.captures
         for value in region.inputs[:own]:
             self.names[value] = self.values.unique(text(value.name) or f"{fallback}_input")
-            set_value_info(proto.input.add(), self.names[value], value.type)
+            fields.inputs.append(self.encode.value_info(self.names[value], value.type))
         for inner, outer in zip(region.inputs[own:], captured(node), strict=True):
             assert outer is not None, "a captured value is never missing"
             self.names[inner] = self.names[outer]
-        proto.name = text(region.name) or fallback
-        if region.doc:
-            proto.doc_string = text(region.doc)
         names: list[str] = []
         for value, hint in zip(region.outputs, region.output_names, strict=True):
             name = self.values.unique(text(hint or value.name) or f"{fallback}_output")
             names.append(name)
             if value.const is None and not value.is_input and value not in self.names:
                 self.names[value] = name
-        own_constants = self.own_constants(region, proto) if node.domain else {}
-        self.body(region, proto)
-        self.results(region, proto, names)
+        own_constants = self.own_constants(region, fields) if node.domain else {}
+        self.body(region, fields)
+        self.results(region, fields, names)
         self.names.update(own_constants)
+        return fields.encoded()
 
-    def own_constants(self, region: Graph, proto: onnx.GraphProto) -> dict[Value, str]:
+    def own_constants(self, region: Graph, fields: GraphFields) -> dict[Value, str]:
         """Writes the constants of a foreign operator's region into it, since only ai.onnx promises that outer names are
         seen inside; gives the names that they have outside.
         """
@@ -189,40 +208,41 @@ class Emission:
                     continue
                 outside[value] = self.names.get(value, "")
                 self.names[value] = self.values.unique(text(value.name) or "constant")
-                copy = proto.node.add(
-                    op_type="Constant", name=self.nodes.unique("Constant"), output=[self.names[value]]
-                )
-                set_attribute(copy.attribute.add(), "value", value.tensor)
+                fields.nodes.append(self.constant_node(value, self.names[value]))
         return {value: name for value, name in outside.items() if name}
 
-    def node(self, node: Node, proto: onnx.NodeProto) -> None:
-        form = self.forms.get(node)
-        proto.op_type = node.op if form is None else form.op
-        if node.domain:
-            proto.domain = node.domain
-        proto.name = self.nodes.unique(text(node_name(node)))
-        inputs = ["" if v is None else self.names[v] for v in self.operands(node)]
+    def node(self, node: Node) -> bytes:
+        form, names = self.forms.get(node), self.names
+        schema = lookup(node.op, node.domain)
+        operands = node.inputs[: len(node.inputs) - node.captures] if form is None else form.operands
+        inputs = ["" if v is None else names[v] for v in operands]
         while inputs and not inputs[-1]:
             inputs.pop()
-        proto.input.extend(inputs)
-        for name, region in node.regions.items():
-            attribute = proto.attribute.add(name=name, type=onnx.AttributeProto.GRAPH)
-            self.region(node, region, attribute.g, f"{node.op}_{name}")
-        self.outputs(node, proto)
-        schema = lookup(node.op, node.domain)
-        for name, value in (node.attrs if form is None else form.attrs).items():
-            set_attribute(proto.attribute.add(), name, value, schema.attributes.get(name, "") if schema else "")
-        for key, value in metadata(node.loc).items():
-            proto.metadata_props.add(key=text(key), value=text(value))
+        name = self.nodes.unique(text(node_name(node)))
+        attributes = [
+            self.encode.subgraph(key, self.region(node, region, f"{node.op}_{key}"))
+            for key, region in node.regions.items()
+        ]
+        outputs = self.outputs(node, schema)
+        kinds = schema.attributes if schema is not None else {}
+        for key, value in (node.attrs if form is None else form.attrs).items():
+            attributes.append(self.encode.attribute(key, value, kinds.get(key, "")))
+        op = node.op if form is None else form.op
+        return self.encode.node(op, name, inputs, outputs, attributes, domain=node.domain, metadata=metadata(node.loc))
 
-    def outputs(self, node: Node, proto: onnx.NodeProto) -> None:
-        kept = [i for i, v in enumerate(node.outputs) if v.users or not may_omit(node, i)] or [0]
+    def outputs(self, node: Node, schema: Schema | None) -> list[str]:
+        """The names of the outputs, without those at the end that may be left out."""
         written: list[str] = []
-        for index, value in enumerate(node.outputs[: kept[-1] + 1]):
-            if index in kept and value not in self.names:
-                self.names[value] = self.values.unique(text(value.name) or node.op)
-            written.append(self.names[value] if index in kept else "")
-        proto.output.extend(written)
+        kept = 0
+        for index, value in enumerate(node.outputs):
+            if value.users or not index or schema is None or not schema.may_omit(index, node.attrs):
+                if value not in self.names:
+                    self.names[value] = self.values.unique(text(value.name) or node.op)
+                written.append(self.names[value])
+                kept = index + 1
+            else:
+                written.append("")
+        return written[:kept]
 
 
 def _is_small(value: Value) -> bool:
@@ -244,12 +264,6 @@ def captured(node: Node) -> Sequence[Value | None]:
     return node.inputs[len(node.inputs) - node.captures :]
 
 
-def may_omit(node: Node, index: int) -> bool:
-    """True where the schema lets output `index` be left out when nobody uses it."""
-    schema = lookup(node.op, node.domain)
-    return schema is not None and schema.may_omit(index, node.attrs)
-
-
 def node_name(node: Node) -> str:
     """The node's name in the file it came from, else its module path and operator."""
     return node.loc.origin or (f"{node.loc.scope}/{node.op}" if node.loc.scope else node.op)
@@ -266,23 +280,23 @@ def metadata(loc: Loc) -> dict[str, str]:
     return kept
 
 
-def model_proto(model: Model, opset: int, emission: Emission) -> onnx.ModelProto:
-    """The model without its initializers, which are in `emission.weights` afterwards."""
-    proto = onnx.ModelProto(producer_name=text(model.producer) or "tersor")
+def emitted(model: Model, opset: int, emission: Emission) -> Emitted:
+    """The model at an opset that can hold it as `emission` spells it."""
+    graph = emission.top(model.graph)
+    head = onnx.ModelProto(producer_name=text(model.producer) or "tersor")
     for field_name, value in (
         ("producer_version", model.producer_version), ("domain", model.domain), ("doc_string", model.doc),
     ):  # fmt: skip
         if value:
-            setattr(proto, field_name, text(value))
+            setattr(head, field_name, text(value))
     if model.version:
-        proto.model_version = model.version
-    emission.top(model.graph, proto.graph)
+        head.model_version = model.version
     for domain, version in opset_imports(model, opset).items():
-        proto.opset_import.add(domain=domain, version=version)
-    proto.ir_version = ir_version(proto, emission.weights)
+        head.opset_import.add(domain=domain, version=version)
+    head.ir_version = ir_version(head, emission.weights)
     for key, value in model.metadata.items():
-        proto.metadata_props.add(key=text(key), value=text(value))
-    return proto
+        head.metadata_props.add(key=text(key), value=text(value))
+    return Emitted(head, graph, emission.weights)
 
 
 def opset_imports(model: Model, opset: int) -> dict[str, int]:

@@ -18,7 +18,6 @@ from ...ir import (
 )
 from ...ir.attributes import Attribute, Scalar, kind_of
 from ...ir.dims import Dim, free_symbols
-from ...ir.types import AnyType
 
 FIELDS = {
     "INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t", "TYPE_PROTO": "tp",
@@ -131,13 +130,6 @@ def set_tensor(proto: onnx.TensorProto, tensor: Tensor, name: str = "", *, paylo
 
 def _string_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-
-
-def set_value_info(proto: onnx.ValueInfoProto, name: str, type_: Type) -> None:
-    """Fills a ValueInfoProto; the type stays unset where it is not known."""
-    proto.name = name
-    if not isinstance(type_, AnyType):
-        set_type(proto.type, type_)
 
 
 def exact_name(name: str, what: str) -> str:

@@ -17,12 +17,12 @@ import onnx
 
 from ...ir import DType, FileSlice, Tensor, UsageError
 from ..files import PendingFile, explained, pending
+from .emission import GRAPH, Emitted
 from .protos import set_tensor
+from .wire import tag
 
-GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 INITIALIZER = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
 RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
-LENGTH_DELIMITED = 2
 
 PROTOBUF_BYTES = 2**31 - 1
 INLINE_BYTES = 1024
@@ -40,19 +40,19 @@ Entry = tuple[bytes, str, Tensor | None]
 """What stands before the raw data of an initializer, its name, and the raw data's tensor."""
 
 
-def write_inline(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) -> None:
+def write_inline(path: Path, made: Emitted) -> None:
     """Writes the model with every weight inside its file. Raises UsageError where that cannot be written."""
-    initializers = [_inline(name, tensor) for name, tensor in weights]
+    initializers = [_inline(name, tensor) for name, tensor in made.weights]
     with explained(path), pending(path) as model:
         replaced = _data_of(path)
-        _write_model(model, proto, initializers)
-        _unchanged(weights)
+        _write_model(model, made, initializers)
+        _unchanged(made.weights)
         model.finish()
         model.publish()
     _remove(replaced)
 
 
-def write_external(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]) -> None:
+def write_external(path: Path, made: Emitted) -> None:
     """Writes the model with its large weights in a data file beside it. Raises UsageError where that is impossible.
 
     The data file is called `<model>.data`, with a number behind it where such a file exists: that may belong to the
@@ -63,15 +63,15 @@ def write_external(path: Path, proto: onnx.ModelProto, weights: Sequence[Weight]
     initializers: list[Initializer] = []
     with explained(path), pending(path) as model, pending(path.with_name(name)) as data:
         replaced = _data_of(path)
-        for weight, tensor in weights:
+        for weight, tensor in made.weights:
             if not is_large(tensor):
                 initializers.append(_inline(weight, tensor))
                 continue
             offset = data.align(PAGE if tensor.nbytes >= PAGED_FROM else ALIGNMENT)
             data.append(tensor, weight)
             initializers.append((_external(weight, tensor, name, offset), None))
-        _write_model(model, proto, initializers)
-        _unchanged(weights)
+        _write_model(model, made, initializers)
+        _unchanged(made.weights)
         data.finish()
         model.finish()
         data.publish()
@@ -122,37 +122,34 @@ def _external(name: str, tensor: Tensor, location: str, offset: int) -> onnx.Ten
     return header
 
 
-def inline_bytes(proto: onnx.ModelProto, weights: Sequence[Weight]) -> int:
-    """The size of the file that `write_inline` would write, whatever it is; nothing is evaluated. Changes `proto`."""
-    return _size(*_laid_out(proto, [_inline(name, tensor) for name, tensor in weights]))
+def inline_bytes(made: Emitted) -> int:
+    """The size of the file that `write_inline` would write, whatever it is; nothing is evaluated."""
+    return _size(*_laid_out(made, [_inline(name, tensor) for name, tensor in made.weights]))
 
 
 def _size(head: bytes, graph: bytes, entries: Sequence[Entry]) -> int:
     return len(head) + len(graph) + sum(len(e) + (t.nbytes if t is not None else 0) for e, _, t in entries)
 
 
-def _laid_out(proto: onnx.ModelProto, initializers: Sequence[Initializer]) -> tuple[bytes, bytes, list[Entry]]:
+def _laid_out(made: Emitted, initializers: Sequence[Initializer]) -> tuple[bytes, bytes, list[Entry]]:
     """What stands before the graph, the graph without initializers, and these: all bytes but those of raw data."""
-    graph = proto.graph.SerializeToString(deterministic=True)
-    proto.ClearField("graph")
-    rest = proto.SerializeToString(deterministic=True)
     entries: list[Entry] = []
-    size = len(graph)
+    size = len(made.graph)
     for header, tensor in initializers:
         content = header.SerializeToString(deterministic=True)
         payload = 0
         if tensor is not None:
             payload = tensor.nbytes
-            content += _tag(RAW_DATA, payload)
-        entry = _tag(INITIALIZER, len(content) + payload) + content
+            content += tag(RAW_DATA, payload)
+        entry = tag(INITIALIZER, len(content) + payload) + content
         entries.append((entry, header.name, tensor))
         size += len(entry) + payload
-    return rest + _tag(GRAPH, size), graph, entries
+    return made.head.SerializeToString(deterministic=True) + tag(GRAPH, size), made.graph, entries
 
 
-def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequence[Initializer]) -> None:
-    """Writes the model, its graph last and in that the initializers last; takes the graph out of `proto`."""
-    head, graph, entries = _laid_out(proto, initializers)
+def _write_model(file: PendingFile, made: Emitted, initializers: Sequence[Initializer]) -> None:
+    """Writes the model, its graph last and in that the initializers last."""
+    head, graph, entries = _laid_out(made, initializers)
     size = _size(head, graph, entries)
     if size > PROTOBUF_BYTES:
         raise UsageError(
@@ -165,20 +162,6 @@ def _write_model(file: PendingFile, proto: onnx.ModelProto, initializers: Sequen
         file.write(entry)
         if tensor is not None:
             file.append(tensor, name)
-
-
-def _tag(field: int, length: int) -> bytes:
-    """The key of a length-delimited field and its length, as the protobuf encoding has them."""
-    return _varint(field << 3 | LENGTH_DELIMITED) + _varint(length)
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def _unchanged(weights: Sequence[Weight]) -> None:

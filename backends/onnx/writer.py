@@ -8,10 +8,10 @@ from typing import Literal
 
 import onnx
 
-from ...ir import CANONICAL_OPSET, Model, Tensor, UnsupportedError, UsageError
+from ...ir import CANONICAL_OPSET, Model, UnsupportedError, UsageError
 from ...ir.collection import no_collection
 from ..files import target
-from .emission import Emission, model_proto
+from .emission import Emission, Emitted, emitted
 from .lowering import OLDEST_OPSET, expressible, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
 from .protos import set_tensor
 from .stream import inline_bytes, is_large, write_external, write_inline
@@ -27,8 +27,9 @@ LOWEST_FOR_TORCH = 17
 def to_proto(model: Model, opset: int | None = None, *, value_info: bool = False) -> onnx.ModelProto:
     """The model as a ModelProto with every weight inside it; see `save` for the options and for what is raised."""
     with no_collection():
-        proto, weights = emitted(model, opset, value_info)
-    for name, tensor in weights:
+        made = emit(model, opset, value_info)
+        proto = made.proto()
+    for name, tensor in made.weights:
         set_tensor(proto.graph.initializer.add(), tensor, name)
     return proto
 
@@ -59,17 +60,17 @@ def save(
     """
     place = target(path, overwrite)
     with no_collection():
-        proto, weights = emitted(model, opset, value_info)
+        made = emit(model, opset, value_info)
     external = external_data
     if external == "auto":
-        external = sum(t.nbytes for _, t in weights) > EXTERNAL_FROM
-    write = write_external if external and any(is_large(t) for _, t in weights) else write_inline
-    write(place, proto, weights)
+        external = sum(t.nbytes for _, t in made.weights) > EXTERNAL_FROM
+    write = write_external if external and any(is_large(t) for _, t in made.weights) else write_inline
+    write(place, made)
 
 
 def file_bytes(model: Model, opset: int | None = None) -> int:
     """The size of the model as one file, even beyond what protobuf holds; no weight is evaluated or copied."""
-    return inline_bytes(*emitted(model, opset, value_info=False))
+    return inline_bytes(emit(model, opset, value_info=False))
 
 
 def default_opset(model: Model) -> int:
@@ -87,12 +88,12 @@ def _own_opset(model: Model) -> int:
     return min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET)
 
 
-def emitted(model: Model, opset: int | None, value_info: bool) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
-    """The model without its weights, and these by name."""
+def emit(model: Model, opset: int | None, value_info: bool) -> Emitted:
+    """The model at the opset asked for, or at the one that `save` chooses."""
     if opset is None and model.source_opset:
         # Nearly every model has a form at its own opset, and writing it is how to find out.
         with contextlib.suppress(UnsupportedError):
-            return _emitted_at(model, _own_opset(model), value_info)
+            return _emit_at(model, _own_opset(model), value_info)
     version = default_opset(model) if opset is None else opset
     newest = max(CANONICAL_OPSET, newest_needed(model))
     if not OLDEST_OPSET <= version <= newest:
@@ -101,10 +102,8 @@ def emitted(model: Model, opset: int | None, value_info: bool) -> tuple[onnx.Mod
             why=f"opsets from {OLDEST_OPSET} to {newest} can",
             do="choose one of them",
         )
-    return _emitted_at(model, version, value_info)
+    return _emit_at(model, version, value_info)
 
 
-def _emitted_at(model: Model, version: int, value_info: bool) -> tuple[onnx.ModelProto, list[tuple[str, Tensor]]]:
-    emission = Emission(lambda node: spelled(node, version), value_info)
-    proto = model_proto(lowered(model, version), version, emission)
-    return proto, emission.weights
+def _emit_at(model: Model, version: int, value_info: bool) -> Emitted:
+    return emitted(lowered(model, version), version, Emission(lambda node: spelled(node, version), value_info))

@@ -15,7 +15,7 @@ from .strings import text
 from .tensors import TensorReader
 from .types import Sizes, type_of
 
-_Read = Callable[[AttributeProto, TensorReader, str], Attribute]
+_Read = Callable[[AttributeProto, TensorReader, object], Attribute]
 
 
 @lru_cache(maxsize=1 << 14)

@@ -15,4 +15,4 @@ def text(value: str | bytes) -> str:
 
 
 def texts(values: Iterable[str | bytes]) -> tuple[str, ...]:
-    return tuple([v if v.__class__ is str else text(v) for v in values])
+    return tuple([v if isinstance(v, str) else text(v) for v in values])
