@@ -26,8 +26,8 @@ from ....ir import (
     constant,
     lookup,
 )
-from ....ir.builder import fold
 from ....ir.inference import Inference
+from .lazily import unevaluated
 
 BUDGET = 1 << 16
 """Bytes that a folded result may have even where its operands are smaller."""
@@ -43,6 +43,13 @@ ROOM = 8 << 20
 STEPS = 64
 """Operations that an unevaluated constant may take: what it shares with itself is computed again at each use, so that a
 chain of Add(x, x) would double the work at each node."""
+
+
+EAGER = 1 << 16
+"""Bytes up to which operands and results are computed at once; beyond that as an expression where there is one."""
+
+LARGE = 16 << 20
+"""Bytes that a result may have which is computed at once: it stays in memory."""
 
 
 class Room:
@@ -101,10 +108,12 @@ def evaluated(node: Node, budget: int, room: Room) -> list[Tensor] | None:
     different = list({id(t): t for t in constants}.values())
     if size is None or size > max(budget, sum(t.nbytes for t in different)) or not room.take(size, different):
         return None
-    if len(constants) == len(node.inputs) and not node.domain:
-        lazily = fold(node.op, constants, node.attrs)
-        if lazily is not None and lazily.type == node.output.type:
-            return [lazily if _steps(lazily) <= STEPS else Dense(lazily.numpy(), lazily.dtype)]
+    if max(size, *(t.nbytes for t in different), 0) > EAGER:
+        lazily = unevaluated(node)
+        if lazily is not None:
+            return [t if _steps(t) <= STEPS else Dense(t.numpy(), t.dtype) for t in lazily]
+    if size > LARGE:
+        return None
     try:
         arrays = evaluate_node(node)
     except TersorError:
@@ -119,7 +128,9 @@ def _steps(tensor: Tensor) -> int:
 
 def _tensor(array: Array | None, value: Value) -> Tensor:
     dtype = value.type.dtype if isinstance(value.type, TensorType) else None
-    return Dense(np.zeros(0, np.float32) if array is None else array, dtype)
+    if array is None:
+        return Dense(np.zeros(0, np.float32), dtype)
+    return Dense(array if array.flags.owndata else array.copy(), dtype)
 
 
 def result_bytes(node: Node) -> int | None:

@@ -1,0 +1,62 @@
+"""Folding of large constants: expressions instead of copies, and what is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tersor.backends.runners.evaluate import evaluate_by_reference
+from tersor.ir import Dense, Lazy, parse
+from tersor.ir.inference import infer
+from tersor.transforms.simplify.folding import BUDGET, Room, fold_constants
+from tersor.transforms.simplify.folding.lazily import unevaluated
+
+EXPRESSED = {
+    "transposed": "Transpose(@w) {perm=[1,0]}",
+    "sliced": "Slice(@w, i64[2]{1,-3}, i64[2]{9223372036854775807,-1})",
+    "sliced to nothing": "Slice(@w, i64[1]{3}, i64[1]{1}, i64[1]{1})",
+    "split": "Split(@w) {axis=1, num_outputs=3}",
+    "gathered": "Gather(@w, i64[2]{-1,0}) {axis=1}",
+    "with an axis more": "Unsqueeze(@w, i64[1]{1})",
+    "flattened": "Flatten(@w) {axis=0}",
+    "in double precision": "Cast(@w) {to=11}",
+    "expanded": "Expand(@w, i64[3]{2,1,1})",
+    "scaled": "Mul(@w, f32[]{2.0})",
+}
+
+
+@pytest.mark.parametrize("name", EXPRESSED)
+def test_a_weight_stays_an_expression(name: str):
+    graph = parse(f"graph() -> (y) {{ @w : f32[400,60] = random(1) %y = {EXPRESSED[name]} return %y }}".replace(
+        "%y = Split", "%y, %b, %c = Split"))  # fmt: skip
+    infer(graph)
+    (node,) = graph
+    wanted = evaluate_by_reference(node)
+    (found, *_) = unevaluated(node) or [None]
+    assert isinstance(found, Lazy)
+    assert wanted[0] is not None
+    np.testing.assert_allclose(found.numpy(), wanted[0], rtol=1e-7)
+    assert fold_constants(graph, infer(graph), 1 << 20) == 1
+    assert isinstance(graph.outputs[0].const, Lazy)
+
+
+LEFT = {
+    "a gather at an index that is not there": "Gather(@w, i64[1]{400})",
+    "floats that may be too large for integers": "Cast(@w) {to=6}",
+    "a slice with steps": "Slice(@w, i64[1]{0}, i64[1]{400}, i64[1]{0}, i64[1]{2})",
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_no_expression_is_made_for(name: str):
+    graph = parse(f"graph() -> (y) {{ @w : f32[400,60] = random(1) %y = {LEFT[name]} return %y }}")
+    infer(graph)
+    (node,) = graph
+    assert unevaluated(node) is None
+
+
+def test_a_small_result_does_not_keep_the_large_constant_that_it_was_cut_from():
+    graph = parse("graph() -> (y) { @w : f32[100,60] = random(1) %y = Slice(@w, i64[1]{0}, i64[1]{1}) return %y }")
+    assert fold_constants(graph, infer(graph), BUDGET, Room(graph)) == 1
+    found = graph.outputs[0].const
+    assert isinstance(found, Dense)
+    assert found.numpy().base is None or found.numpy().base.nbytes == found.nbytes
