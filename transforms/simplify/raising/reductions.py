@@ -32,32 +32,30 @@ def reduction(op: Builder, name: str, x: Value, over: Sequence[int], like: Node)
     return op.node(name, [x, list(over)], {"keepdims": like.int("keepdims", 1)}).output  # pyright: ignore
 
 
-@rule(*POOLS)
-def pool_to_reduction(op: Builder, node: Node) -> Result:
-    """GlobalAveragePool is ReduceMean over all spatial axes, which runtimes compute faster; GlobalMaxPool ReduceMax."""
-    rank = node.operand(0).rank
-    if rank is None or rank < 3:
-        return decline("its rank is not known")
-    if node.operand(0).op == "DequantizeLinear":
-        return decline("it is quantized, and only the pool has a kernel for that")
-    return op.node(POOLS[node.op], [node.operand(0), list(range(2, rank))], {"keepdims": 1}).output  # pyright: ignore
-
-
 @rule("Squeeze", "Unsqueeze", "Reshape", "Flatten")
 def reshape_reduction(op: Builder, node: Node) -> Result:
-    """A reduction whose result only loses, or gets back, the axes that it ran over does that itself."""
+    """A reduction whose result only loses, or gets back, the axes that it ran over does that itself; so do global
+    pools, as means and maxima over the axes of space.
+    """
     inner = node.operand(0).node
-    if inner is None or inner.domain or inner.op not in REDUCTIONS:
+    if inner is None or inner.domain or (inner.op not in REDUCTIONS and inner.op not in POOLS):
         return decline("its operand is no reduction")
     if node.operand(0).only_user is not node:
         return decline("the reduction has other users")
-    source, over, wanted = inner.operand(0), axes_of(inner), node.output.shape
-    if over is None or not over or source.shape is None or wanted is None:
+    source, wanted = inner.operand(0), node.output.shape
+    over = _space(source) if inner.op in POOLS else axes_of(inner)
+    if not over or source.shape is None or wanted is None:
         return decline("the shapes or axes are not known")
     kept = bool(inner.int("keepdims", 1))
     if tuple(wanted) != _reduced(source.shape, over, not kept):
         return decline("it changes more than the axes of the reduction")
-    return op.node(inner.op, inner.inputs, {**inner.attrs, "keepdims": int(not kept)}).output  # pyright: ignore
+    made = op.node(POOLS.get(inner.op, inner.op), [source, over], {"keepdims": int(not kept)})
+    return made.output  # pyright: ignore
+
+
+def _space(value: Value) -> list[int]:
+    """The axes that a global pool runs over."""
+    return list(range(2, value.rank or 0))
 
 
 def _reduced(shape: Sequence[Size], over: Sequence[int], kept: bool) -> tuple[Size, ...]:
@@ -214,7 +212,6 @@ def drop_softmax_shift(op: Builder, x: Value, largest: Node, root: Node) -> Resu
 
 
 RULES: tuple[Rule, ...] = (
-    pool_to_reduction,
     reshape_reduction,
     merge_reductions,
     raise_mean,
