@@ -7,11 +7,10 @@ through all of them.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Union
-
-import numpy as np
 
 from ..attributes import Attribute, same
 from ..graph import EXIT, Node, Value
@@ -338,8 +337,8 @@ def is_scalar(value: Value, number: float) -> bool:
     tensor = value.const
     if tensor is None or tensor.count != 1 or isinstance(tensor, Placeholder) or tensor.dtype.numpy.kind in "OcV":
         return False
-    tolerance = ROUNDING.get(tensor.dtype, SCALAR_TOLERANCE)
-    return bool(np.isclose(float(tensor.item()), number, rtol=tolerance, atol=0.0))
+    found, tolerance = float(tensor.item()), ROUNDING.get(tensor.dtype, SCALAR_TOLERANCE)
+    return found == number or abs(found - number) <= tolerance * abs(number) < math.inf
 
 
 def _attribute_fits(found: Attribute | None, wanted: Wanted) -> bool:

@@ -18,8 +18,8 @@ def scaled(pattern: Pattern, factor: float) -> Pattern:
 
 
 def product(a: Pattern, b: Pattern, factor: float) -> Pattern:
-    """a * b * factor, in every order of multiplication."""
-    return P.Mul(scaled(a, factor), b) | P.Mul(a, scaled(b, factor)) | scaled(P.Mul(a, b), factor)
+    """a * b * factor, in every order of multiplication. What `b` is decides fastest, so it is looked at first."""
+    return P.Mul(b, scaled(a, factor)) | P.Mul(scaled(b, factor), a) | scaled(P.Mul(b, a), factor)
 
 
 def rooted(pattern: Pattern) -> Pattern:
