@@ -18,34 +18,41 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import testing
     from .backends.onnx import save
     from .driver.api import benchmark, load, verify
-    from .driver.compress import apply, compress
+    from .driver.compress import apply, bisect, compress
     from .driver.data import data
+    from .driver.explain import why
     from .driver.ir_pass import as_ir_pass
     from .driver.result import Result
     from .frontends.onnx import Limits
     from .ir import Builder, Graph, Model, Node, TersorError, UsageError, Value, parse, to_text
-    from .ir.rewrite import P, Rewriter, decline, rule
+    from .ir.rewrite import P, Rewriter, Rule, decline, rule
     from .transforms.base import Context, Decision, Outcome, Pass
-    from .transforms.manager import Check
+    from .transforms.instruments import Instruments
+    from .transforms.parity import Check
     from .transforms.prune import Prune
     from .transforms.quantize import Quantize
+    from .transforms.rule_pass import RulePass
     from .transforms.select import Selection
     from .transforms.simplify import Simplify
 
 _HOMES = {
     ".backends.onnx": ("save",),
     ".driver.api": ("benchmark", "load", "verify"),
-    ".driver.compress": ("apply", "compress"),
+    ".driver.compress": ("apply", "bisect", "compress"),
     ".driver.data": ("data",),
+    ".driver.explain": ("why",),
     ".driver.ir_pass": ("as_ir_pass",),
     ".driver.result": ("Result",),
     ".frontends.onnx": ("Limits",),
     ".ir": ("Builder", "Graph", "Model", "Node", "TersorError", "UsageError", "Value", "parse", "to_text"),
-    ".ir.rewrite": ("P", "Rewriter", "decline", "rule"),
+    ".ir.rewrite": ("P", "Rewriter", "Rule", "decline", "rule"),
     ".transforms.base": ("Context", "Decision", "Outcome", "Pass"),
-    ".transforms.manager": ("Check",),
+    ".transforms.instruments": ("Instruments",),
+    ".transforms.parity": ("Check",),
+    ".transforms.rule_pass": ("RulePass",),
     ".transforms.prune": ("Prune",),
     ".transforms.quantize": ("Quantize",),
     ".transforms.select": ("Selection",),
@@ -59,6 +66,7 @@ __all__ = [
     "Context",
     "Decision",
     "Graph",
+    "Instruments",
     "Limits",
     "Model",
     "Node",
@@ -69,6 +77,8 @@ __all__ = [
     "Quantize",
     "Result",
     "Rewriter",
+    "Rule",
+    "RulePass",
     "Selection",
     "Simplify",
     "TersorError",
@@ -77,6 +87,7 @@ __all__ = [
     "apply",
     "as_ir_pass",
     "benchmark",
+    "bisect",
     "compress",
     "data",
     "decline",
@@ -84,12 +95,16 @@ __all__ = [
     "parse",
     "rule",
     "save",
+    "testing",
     "to_text",
     "verify",
+    "why",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module(".testing", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'tersor' has no attribute {name!r}")
     found = getattr(import_module(_HOME[name], __name__), name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
@@ -22,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; a TersorError is printed as it is, without a traceback."""
     options = parser().parse_args(arguments)
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return options.run(options)
     except TersorError as error:
         print(f"tersor: {error}", file=sys.stderr)
         return error.exit_code
@@ -32,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the reader went away; keep the interpreter's exit quiet
         return 0
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,6 +131,17 @@ def _emit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--force", action="store_true", help="replace what is there")
 
 
+def _explain(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("rule", metavar="RULE", help="a rule by its name; tersor passes --rules lists them")
+    verb.add_argument("model", metavar="MODEL", help="an ONNX file")
+    places = "a node's name, a value's name, or a pattern of names, scopes or operators (default: the whole model)"
+    verb.add_argument("--at", metavar="NODE", help=places)
+
+
+def _passes(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--rules", action="store_true", help="list the rewrite rules instead")
+
+
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "inspect": ("Show a model's interface, size, cost and operators.", _inspect),
     "simplify": ("Make a graph smaller without changing what it computes.", _simplify),
@@ -133,6 +151,8 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "verify": ("Compare the outputs of two models.", _verify),
     "bench": ("Time models on this machine, interleaved in one run.", _bench),
     "emit": ("Write a model as PyTorch source or as ONNX.", _emit),
+    "explain": ("Say why a rewrite rule fires at a node, or why it does not.", _explain),
+    "passes": ("List the passes with their options, those of other packages too.", _passes),
 }
 
 DATA = "samples: an .npz (one array per input), or a folder of .npz and .npy files"
@@ -154,6 +174,28 @@ def _run_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--strict", action="store_true", help="treat warnings as errors: nothing is written")
     verb.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, do nothing")
     verb.add_argument("--force", action="store_true", help="replace what is there")
+    _instruments(verb)
+
+
+def _instruments(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("looking into the passes")
+    group.add_argument("--stats", action="store_true", help="print what each rewrite rule did")
+    for moment, what in PRINTED.items():
+        flag = f"--print-{moment}"
+        group.add_argument(flag, action="append", default=[], metavar="PASS", help=f"print {what} (PASS or all)")
+    group.add_argument("--print-to", metavar="FOLDER", help="print into files of a folder (default: to stderr)")
+    group.add_argument("--bisect", action="store_true", help="name the rewrite that breaks the outputs; write nothing")
+    kept = "where failures of a pass are written, to be run again (default: below the system's temporary folder)"
+    group.add_argument("--reproducers", metavar="FOLDER", help=kept)
+    group.add_argument("--reproducer-weights", action="store_true", help="write the model's weights there too")
+
+
+PRINTED = {
+    "before": "the graph before a pass",
+    "after": "the graph after a pass",
+    "changed": "what a pass changed in the graph",
+    "on-failure": "the graph as a pass that failed left it",
+}
 
 
 def _selection(verb: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,24 @@ from typing import Any
 from rich.console import Console
 
 from ..backends.onnx import save
-from ..ir import Model, TersorError, to_text
-from ..transforms.base import Pass
-from ..transforms.manager import Check
+from ..ir import Model, ParityError, TersorError, UsageError, to_text
+from ..ir.rewrite import Explanation
+from ..transforms.base import Pass, options_of
+from ..transforms.instruments import Instruments
+from ..transforms.parity import Check
 from . import api, files, folders, report
+from .compress import bisect, default_reproducers
 from .compress import compress as run_compress
 from .data import Data, from_path
 from .evaluate import load_function
-from .passes import resolve, with_selection
+from .explain import known_rules, why
+from .passes import available, resolve, with_selection
+from .plugins import Registry
 from .progress import Bars
 from .result import Result
-from .table import latency, ratio, size, step_table
+from .table import latency, ratio, rule_table, size, step_table
 
-OK, GOAL_MISSED = 0, 1
+OK, GOAL_MISSED, PARITY = 0, 1, ParityError.exit_code
 PYTORCH_FILES = ["model.py", "model.safetensors", "test_parity.py", "parity.safetensors"]
 
 
@@ -79,6 +84,8 @@ def _one_pass(options: Namespace, pipeline: str) -> int:
     passes = with_selection(resolve(pipeline), getattr(options, "only", ()), getattr(options, "skip", ()))
     if options.dry_run:
         return _plan(passes, [output])
+    if options.bisect:
+        return _bisect(options, model, passes)
     result = _run(options, model, passes, runs=0)
     save(result.model, output, opset=options.opset)
     return _show(options, result)
@@ -99,6 +106,8 @@ def compress(options: Namespace) -> int:
     passes = with_selection(resolve(_methods(options)), options.only, options.skip)
     if options.dry_run:
         return _plan(passes, outputs)
+    if options.bisect:
+        return _bisect(options, model, passes)
     folder = files.folder(options.output)
     result = _run(options, model, passes, runs=options.runs, goal=options.goal, evaluate=metrics)
     result.save(folder / "model.onnx")
@@ -183,8 +192,6 @@ def _latency_fields(timed: report.Latency) -> dict[str, float | int | None]:
 
 
 def emit(options: Namespace) -> int:
-    from ..ir import UsageError
-
     model = api.load(options.model)
     output = Path(options.output)
     if options.to == "onnx":
@@ -215,6 +222,7 @@ def _run(options: Namespace, model: Model, passes: Sequence[Pass], **more: Any) 
             data=data,
             methods=passes,
             check=check,
+            instruments=_instruments(options),
             seed=options.seed,
             progress=bars.update,
             call="tersor " + " ".join(sys.argv[1:]),
@@ -231,6 +239,67 @@ def _run(options: Namespace, model: Model, passes: Sequence[Pass], **more: Any) 
     return result
 
 
+def _instruments(options: Namespace) -> Instruments:
+    return Instruments(
+        print_before=tuple(options.print_before),
+        print_after=tuple(options.print_after),
+        print_changed=tuple(options.print_changed),
+        print_on_failure=tuple(options.print_on_failure),
+        folder=Path(options.print_to) if options.print_to else None,
+        reproducers=Path(options.reproducers) if options.reproducers else default_reproducers(),
+        reproducer_weights=options.reproducer_weights,
+    )
+
+
+def _bisect(options: Namespace, model: Model, passes: Sequence[Pass]) -> int:
+    """Names the first rewrite that breaks a pass's promise; writes nothing."""
+    data = from_path(options.data, model.graph) if options.data else None
+    culprit = bisect(model, *passes, data=data, seed=options.seed)
+    if options.json:
+        return _json(None if culprit is None else asdict(culprit)) or (OK if culprit is None else PARITY)
+    print("no rewrite breaks what its pass promises" if culprit is None else str(culprit))
+    return OK if culprit is None else PARITY
+
+
+def explain(options: Namespace) -> int:
+    model = api.load(options.model)
+    found = why(options.rule, model, options.at)
+    if options.json:
+        answers = [found] if isinstance(found, Explanation) else found.answers
+        return _json([asdict(answer) for answer in answers])
+    print(found)
+    return OK
+
+
+def passes(options: Namespace) -> int:
+    if options.rules:
+        rules = {name: " ".join(each.doc.split()) for name, each in known_rules().items()}
+        if options.json:
+            return _json(rules)
+        for name, doc in rules.items():
+            print(f"{name:<44} {doc}")
+        return OK
+    registry = available()
+    rows = {name: {"from": registry.origin(name), **_pass_row(registry, name)} for name in registry}
+    if options.json:
+        return _json(rows)
+    for name, row in rows.items():
+        print(f"{name:<16} {row['from']:<24} {row['about']}")
+        if row["options"]:
+            print(f"{'':<16} {', '.join(row['options'])}")
+    return OK
+
+
+def _pass_row(registry: Registry, name: str) -> dict[str, Any]:
+    """What there is to say of a pass; of one that cannot be used, why."""
+    try:
+        kind = registry[name]
+    except UsageError as error:
+        return {"about": f"{error.what}: {error.why}", "options": []}
+    about = (kind.__doc__ or "").strip().splitlines() or [""]
+    return {"about": about[0], "options": [f"{k}={v!r}" for k, v in options_of(kind).items()]}
+
+
 def _plan(passes: Sequence[Pass], outputs: Sequence[Path]) -> int:
     print("would run " + ", ".join(str(p) for p in passes))
     print("would write " + ", ".join(str(p) for p in outputs))
@@ -243,6 +312,8 @@ def _show(options: Namespace, result: Result) -> int:
         return OK
     console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty(), highlight=False)
     console.print(step_table(result.record))
+    if options.stats:
+        console.print(rule_table(result.record))
     if result.record.goal is not None:
         console.print(result.why, markup=False)
     return OK

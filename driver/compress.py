@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ..backends.runners import Feeds, OrtRunner, synthesize
 from ..frontends.onnx import fallback
 from ..ir import Model, UsageError
 from ..transforms.base import Context, Pass, Progress, silent
-from ..transforms.manager import Check, Step, run_passes
+from ..transforms.bisect import Culprit
+from ..transforms.instruments import Instruments
+from ..transforms.manager import Step, run_passes
+from ..transforms.manager import bisect as bisect_passes
+from ..transforms.parity import Check
 from . import measure, report
 from .data import Data
 from .environment import platform, tool
@@ -29,17 +35,42 @@ def apply(
     *passes: Pass | str,
     data: Data | None = None,
     check: Check | None = None,
+    instruments: Instruments | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Result:
     """Runs passes on a copy of `model`, verified and compared after each; the figures of each step but no latency or
     metrics.
 
-    Raises ParityError when an exact or masked pass changed the outputs, UsageError for options that do not fit.
+    instruments: what is printed around the passes, and what is written down when one fails (by default a folder below
+    the system's temporary one, without your weights, that the error names). Raises ParityError when an exact or masked
+    pass changed the outputs, UsageError for options that do not fit.
     """
     return _run(
-        model, resolve(list(passes)), data=data, check=check, seed=seed, progress=progress, call=_call("apply", passes)
+        model,
+        resolve(list(passes)),
+        data=data,
+        check=check,
+        instruments=instruments,
+        seed=seed,
+        progress=progress,
+        call=_call("apply", passes),
     )
+
+
+def bisect(
+    model: Model, *passes: Pass | str, data: Data | None = None, check: Check | None = None, seed: int = 0
+) -> Culprit | None:
+    """The first rewrite of the passes that breaks what the pass promises, down to one firing of a rule; None where none
+    does.
+
+    Print it for the rule, the node, its place in your model, the difference, and what it changed in the graph. The
+    model stays as it is. Raises UsageError for passes that do not exist or cannot run.
+    """
+    bound = data.bound(model.graph) if data is not None else None
+    check = check or Check(inputs=parity_feeds(model, bound, seed)[:2] if bound is not None else None)
+    context = Context(samples=bound, seed=seed, fallback=fallback)
+    return bisect_passes(model, resolve(list(passes)), context, check)
 
 
 def compress(
@@ -52,6 +83,7 @@ def compress(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     check: Check | None = None,
+    instruments: Instruments | None = None,
     target: Literal["ort-cpu"] = "ort-cpu",
     seed: int = 0,
     runs: int = measure.RUNS,
@@ -78,6 +110,7 @@ def compress(
         passes,
         data=data,
         check=check,
+        instruments=instruments,
         seed=seed,
         progress=progress,
         call=call or _call("compress", passes),
@@ -103,6 +136,7 @@ def _run(
     *,
     data: Data | None,
     check: Check | None,
+    instruments: Instruments | None,
     seed: int,
     progress: Progress,
     call: str,
@@ -114,7 +148,8 @@ def _run(
     feeds = parity_feeds(original, bound, seed)
     check = check or Check(inputs=feeds[:2] if bound is not None else None)
     context = Context(samples=bound, seed=seed, fallback=fallback, progress=progress)
-    steps = run_passes(working, passes, context, check)
+    instruments = instruments or Instruments(reproducers=default_reproducers())
+    steps = run_passes(working, passes, context, check, instruments=instruments)
     source: Literal["given", "synthetic"] = "given" if bound is not None else "synthetic"
     reference = OrtRunner(original)
     rows = [
@@ -151,6 +186,11 @@ def _run(
         ),
     )
     return Result(model=working, original=original, steps=steps, record=record, feeds=feeds)
+
+
+def default_reproducers() -> Path:
+    """Where failures of passes are written down unless the caller says otherwise."""
+    return Path(tempfile.gettempdir()) / "tersor-reproducers"
 
 
 def parity_feeds(model: Model, data: Data | None, seed: int) -> list[Feeds]:

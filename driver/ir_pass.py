@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..transforms.base import Pass
-from ..transforms.manager import Check
+from ..transforms.parity import Check
 from .compress import apply
 from .data import Data
 from .interop import bridge

@@ -12,7 +12,7 @@ from ..backends.runners import Feeds, Runner
 from ..ir import Model
 from ..transforms.base import Progress
 from ..transforms.cost import bind_sizes, graph_flops, parameter_count
-from ..transforms.manager import Parity
+from ..transforms.parity import Parity
 from . import report
 
 RUNS = 60

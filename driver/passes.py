@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 from ..ir import UsageError
 from ..transforms.base import Pass, make, options_of, parse_pipeline
 from ..transforms.prune import Prune
 from ..transforms.quantize import Quantize
 from ..transforms.simplify import Simplify
+from .plugins import Registry
 
 BUILT_IN: dict[str, type[Pass]] = {"simplify": Simplify, "prune": Prune, "quantize": Quantize, "int8": Quantize}
 """Name -> pass; "int8" is what `methods` calls quantize."""
 
 
-def available() -> dict[str, type[Pass]]:
+def available() -> Registry:
     """The built-in passes and those that installed packages register under the entry-point group `tersor.passes`."""
-    found = dict(BUILT_IN)
-    for entry in entry_points(group="tersor.passes"):
-        loaded = entry.load()
-        if not (isinstance(loaded, type) and issubclass(loaded, Pass)):
-            raise UsageError(
-                f"the plug-in {entry.name!r} is not a pass",
-                why=f"{entry.value} is {loaded!r}",
-                do="uninstall or fix it",
-            )
-        found[entry.name] = loaded
-    return found
+    return Registry(BUILT_IN)
 
 
 def resolve(methods: str | Sequence[str | Pass]) -> list[Pass]:

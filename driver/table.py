@@ -37,6 +37,28 @@ def step_table(record: report.Report) -> Table:
     return table
 
 
+def rule_table(record: report.Report) -> Table:
+    """What each rule of each step did: nodes at which it was tried, firings, what it declined, and the time it took."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("step", "rule"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("tried", "fired", "declined", "ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("most often because")
+    for step in record.steps[1:]:
+        table.add_row(*[Text(c) for c in (step.name, "", "", "", "", milliseconds(step.seconds), "")])
+        for rule in step.rules:
+            why = max(rule.declined, key=lambda reason: rule.declined[reason], default="")
+            counts = [str(rule.tries), str(rule.hits), str(sum(rule.declined.values()))]
+            table.add_row(*[Text(c) for c in ("", rule.name, *counts, milliseconds(rule.seconds), why)])
+    return table
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as milliseconds."""
+    return "–" if seconds is None else f"{seconds * 1e3:.1f}"
+
+
 def count(number: int | None) -> str:
     """A count with a unit from a thousand on."""
     if number is None:

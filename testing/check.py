@@ -18,7 +18,7 @@ from ..ir import Array, DType, Graph, Model, TensorType, TersorError, parse, str
 from ..ir.inference import infer
 from ..ir.rewrite import Explainer, Rewriter, Rule
 from ..ir.rewrite.patterns import Alternatives, Operator, Pattern
-from ..transforms.manager import in_double
+from ..transforms.parity import in_double
 from .instances import Instance, instance
 from .variants import Variant, variants
 

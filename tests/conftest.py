@@ -44,7 +44,7 @@ def check_rules(graph: Callable[..., Graph]) -> Check:
         rules: Sequence[Rule], before: str, after: str | None, *, fired: int | None = None, declined: Sequence[str] = ()
     ) -> Mapping[str, RuleStatistics]:
         from tersor.backends.runners import synthesize
-        from tersor.transforms.manager import outputs, worst_difference
+        from tersor.transforms.parity import outputs, worst_difference
 
         original, rewritten = graph(before), graph(before)
         inference = infer(rewritten)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, cast
 
 from ..backends.runners import Samples
 from ..ir import Model, Node, UsageError
 from ..ir.inference import Fallback
-from ..ir.rewrite import RuleStatistics
+from ..ir.rewrite import Fuel, Rule, RuleStatistics
 from .select import label
 
 Contract = Literal["exact", "masked", "approximate"]
@@ -65,22 +67,27 @@ class Outcome:
 class Context:
     """What a pass may use: calibration samples (None: the user gave none), a seed, type inference for unusual
     operators, progress.
+
+    A pass that rewrites gives `fuel` to its rewriter and sweeps, so that the rewrite which breaks something can be
+    found.
     """
 
     samples: Samples | None = None
     seed: int = 0
     fallback: Fallback | None = None
     progress: Progress = silent
+    fuel: Fuel = field(default_factory=Fuel)
 
 
 @dataclass(frozen=True)
 class Pass(ABC):
     """Changes a model in place. Subclasses are frozen dataclasses; every field is an option of the same name
-    everywhere.
+    everywhere. `rules` are the rewrite rules that it runs, for those who ask why one did not fire.
     """
 
     name: ClassVar[str]
     contract: ClassVar[Contract]
+    rules: ClassVar[tuple[Rule, ...]] = ()
 
     @abstractmethod
     def run(self, model: Model, context: Context) -> Outcome:
@@ -113,31 +120,60 @@ def make(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
     return kind(**frozen)
 
 
+NAME = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(?:\((.*)\))?\s*\Z", re.DOTALL)
+"""One pass in pipeline text: its name, and what stands in its parentheses."""
+
+
 def parse_pipeline(text: str, passes: Mapping[str, type[Pass]]) -> list[Pass]:
     """Passes from text such as `simplify,prune(ratio=0.3),quantize(mode="static")`. Raises UsageError with what is
     wrong.
     """
-    try:
-        tree = ast.parse(f"[{text}]", mode="eval").body
-    except SyntaxError as error:
-        raise UsageError(
-            f"not a pipeline: {text!r}", why=str(error), do="write passes as in simplify,prune(ratio=0.3)"
-        ) from error
-    assert isinstance(tree, ast.List)
-    return [_pass(item, text, passes) for item in tree.elts]
+    return [_pass(item, passes) for item in _items(text)]
 
 
-def _pass(item: ast.expr, text: str, passes: Mapping[str, type[Pass]]) -> Pass:
-    match item:
-        case ast.Name(id=name):
-            options: dict[str, Any] = {}
-        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords):
-            try:
-                options = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
-            except ValueError as error:
-                raise UsageError(f"an option in {text!r} is not a plain value", why=str(error)) from error
-        case _:
-            raise UsageError(f"not a pass: {ast.unparse(item)!r}", do="write passes as in simplify,prune(ratio=0.3)")
+def _items(text: str) -> list[str]:
+    """The parts of a pipeline between the commas that stand outside of parentheses and strings."""
+    items, depth, quote = [""], 0, ""
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote and text[place - 1] != "\\" else quote
+        elif letter in "'\"":
+            quote = letter
+        else:
+            depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth and not quote:
+            items.append("")
+        else:
+            items[-1] += letter
+    return items if len(items) == 1 or items[-1].strip() else items[:-1]
+
+
+def _pass(item: str, passes: Mapping[str, type[Pass]]) -> Pass:
+    found = NAME.match(item)
+    if found is None:
+        raise UsageError(f"not a pass: {item.strip()!r}", do="write passes as in simplify,prune(ratio=0.3)")
+    name, options = found.group(1), _options(found.group(2) or "", item)
     if name not in passes:
-        raise UsageError(f"there is no pass called {name!r}", do=f"the passes are {', '.join(sorted(passes))}")
+        close = get_close_matches(name, passes, 1)
+        raise UsageError(
+            f"there is no pass called {name!r}",
+            why=f"did you mean {close[0]!r}?" if close else "",
+            do=f"the passes are {', '.join(sorted(passes))}",
+        )
     return make(passes[name], options)
+
+
+def _options(text: str, item: str) -> dict[str, Any]:
+    """The options between the parentheses of a pass. Raises UsageError for anything but plain values by name."""
+    try:
+        call = ast.parse(f"options({text})", mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(
+            f"not a pass: {item.strip()!r}", why=str(error), do="write passes as in simplify,prune(ratio=0.3)"
+        ) from error
+    if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+        raise UsageError(f"not a pass: {item.strip()!r}", do="give options by name, as in prune(ratio=0.3)")
+    try:
+        return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except ValueError as error:
+        raise UsageError(f"an option in {item.strip()!r} is not a plain value", why=str(error)) from error

@@ -1,61 +1,46 @@
-"""Runs passes one after the other; verification, comparison with the reference and timing are instruments around each.
+"""Runs passes one after the other; verification, comparison with the reference, timing and printing are instruments
+around each.
 
 After a pass the graph is verified and its outputs are compared with those before it (contract exact), with the masked
-model that the pass names (masked), or measured only (approximate). A pass that breaks its contract is rolled back, and
-the run stops.
+model that the pass names (masked), or measured only (approximate). A pass that fails or breaks its contract is rolled
+back, and the run stops: the rewrite that broke it is looked for, and what is needed to see it again is written down.
 """
 
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
 
-from ..backends.compare import Difference, compare
-from ..backends.runners import Feeds, OrtRunner, ReferenceRunner, synthesize
-from ..ir import Array, Model, ParityError, TersorError, UsageError, verify
+from ..backends.runners import Feeds
+from ..ir import (
+    InvalidModelError,
+    LimitError,
+    Model,
+    ParityError,
+    TersorError,
+    UnsupportedError,
+    UsageError,
+    VerificationError,
+    verify,
+)
 from .base import Context, Outcome, Pass
+from .bisect import Culprit, find
+from .instruments import Instruments
+from .parity import Check, Outputs, Parity, diverged, outputs
+from .reproducer import write
 
-TOLERANCE = 5e-5
-"""Largest max|a - b| / max|reference| of an exact or masked pass in float32. ONNX Runtime's own optimisation levels
-differ by up to 8e-6 in this norm on a 56-layer network, and folding changes the order of sums in every layer."""
+MISTAKES = (UsageError, InvalidModelError, UnsupportedError, LimitError)
+"""Errors whose cause is what the user gave, unless a rule raised them."""
 
-
-@dataclass(frozen=True)
-class Check:
-    """How passes are compared with the reference: on `inputs` when given, else on `count` synthesized ones (typed,
-    seeded).
-    """
-
-    inputs: Sequence[Feeds] | None = None
-    count: int = 2
-    tolerance: float = TOLERANCE
-    enabled: bool = True
-
-    def feeds(self, model: Model, seed: int) -> list[Feeds]:
-        return list(self.inputs) if self.inputs is not None else synthesize(model.graph, count=self.count, seed=seed)
-
-    @property
-    def source(self) -> Literal["given", "synthetic"]:
-        return "synthetic" if self.inputs is None else "given"
+SHOWN_LINES = 40
+"""Lines of what a rewrite changed that an error carries, as a note."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    """The worst difference over outputs and inputs; `passed` is None where the contract sets no bound.
-
-    `precision` is "double" where single precision was too coarse to decide.
-    """
-
-    against: str
-    inputs: Literal["given", "synthetic"]
-    difference: Difference
-    output: str
-    tolerance: float | None
-    passed: bool | None
-    values_compared: int
-    precision: Literal["single", "double"] = "single"
+class PassError(TersorError):
+    """A pass raised something that it should not have; the cause is a fault in it (exit code 3)."""
 
 
 @dataclass
@@ -77,112 +62,198 @@ def run_passes(
     context: Context,
     check: Check | None = None,
     on_step: Callable[[Step], None] | None = None,
+    instruments: Instruments | None = None,
 ) -> list[Step]:
     """Runs the passes on `model` in place.
 
-    Raises ParityError when an exact or masked pass changed the outputs, after rolling it back: `model` then is what it
-    was before that pass. Errors of a pass itself also leave the model as it was before the pass.
+    Raises ParityError when an exact or masked pass changed the outputs, VerificationError when one left an invalid
+    graph, PassError when one raised something unexpected, after rolling it back: `model` then is what it was before
+    that pass. Errors that a pass raises on purpose also leave the model as it was before the pass.
     """
-    check = check or Check()
-    feeds = check.feeds(model, context.seed) if check.enabled and passes else []
-    before = _reference(model, feeds, check) if feeds else []
+    run = _Run(model, context, check or Check(), instruments or Instruments())
+    run.instruments.check(passes)
+    run.start(passes)
     steps: list[Step] = []
-    for done in passes:
-        snapshot = model.clone()
-        started = time.perf_counter()
-        try:
-            outcome = done.run(model, context)
-            verify(model.graph, after=str(done))
-            seconds = time.perf_counter() - started
-            parity, before = _parity(done, outcome, snapshot, model, feeds, before, check) if feeds else (None, [])
-        except (TersorError, KeyboardInterrupt):
-            model.restore(snapshot)
-            raise
-        step = Step(done, outcome, seconds, len(snapshot.graph), len(model.graph), parity, model.clone())
+    for index, done in enumerate(passes):
+        step = run.step(index, done)
         steps.append(step)
         if on_step is not None:
             on_step(step)
     return steps
 
 
-def _reference(model: Model, feeds: Sequence[Feeds], check: Check) -> list[dict[str, Array]]:
-    try:
-        return outputs(model, feeds)
-    except TersorError as error:
-        if check.source == "given":
+class _Run:
+    """The passes' surroundings: the inputs, and the outputs of the model as it was before the current pass."""
+
+    def __init__(self, model: Model, context: Context, check: Check, instruments: Instruments) -> None:
+        self.model, self.context, self.check, self.instruments = model, context, check, instruments
+        self.feeds: list[Feeds] = []
+        self.expected: Outputs = []
+
+    def start(self, passes: Sequence[Pass]) -> None:
+        if not self.check.enabled or not passes:
+            return
+        self.feeds = self.check.feeds(self.model, self.context.seed)
+        try:
+            self.expected = outputs(self.model, self.feeds)
+        except TersorError as error:
+            if self.check.source == "given":
+                raise
+            raise UsageError(
+                "the model cannot run on made-up inputs, so nothing could be checked",
+                where=error.where,
+                why=error.why or error.what,
+                do="give inputs that it accepts (data=..., --data), or switch the check off "
+                "(check=Check(enabled=False), --no-check)",
+            ) from error
+
+    def step(self, index: int, done: Pass) -> Step:
+        model, snapshot = self.model, self.model.clone()
+        before = self.instruments.before(index, done, model)
+        started = time.perf_counter()
+        try:
+            outcome = done.run(model, self.context)
+            verify(model.graph, after=str(done))
+            seconds = time.perf_counter() - started
+            parity = self.compared(done, outcome, snapshot) if self.feeds else None
+        except KeyboardInterrupt:
+            model.restore(snapshot)
             raise
-        raise UsageError(
-            "the model cannot run on made-up inputs, so nothing could be checked",
-            where=error.where,
-            why=error.why or error.what,
-            do="give inputs that it accepts (data=..., --data), or switch the check off "
-            "(check=Check(enabled=False), --no-check)",
-        ) from error
+        except Exception as error:
+            self.instruments.failed(index, done, model)
+            model.restore(snapshot)
+            explained = self.explained(done, error)
+            if explained is error:
+                raise
+            raise explained from error
+        self.instruments.after(index, done, model, before)
+        return Step(done, outcome, seconds, len(snapshot.graph), len(model.graph), parity, model.clone())
 
-
-def outputs(model: Model, feeds: Sequence[Feeds]) -> list[dict[str, Array]]:
-    """The model's outputs on each of the inputs, computed without ONNX Runtime's own rewriting."""
-    runner = OrtRunner(model, optimize=False)
-    return [runner.run(f) for f in feeds]
-
-
-def _parity(
-    done: Pass,
-    outcome: Outcome,
-    snapshot: Model,
-    model: Model,
-    feeds: Sequence[Feeds],
-    before: list[dict[str, Array]],
-    check: Check,
-) -> tuple[Parity, list[dict[str, Array]]]:
-    after = outputs(model, feeds)
-    masked = outcome.reference if done.contract == "masked" else None
-    worst, name = worst_difference(outputs(masked, feeds) if masked is not None else before, after)
-    bounded = done.contract != "approximate"
-    precision: Literal["single", "double"] = "single"
-    if bounded and worst.max_error > check.tolerance:
-        settled = in_double(masked or snapshot, model, feeds)
-        if settled is not None:
-            (worst, name), precision = settled, "double"
-    passed = worst.max_error <= check.tolerance if bounded else None
-    parity = Parity(
-        against="the masked model" if masked is not None else "the model before this pass",
-        inputs=check.source,
-        difference=worst,
-        output=name,
-        tolerance=check.tolerance if bounded else None,
-        passed=passed,
-        values_compared=sum(len(a) for a in after),
-        precision=precision,
-    )
-    if passed is False:
-        raise ParityError(
-            f"{done} changed what the model computes; it was rolled back",
-            where=f"output {name!r}",
-            why=f"max|a-b|/max|ref| is {worst.max_error:.3g}, expected at most {check.tolerance:.3g} "
-            f"on {len(feeds)} {check.source} input(s) against {parity.against}, in {precision} precision",
-            do="run without this pass, and please report it with the model",
+    def compared(self, done: Pass, outcome: Outcome, snapshot: Model) -> Parity:
+        """The comparison by the pass's contract. Raises ParityError where that is broken."""
+        found = outputs(self.model, self.feeds)
+        masked = outcome.reference if done.contract == "masked" else None
+        expected = outputs(masked, self.feeds) if masked is not None else self.expected
+        bound = None if done.contract == "approximate" else self.check.tolerance
+        worst = diverged(masked or snapshot, expected, self.model, found, self.feeds, bound)
+        passed = None if bound is None else worst.difference.max_error <= bound
+        parity = Parity(
+            against="the masked model" if masked is not None else "the model before this pass",
+            inputs=self.check.source,
+            difference=worst.difference,
+            output=worst.output,
+            tolerance=bound,
+            passed=passed,
+            values_compared=sum(len(a) for a in found),
+            precision=worst.precision,
         )
-    return parity, after
+        if passed is False:
+            raise ParityError(
+                f"{done} changed what the model computes; it was rolled back",
+                where=f"output {worst.output!r}",
+                why=f"max|a-b|/max|ref| is {worst.difference.max_error:.3g}, expected at most {bound:.3g} on "
+                f"{len(self.feeds)} {parity.inputs} input(s) against {parity.against}, in {parity.precision} precision",
+                do="run without this pass, and please report it with the model",
+            )
+        self.expected = found
+        return parity
+
+    # When a pass fails
+
+    def explained(self, done: Pass, error: Exception) -> Exception:
+        """The error to raise: the user's mistake as it is, else with the rewrite at fault and a way to see it again.
+
+        The model is back to what it was before the pass.
+        """
+        in_rule = bool(getattr(error, "__notes__", []))
+        if isinstance(error, MISTAKES) and (isinstance(error, UsageError) or not in_rule):
+            return error
+        told = error if isinstance(error, TersorError) else PassError(f"{done} failed", why=place(error))
+        culprit = self.culprit(done, error)
+        if culprit is not None:
+            told.why += f"; the first rewrite that does it: {culprit.where}"
+            told.add_note("\n".join(culprit.change.splitlines()[:SHOWN_LINES]))
+        elif in_rule:
+            told.where = "; ".join(getattr(error, "__notes__", []))
+        folder = self.reproducer(done, told, culprit)
+        if folder is not None:
+            told.do = f"see it again with: python {folder / 'repro.py'}"
+        return told
+
+    def culprit(self, done: Pass, error: Exception) -> Culprit | None:
+        """The rewrite that broke an exact pass, where it can be told."""
+        if not self.instruments.bisect or not isinstance(error, (ParityError, VerificationError)):
+            return None
+        if done.contract != "exact":
+            return None
+        culprit = find_culprit(done, self.model, self.context, self.check, self.feeds, self.expected)
+        return culprit if culprit is not None and culprit.firing is not None else None
+
+    def reproducer(self, done: Pass, error: TersorError, culprit: Culprit | None) -> Path | None:
+        """Writes the failure down, if that is wanted and possible; gives the folder."""
+        if self.instruments.reproducers is None:
+            return None
+        try:
+            return write(
+                self.instruments.reproducers,
+                done,
+                self.model,
+                error,
+                feeds=self.feeds,
+                seed=self.context.seed,
+                tolerance=self.check.tolerance,
+                culprit=culprit,
+                weights=self.instruments.reproducer_weights,
+            )
+        except TersorError as second:
+            error.why += f"; no reproducer could be written: {second.what}"
+            return None
 
 
-def in_double(reference: Model, candidate: Model, feeds: Sequence[Feeds]) -> tuple[Difference, str] | None:
-    """The worst difference in double precision; None where the reference evaluator cannot run the models.
+def find_culprit(
+    done: Pass, model: Model, context: Context, check: Check, feeds: Sequence[Feeds], expected: Outputs
+) -> Culprit | None:
+    """The first rewrite of an exact pass after which the graph is invalid or computes something else; None without one.
 
-    Single precision leaves some outputs open: of a sigmoid far below zero no digit is right in ONNX Runtime, though
-    both models compute the same.
+    `expected` are the outputs of `model`, which stays as it is. Without feeds only validity is looked at.
     """
-    try:
-        pair = [ReferenceRunner(m, double=True) for m in (reference, candidate)]
-        first, second = ([runner.run(f) for f in feeds] for runner in pair)
-    except TersorError:
-        return None
-    return worst_difference(first, second)
+
+    def broken(candidate: Model) -> str:
+        verify(candidate.graph, after=str(done))
+        if not feeds:
+            return ""
+        worst = diverged(model, expected, candidate, outputs(candidate, feeds), feeds, check.tolerance)
+        return str(worst) if worst.difference.max_error > check.tolerance else ""
+
+    return find(done, model, context, broken)
 
 
-def worst_difference(
-    reference: Sequence[dict[str, Array]], candidate: Sequence[dict[str, Array]]
-) -> tuple[Difference, str]:
-    """The largest difference over all inputs and outputs, and the output's name."""
-    found = [(compare(r[k], c[k]), k) for r, c in zip(reference, candidate, strict=True) for k in r]
-    return max(found, key=lambda pair: pair[0].max_error)
+def bisect(model: Model, passes: Sequence[Pass], context: Context, check: Check | None = None) -> Culprit | None:
+    """The first rewrite of the passes, run one after the other, that breaks a contract; None where none does.
+
+    Of exact passes it is found down to the rewrite. A masked pass is compared with its masked model as a whole; an
+    approximate one has nothing to break but the graph's validity. `model` stays as it is.
+    """
+    run = _Run(model.clone(), context, check or Check(), Instruments(bisect=False))
+    run.start(passes)
+    for index, done in enumerate(passes):
+        before = run.model.clone()
+        try:
+            run.step(index, done)
+        except MISTAKES:
+            raise
+        except TersorError as error:
+            if done.contract == "exact":
+                found = find_culprit(done, before, context, run.check, run.feeds, run.expected)
+                if found is not None:
+                    return found
+            return Culprit(str(done), None, 0, 0, error.why or error.what, "", "")
+    return None
+
+
+def place(error: Exception) -> str:
+    """An exception on one line, with the line of code that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"

@@ -115,7 +115,7 @@ class _Run:
                 for made in reversed(builder.new):
                     made.erase()
             else:
-                self.fuel.burn(rule.name, node)
+                self.fuel.burn(rule.name, node, builder.new)
                 self.replace(rule, match, node, builder, result)
                 statistics.hits += 1
                 self.result.fired += 1

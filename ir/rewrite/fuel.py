@@ -7,11 +7,15 @@ amount of fuel, up to the one where it is used up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..graph import Node
 from ..locations import NOWHERE, Loc
+from .statistics import RuleStatistics
+
+BeforeLast = Callable[[Sequence[Node]], None]
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,16 @@ class Firing:
 
 
 class Fuel:
-    """Counts rewrites up to `limit`; None: as many as there are. `last` is the one that used the last unit up."""
+    """Counts rewrites up to `limit`; None: as many as there are. `last` is the one that used the last unit up.
 
-    __slots__ = ("last", "limit", "spent")
+    `before_last` is called right before that one, with the nodes that its rule has made so far.
+    """
 
-    def __init__(self, limit: int | None = None) -> None:
+    __slots__ = ("before_last", "last", "limit", "spent")
+
+    def __init__(self, limit: int | None = None, before_last: BeforeLast | None = None) -> None:
         self.limit: float = math.inf if limit is None else limit
+        self.before_last = before_last
         self.spent = 0
         self.last: Firing | None = None
 
@@ -40,17 +48,26 @@ class Fuel:
     def empty(self) -> bool:
         return self.spent >= self.limit
 
-    def burn(self, rule: str, node: Node) -> None:
-        """Counts a firing of a rule at `node`, which is still as it was."""
+    def burn(self, rule: str, node: Node | None = None, made: Sequence[Node] = ()) -> None:
+        """Counts a firing of a rule at `node`, or a sweep. The graph is still as it was, but for the new nodes `made`
+        that nothing uses yet.
+        """
         self.spent += 1
         if self.spent == self.limit:
-            self.last = Firing(rule, node.where, node.loc)
+            self.last = Firing(rule) if node is None else Firing(rule, node.where, node.loc)
+            if self.before_last is not None:
+                self.before_last(made)
 
-    def sweep(self, name: str, run: Callable[[], int]) -> int:
-        """Runs something that changes the whole graph at once, as one rewrite; nothing, and 0, without fuel."""
+    def sweep(self, name: str, run: Callable[[], int], rows: dict[str, RuleStatistics]) -> int:
+        """Runs something that changes the whole graph at once, as one rewrite; nothing, and 0, without fuel.
+
+        `run` gives how much it changed; `rows` get its statistics.
+        """
         if self.empty:
             return 0
-        self.spent += 1
-        if self.spent == self.limit:
-            self.last = Firing(name)
-        return run()
+        row = rows.setdefault(name, RuleStatistics())
+        self.burn(name)
+        started = time.perf_counter()
+        hits = run()
+        row.tries, row.hits, row.seconds = row.tries + 1, row.hits + hits, row.seconds + time.perf_counter() - started
+        return hits
