@@ -24,7 +24,8 @@ def tersor(*, check: bool = False, best: bool = False) -> tuple[Work, Work]:
     from tersor.backends.onnx import save
     from tersor.frontends.onnx import fallback, load
     from tersor.transforms.base import Context
-    from tersor.transforms.manager import Check, run_passes
+    from tersor.transforms.manager import run_passes
+    from tersor.transforms.parity import Check
     from tersor.transforms.simplify import Simplify
 
     def simplify(source: str, target: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from tersor.backends.runners import synthesize
 from tersor.ir import Model, verify
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rule
-from tersor.transforms.manager import outputs
+from tersor.transforms.parity import outputs
 from tersor.transforms.simplify.folding import broadcasting, rebuild_sizes, targets
 from tersor.transforms.simplify.structure import erase_dead
 
