@@ -31,7 +31,7 @@ DROPPED = {
 
 
 def of_type(inputs: str) -> str:
-    return inputs.split(": ")[1].rsplit("]", 1)[0].split("]")[0] + "]"
+    return inputs.split(": ", 2)[1].split("]", 1)[0] + "]"
 
 
 @pytest.mark.parametrize("name", DROPPED)

@@ -1,6 +1,6 @@
 """Dead code, common subexpressions, no-ops, elementwise arithmetic, and families of data movement composed."""
 
-from . import arithmetic, booleans, casts, identities, layout, movement, padding, pieces
+from . import arithmetic, booleans, casts, identities, layout, linear, movement, padding, pieces
 from .common import merge_common
 from .dead import erase_dead
 
@@ -10,6 +10,7 @@ RULES = (
     *booleans.RULES,
     *arithmetic.RULES,
     *padding.RULES,
+    *linear.RULES,
     *pieces.RULES,
     *layout.RULES,
     *movement.RULES,

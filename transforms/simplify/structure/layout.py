@@ -25,13 +25,13 @@ Target = tuple[str, Union[Value, list[int]], dict[str, Attribute]]
 @rule(*LAYOUT)
 def compose_layout(op: Builder, node: Node) -> Result:
     """A chain of reshapings and Transposes is the shortest chain that does the same."""
-    chain, best, gain = [node], None, (0, 0)
+    chain, best, gain = [node], None, (0, 0, False)
     vanishing = weight(node.op)
     while True:
         found = shortest(op, chain)
         if found is not None:
             cost = sum(weight("Reshape" if step.perm is None else "Transpose") for step, _ in found)
-            won = (vanishing - cost, len(chain) - len(found))
+            won = (vanishing - cost, len(chain) - len(found), reshapes_first(found) and node.op != "Transpose")
             if vanishing >= cost and won > gain:
                 best, gain = (chain[-1].operand(0), found), won
         above = chain[-1].operand(0)
@@ -43,6 +43,11 @@ def compose_layout(op: Builder, node: Node) -> Result:
     if best is None:
         return decline("no shorter chain does the same")
     return build(op, *best)
+
+
+def reshapes_first(steps: Sequence[tuple[Step, Target | None]]) -> bool:
+    """True for a reshaping and then a Transpose, which is how heads are split: the canonical order."""
+    return len(steps) == 2 and steps[0][1] is not None and steps[1][1] is None
 
 
 def weight(op: str) -> int:
