@@ -80,34 +80,35 @@ def test_products_of_different_inputs_stay(check_rules):
     check_rules(RULE, graph(body), None, fired=0)
 
 
-CONVOLUTIONS = """
-  @u : f32[4,3,1,1] = random(1)
-  @v : f32[2,3,1,1] = random(2)
-  @w : f32[5,3,1,1] = random(3)
-  @b : f32[2] = random(4)
-  %1 = Conv(%x, @u) {attrs} : f32[N,4,8,8]
-  %2 = Conv(%x, @v, @b) : f32[N,2,8,8]
-  %3 = Conv(%x, @w) : f32[N,5,8,8]
-"""
-
-
-def images(body: str) -> str:
-    return f"graph(%x: f32[N,3,8,8]) -> (a, b, c) {{ {body} return %1, %2, %3 }}"
-
-
-def test_convolutions_of_one_input_become_one_and_a_missing_bias_is_zero(check_rules):
-    after = """
-      @w : f32[11,3,1,1]
-      @b : f32[11]
-      %p = Conv(%x, @w, @b) : f32[N,11,8,8]
-      %1, %2, %3 = Split(%p, i64[3]{4,2,5}) {axis=1} : f32[N,4,8,8], f32[N,2,8,8], f32[N,5,8,8]
+def test_dense_layers_of_another_form_stay(check_rules):
+    weights = "@u : f32[6,4] = random(1) @v : f32[4,6] = random(2) @w : f32[6,4] = random(3)"
+    body = """
+      %0 = Gemm(%x, @u) : f32[N,4]
+      %1 = Gemm(%x, @v) {transB=1} : f32[N,4]
+      %2 = Gemm(%x, @w) {alpha=2.0} : f32[N,4]
+      return %0, %1, %2
     """
-    check_rules(RULE, images(CONVOLUTIONS.replace("{attrs}", "")), images(after), fired=1)
-
-
-def test_convolutions_of_another_form_stay(check_rules):
-    text = images(CONVOLUTIONS.replace("{attrs}", "{dilations=[2,2]}"))
+    text = f"graph(%x: f32[N,6]) -> (a, b, c) {{ {weights} {body} }}"
     check_rules(RULE, text, None, fired=0, declined=["merging does not make fewer nodes"])
+
+
+def test_a_dense_layer_without_bias_gets_zeros(check_rules):
+    weights = "@u : f32[6,4] = random(1) @v : f32[6,2] = random(2) @w : f32[6,3] = random(3) @b : f32[2] = random(4)"
+    body = """
+      %0 = Gemm(%x, @u) : f32[N,4]
+      %1 = Gemm(%x, @v, @b) : f32[N,2]
+      %2 = Gemm(%x, @w) : f32[N,3]
+      return %0, %1, %2
+    """
+    after = """
+      @w : f32[6,9]
+      @b : f32[9]
+      %p = Gemm(%x, @w, @b) : f32[N,9]
+      %0, %1, %2 = Split(%p, i64[3]{4,2,3}) {axis=-1} : f32[N,4], f32[N,2], f32[N,3]
+      return %0, %1, %2
+    """
+    head = "graph(%x: f32[N,6]) -> (a, b, c)"
+    check_rules(RULE, f"{head} {{ {weights} {body} }}", f"{head} {{ {after} }}", fired=1)
 
 
 @pytest.mark.parametrize("transposed", [0, 1])

@@ -53,10 +53,7 @@ def projection(node: Node) -> Projection | str:
     b = known(bias)
     if bias is not None and (b is None or b.rank != 1):
         return "its bias is not one constant per channel"
-    if node.op == "Conv" and node.int("group", 1) != 1:
-        return "its channels are in groups"
-    axis = 0 if node.op == "Conv" or node.int("transB") else 1
-    return Projection(node, node, weight, bias, axis)
+    return Projection(node, node, weight, bias, 0 if node.int("transB") else 1)
 
 
 def bias_of(matmul: Node) -> tuple[Node, Value | None]:
@@ -77,7 +74,7 @@ def form(p: Projection) -> Hashable:
     return p.node.op, attrs, w.dtype, rest, p.axis, p.node is p.last
 
 
-@rule("Add", "MatMul", "Gemm", "Conv")
+@rule("Add", "MatMul", "Gemm")
 def merge_projections(op: Builder, node: Node) -> Result:
     """Linear operators with the same input and the same form are one operator and a Split of its output."""
     linear = node
@@ -127,8 +124,7 @@ def merged(op: Builder, x: Value, like: Projection, group: Sequence[Projection])
     made = op.node(like.node.op, operands, like.node.attrs)
     assert isinstance(made, Node)
     value = op.Add(made.output, bias) if is_matmul and bias is not None else made.output
-    axis = 1 if like.node.op == "Conv" else -1
-    return op.Split(value, [p.channels for p in group], axis=axis, outputs=len(group))
+    return op.Split(value, [p.channels for p in group], axis=-1, outputs=len(group))
 
 
 def zeros(count: int, dtype: DType) -> Tensor:
