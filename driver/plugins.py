@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from ..ir import UsageError
@@ -74,6 +75,12 @@ def hidden(entry: EntryPoint) -> str:
     return f"{_owner(entry)} registers a pass under the built-in name {entry.name!r} ({entry.value})"
 
 
+@cache
+def renamed(kind: type[Pass], name: str) -> type[Pass]:
+    """The same pass under another name: the entry point's is the one that counts."""
+    return type(name, (kind,), {"name": name, "__doc__": kind.__doc__})
+
+
 def loaded(entry: EntryPoint) -> type[Pass]:
     """The pass behind an entry point. Raises UsageError, naming the distribution, where there is none."""
     try:
@@ -88,7 +95,7 @@ def loaded(entry: EntryPoint) -> type[Pass]:
     if rules and all(isinstance(each, Rule) for each in rules):
         return pass_of(entry.name, rules)
     if isinstance(found, type) and issubclass(found, Pass):
-        return found if found.name == entry.name else type(entry.name, (found,), {"name": entry.name})
+        return found if found.name == entry.name else renamed(found, entry.name)
     raise UsageError(
         f"the plug-in {entry.name!r} of {_owner(entry)} is not a pass",
         why=f"{entry.value} is {found!r}; expected a Pass class, a rule or a tuple of rules",

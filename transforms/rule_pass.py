@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 from ..ir import Model
@@ -31,7 +31,8 @@ class RulePass(Pass):
         return outcome
 
 
-def pass_of(name: str, rules: Sequence[Rule]) -> type[Pass]:
-    """A pass called `name` that runs the rules."""
+@cache
+def pass_of(name: str, rules: tuple[Rule, ...]) -> type[Pass]:
+    """The pass called `name` that runs the rules."""
     doc = "; ".join(each.doc.splitlines()[0] if each.doc else each.name for each in rules)
-    return type(name, (RulePass,), {"name": name, "rules": tuple(rules), "__doc__": doc})
+    return type(name, (RulePass,), {"name": name, "rules": rules, "__doc__": doc})
