@@ -183,13 +183,18 @@ def tersor_operations() -> dict[str, Operation]:  # noqa: PLR0915  # one small f
     from tersor.frontends.onnx.limits import DEFAULT, Account
     from tersor.frontends.onnx.reader import Reader
     from tersor.ir import Graph, Model, Node, TensorType, constant
+    from tersor.ir.collection import no_collection
     from tersor.ir.types import DType
 
     def graph_of(path: Path) -> Graph:
         return load(path).graph
 
     def parse(path: Path, _: Path) -> Callable[[], object]:
-        return lambda: Reader(open_model(path, mmap=True), Account(DEFAULT)).model()
+        def run() -> None:
+            with no_collection():  # as in `load`, whose inference and verification are left out here
+                Reader(open_model(path, mmap=True), Account(DEFAULT)).model()
+
+        return run
 
     def serialize(path: Path, _: Path) -> Callable[[], object]:
         model = load(path)
@@ -268,6 +273,7 @@ def tersor_operations() -> dict[str, Operation]:  # noqa: PLR0915  # one small f
         "load": lambda path, _: lambda: load(path),
         "load + save": lambda path, out: lambda: save(load(path), out / "saved.onnx"),
         "parse": parse,
+        "parse, both raised": parse,
         "parse, inferred and checked": lambda path, _: lambda: load(path),
         "serialize": serialize,
         "clone": clone,
@@ -279,7 +285,7 @@ def tersor_operations() -> dict[str, Operation]:  # noqa: PLR0915  # one small f
     }
 
 
-def onnx_ir_operations() -> dict[str, Operation]:
+def onnx_ir_operations() -> dict[str, Operation]:  # noqa: PLR0915  # one small function per operation
     import onnx_ir as ir
     import onnx_ir.passes.common as passes
 
@@ -292,6 +298,14 @@ def onnx_ir_operations() -> dict[str, Operation]:
             model = ir.load(path)
             passes.ShapeInferencePass(data_prop=True)(model)
             passes.CheckerPass(full_check=False)(model)
+
+        return run
+
+    def raised(path: Path, _: Path) -> Callable[[], object]:
+        from onnxscript import version_converter
+
+        def run() -> None:
+            version_converter.convert_version(ir.load(path), target_version=CONVERTED_TO)
 
         return run
 
@@ -368,6 +382,7 @@ def onnx_ir_operations() -> dict[str, Operation]:
         "load": lambda path, _: lambda: ir.load(path),
         "load + save": lambda path, out: lambda: ir.save(ir.load(path), out / "saved.onnx"),
         "parse": lambda path, _: lambda: ir.load(path),
+        "parse, both raised": raised,
         "parse, inferred and checked": checked,
         "serialize": serialize,
         "clone": clone,
@@ -418,6 +433,7 @@ def onnx_operations() -> dict[str, Operation]:
         "load": lambda path, _: lambda: onnx.load(path),
         "load + save": lambda path, out: lambda: onnx.save(onnx.load(path), out / "saved.onnx"),
         "parse": raised,
+        "parse, both raised": raised,
         "parse, inferred and checked": checked,
         "serialize": serialize,
         "clone": clone,
@@ -425,16 +441,21 @@ def onnx_operations() -> dict[str, Operation]:
     }
 
 
+CONVERTED_TO = 25
+"""The newest opset to which onnxscript's converter raises; tersor raises to the canonical one."""
+
 OPERATIONS = {"tersor": tersor_operations, "onnx_ir": onnx_ir_operations, "onnx": onnx_operations}
 GOALS: dict[str, dict[str, float]] = {
     "encoder": {"load": 8, "load + save": 3},
     "graph": {
-        "parse": 2, "parse, inferred and checked": 0, "serialize": 2, "clone": 4, "replace 4000 nodes": 4, "sort": 4,
-        "build": 4, "walk": 2,
+        "parse": 2, "parse, both raised": 2, "parse, inferred and checked": 0, "serialize": 2, "clone": 4,
+        "replace 4000 nodes": 4, "sort": 4, "build": 4, "walk": 2,
     },
     "external": {"load, edit, save": 0},
 }  # fmt: skip
-"""What is measured on each model, and how many times faster than onnx_ir it is meant to be."""
+"""What is measured on each model, and how many times faster than onnx_ir it is meant to be. onnx_ir's "parse" leaves
+the model at its own opset; onnxscript's converter raises it in "parse, both raised".
+"""
 
 
 # Measuring
