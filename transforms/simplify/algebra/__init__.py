@@ -1,8 +1,16 @@
 """Linear algebra over weights: what inference does not need apart becomes one operator."""
 
-from . import affine, before, einsum, products, projections, uniform
+from . import affine, before, einsum, products, projections, scales, uniform
 
-RULES = (*uniform.RULES, *einsum.RULES, *affine.RULES, *before.RULES, *products.RULES, *projections.RULES)
+RULES = (
+    *uniform.RULES,
+    *einsum.RULES,
+    *affine.RULES,
+    *scales.RULES,
+    *before.RULES,
+    *products.RULES,
+    *projections.RULES,
+)
 """Level "deploy" only: parameters change."""
 
 __all__ = ["RULES"]
