@@ -102,6 +102,14 @@ def _recurrent(gates: int) -> Callable[[Node, Sizes], int | None]:
     return flops
 
 
+REDUCTIONS = (
+    "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare",
+)  # fmt: skip
+CURVES = (
+    "Celu", "Elu", "Erf", "Exp", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish",
+    "Tanh",
+)  # fmt: skip
 FLOPS: dict[str, Callable[[Node, Sizes], int | None]] = {
     "Conv": _convolution(1),
     "ConvInteger": _convolution(1),
@@ -115,21 +123,18 @@ FLOPS: dict[str, Callable[[Node, Sizes], int | None]] = {
     "GRU": _recurrent(3),
     "RNN": _recurrent(1),
     "BatchNormalization": _elements(2),
-    "LayerNormalization": _elements(7),
-    "RMSNormalization": _elements(5),
-    "Softmax": _elements(5),
+    **dict.fromkeys(["GroupNormalization", "InstanceNormalization", "LayerNormalization"], _elements(7)),
+    **dict.fromkeys(["LogSoftmax", "LpNormalization", "RMSNormalization", "Softmax"], _elements(5)),
     "Gelu": _elements(8),
     "GlobalAveragePool": _operand_elements,
     "GlobalMaxPool": _operand_elements,
     "AveragePool": _operand_elements,
     "MaxPool": _operand_elements,
-    **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2"], _operand_elements),
+    **dict.fromkeys(REDUCTIONS, _operand_elements),
     **dict.fromkeys(
         ["Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Relu", "LeakyRelu", "PRelu", "Clip", "Min", "Max"], _elements(1)
     ),
-    **dict.fromkeys(
-        ["Sigmoid", "Tanh", "Erf", "Exp", "HardSigmoid", "HardSwish", "Swish", "Elu", "Softplus", "Mish"], _elements(4)
-    ),
+    **dict.fromkeys(CURVES, _elements(4)),
 }
 """Operators that compute; an operator without a row counts as moving data only."""
 

@@ -48,15 +48,19 @@ WRITTEN: dict[str, tuple[str, str, int, str]] = {
     "group norm without bias": (
         "GroupNormalization(%x, @c, f32[6]{0.0,0.0,0.0,0.0,0.0,0.0}) {num_groups=3, epsilon=1e-05}", IMAGE, 20,
         "Reshape InstanceNormalization Reshape Mul"),
+    "pixels from channels": (
+        'DepthToSpace(%x) {blocksize=2, mode="CRD"}', "f32[N,8,5,W]", 10, "Reshape Transpose Reshape"),
+    "pixels from channels of images of any size": (
+        'DepthToSpace(%x) {blocksize=2, mode="CRD"}', "f32[N,8,H,W]", 10, "Gather DepthToSpace"),
     "celu": ("Celu(%x) {alpha=0.5}", TOKENS, 11, "Div Elu Mul"),
 }  # fmt: skip
-ANOTHER_FORM = ("celu",)
-"""Is not raised again: Elu between a quotient and a product is older than Celu and as good."""
+ANOTHER_FORM = ("celu", "pixels from channels of images of any size")
+"""Are not raised again: Elu between a quotient and a product, and channels in another order."""
 
 
 def model(name: str) -> Model:
     operator, type_, _, _ = WRITTEN[name]
-    made = parse(f"graph(%x: {type_}) -> (y) {{ {CONSTANTS} %a = {operator} : {type_} return %a }}")
+    made = parse(f"graph(%x: {type_}) -> (y) {{ {CONSTANTS} %a = {operator} return %a }}")
     infer(made)
     return Model(made)
 

@@ -59,6 +59,7 @@ from .rotary import rotary_embedding
 from .sampling import affine_grid, deform_conv, grid_sample, is_not_planar
 from .scans import scan_as_loop
 from .scattering import col2im, reduces_by, scatter_elements, scatter_nd, tensor_scatter
+from .spatial import depth_to_space, is_channel_first
 from .spectral import dft, dft_along, has_computed_axis, mel_weight_matrix, stft, window
 
 Results = Sequence[Value | None]
@@ -173,6 +174,7 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("DequantizeLinear", 13): Decomposition(dequantize_linear, is_per_channel),
     ("DequantizeLinear", 19): Decomposition(dequantize_linear, is_half),
     ("DequantizeLinear", 21): Decomposition(dequantize_linear, is_blocked_or_16_bit),
+    ("DepthToSpace", 11): Decomposition(depth_to_space, is_channel_first),
     ("Equal", 19): Decomposition(equal_strings, compares_strings),
     ("GRU", 14): Decomposition(batch_first(1), is_batch_first),
     ("Gelu", 20): Decomposition(gelu),
