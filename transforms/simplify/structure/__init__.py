@@ -1,6 +1,6 @@
 """Dead code, common subexpressions, no-ops, elementwise arithmetic, and families of data movement composed."""
 
-from . import arithmetic, booleans, casts, identities, layout, linear, movement, padding, pieces
+from . import arithmetic, booleans, casts, identities, layout, linear, movement, padding, pieces, stacks
 from .common import merge_common
 from .dead import erase_dead
 
@@ -12,6 +12,7 @@ RULES = (
     *padding.RULES,
     *linear.RULES,
     *pieces.RULES,
+    *stacks.RULES,
     *layout.RULES,
     *movement.RULES,
 )

@@ -96,11 +96,13 @@ def written(
 def build(op: Builder, value: Value, steps: Iterable[tuple[Step, Target | None]]) -> Value:
     """Applies steps to a value."""
     for step, target in steps:
-        if target is None:
-            value = op.Transpose(value, perm=step.perm or ())
-        else:
-            value = getattr(op, target[0])(value, target[1], **target[2])
+        value = op.Transpose(value, perm=step.perm or ()) if target is None else build_reshape(op, value, target)
     return value
+
+
+def build_reshape(op: Builder, value: Value, target: Target) -> Value:
+    """Applies one reshaping to a value."""
+    return getattr(op, target[0])(value, target[1], **target[2])
 
 
 def reshaping(op: Builder, before: Shape, after: Shape, known: Iterable[Node] = ()) -> Target | None:

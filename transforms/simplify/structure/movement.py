@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Union
+from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from ....ir.dims import exact_div, is_known, known_product
 from ....ir.rewrite import Result, decline, rule
 from ....ir.types import Shape
 from .axes import LAYOUT, RESHAPING, Axes
-from .layout import Target, build, reshaping, weight, written
+from .layout import Target, build, build_reshape, reshaping, weight, written
 from .spans import slice_spans, split_sizes
 
 Indices = NDArray[np.int64]
@@ -399,9 +399,9 @@ def _gather(
         return None
 
     def make() -> Value:
-        value = source if not first else _apply(op, source, first[0])
+        value = source if not first else build_reshape(op, source, first[0])
         value = op.Gather(value, taken.reshape(shape), axis=axis)
-        return value if not last else _apply(op, value, last[0])
+        return value if not last else build_reshape(op, value, last[0])
 
     return weight("Gather") + weight("Reshape") * (len(first) + len(last)), make
 
@@ -411,10 +411,6 @@ def _reshaping(op: Builder, before: Shape, after: Shape) -> list[Target] | None:
         return []
     target = reshaping(op, before, after)
     return None if target is None else [target]
-
-
-def _apply(op: Builder, value: Value, target: Target) -> Any:
-    return getattr(op, target[0])(value, target[1], **target[2])
 
 
 RULES = (compose_movement,)
