@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tersor.backends.runners import synthesize
 from tersor.ir import Model, verify
+from tersor.ir.rewrite import Rewriter
+from tersor.transforms.simplify.simplify import RULES
 
+sys.path.insert(0, str(Path(__file__).parent))  # modules that tests and benchmarks share, in no package
+import graphs
+import motifs
+import properties
 
-def beside(name: str) -> ModuleType:
-    """A module of this folder, which is no package."""
-    full = f"tersor_tests_safety_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).parent / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
-graphs, properties = beside("graphs"), beside("properties")
 few = settings(max_examples=17, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
@@ -47,6 +39,20 @@ def test_simplifying_twice_is_simplifying_once(model: Model):
 @given(graphs.models())
 def test_saved_and_simplified_models_compute_the_same(model: Model):
     properties.check_outputs(model)
+
+
+@few
+@given(graphs.models(most=4, growers=motifs.MOTIFS))
+def test_chains_that_rules_look_for_compute_the_same_once_simplified(model: Model):
+    properties.check_outputs(model)
+
+
+@few
+@given(graphs.models(most=2, growers=motifs.MOTIFS))
+def test_every_rule_by_itself_keeps_the_outputs(model: Model):
+    feeds = synthesize(model.graph, count=1, seed=5)
+    for _ in properties.check_rules([Rewriter([r]) for r in RULES["deploy"]], model, feeds):
+        pass
 
 
 def test_the_generator_makes_every_operator_that_it_knows():
@@ -74,7 +80,7 @@ def test_the_generator_makes_every_operator_that_it_knows():
 
 
 def test_a_property_that_does_not_hold_is_found():
-    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=50, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
     @given(graphs.models(), st.just(None))
     def never_adds(model: Model, _: None) -> None:
         assert all(node.op != "Add" for node in model.graph)

@@ -42,15 +42,19 @@ def repeated(op: Builder, value: Value) -> Value | None:
     if node.op == "Expand":
         x = node.operand(0)
         return x if x.shape is not None and x.shape == (shape[0], 1, *shape[2:]) else None
+    if node.op != "Reshape":
+        return None
     wide = node.operand(0)
     copies, sizes = wide.node, wide.shape
-    if node.op != "Reshape" or copies is None or copies.domain or sizes is None or len(sizes) != 5:
+    if copies is None or copies.domain or sizes is None or len(sizes) != 5:
         return None
     repeats = copies.op == "Expand" or (
         copies.op == "Concat" and copies.int("axis") in (2, -3) and len(set(copies.inputs)) == 1
     )
+    if not repeats:
+        return None
     narrow = copies.operand(0)
-    if not repeats or sizes != (shape[0], sizes[1], sizes[2], *shape[2:]) or not isinstance(sizes[1], int):
+    if sizes != (shape[0], sizes[1], sizes[2], *shape[2:]) or not isinstance(sizes[1], int):
         return None
     if narrow.shape != (shape[0], sizes[1], 1, *shape[2:]):
         return None

@@ -13,7 +13,7 @@ import numpy as np
 
 from ....ir import Builder, Node, Size, Value, constant
 from ....ir.rewrite import P, Result, decline, rule
-from .parts import integers, number
+from .parts import integers, number, size_of
 
 x = P.var("x")
 READ = 1 << 24
@@ -158,8 +158,7 @@ def table(op: Builder, value: Value, heads: int, batch: Size, length: Size, x: V
         return once
     if isinstance(batch, int):
         return op.Expand(once, [batch, 1, 1])
-    source, place = next(((v, i) for v in op.graph.inputs for i, s in enumerate(v.shape or ()) if s == batch), (x, 0))
-    return op.Expand(once, op.Concat(op.Shape(source, start=place, end=place + 1), [1, 1], axis=0))
+    return op.Expand(once, op.Concat(size_of(op, x, batch), [1, 1], axis=0))
 
 
 class Once:
@@ -228,7 +227,10 @@ class Once:
 
 def leaves_last_axis(node: Node) -> bool:
     """True for a node that moves whole rows of its first operand's last axis."""
-    rank, out = node.operand(0).rank, node.output.rank
+    source = node.input(0)
+    if source is None:
+        return False
+    rank, out = source.rank, node.output.rank
     if rank is None or out is None:
         return False
     if node.op in ("Unsqueeze", "Squeeze"):
