@@ -14,7 +14,7 @@ import numpy as np
 from ....ir import Builder, DType, Node, Value, constant
 from ....ir.dims import Size
 from .heads import MASK, PAST_KEY, VALID, Heads, K, Q
-from .masks import HIDING, WIDE, common, may_hide_rows, once
+from .masks import HIDING, WIDE, common, may_hide_rows, once, unexpanded
 from .operands import cast, dtype_of, number, shape_of
 
 
@@ -153,6 +153,7 @@ class _Attention(Heads):
         mask, op = self.node.input(MASK), self.op
         if mask is None:
             return None
+        mask = unexpanded(mask)
         shape = shape_of(mask)
         last, total = shape[-1], self.keys
         if not self.cached and isinstance(last, int) and isinstance(total, int) and 1 < last < total:

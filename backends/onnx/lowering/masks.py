@@ -93,6 +93,16 @@ def _is_boolean(value: Value) -> bool:
     return isinstance(value.type, TensorType) and value.type.dtype is DType.BOOL
 
 
+def unexpanded(value: Value) -> Value:
+    """What `value` is broadcast from along some axes, where its last one is not among them."""
+    node, shape = value.node, value.shape
+    if node is None or node.op != "Expand" or node.domain or shape is None:
+        return value
+    source = node.operand(0)
+    same_rank = source.shape is not None and len(source.shape) == len(shape)
+    return source if same_rank and source.shape is not None and source.shape[-1] == shape[-1] else value
+
+
 def once(
     op: Builder,
     operator: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ....ir import Attribute, Builder, Node, Value
-from .masks import once
+from .masks import once, unexpanded
 from .operands import known, shape_of
 
 TABLES, POSITIONS = (1, 2), 3
@@ -73,15 +73,6 @@ class Rotation:
             return once(op, "Concat", [first, second], axis=-1, behind=first)
         wide = [once(op, "Unsqueeze", [v, [-1]]) for v in (second, first)][::-1]
         return once(op, "Reshape", [once(op, "Concat", wide, axis=-1, behind=wide[0]), [0, 0, -1]])
-
-
-def unexpanded(table: Value) -> Value:
-    """A table for every sample of a batch, or for one sample where it is the same for all."""
-    node, shape = table.node, table.shape
-    if node is None or node.op != "Expand" or node.domain or shape is None:
-        return table
-    source = node.operand(0)
-    return source if source.shape is not None and source.shape[1:] == shape[1:] else table
 
 
 def rotation_of(node: Node) -> Rotation:

@@ -20,7 +20,7 @@ import numpy as np
 from ....backends.onnx.lowering.masks import HIDING, LARGEST, WIDE, magnitude, may_hide_rows
 from ....ir import Builder, DType, Node, Size, TensorType, Value, constant
 from ....ir.rewrite import Declined, Result, decline, rule
-from .parts import number, single
+from .parts import number, single, size_of
 
 HIDES = -1e30
 """A finite number up to which a score next to it means nothing."""
@@ -74,7 +74,8 @@ def _raised(op: Builder, node: Node, *, promised: bool) -> Result:
     value = node.operand(1)
     found = probabilities(node.operand(0), node)
     if found is None:
-        return None
+        of_softmax = node.operand(0).op in ("Softmax", "Where", "Cast")
+        return decline("its first operand is no softmax that it alone uses") if of_softmax else None
     parts = parts_of(found.scores)
     if isinstance(parts, str):
         return decline(parts)
@@ -82,7 +83,6 @@ def _raised(op: Builder, node: Node, *, promised: bool) -> Result:
     why = misfit(scores, value)
     if why:
         return decline(why)
-    key = op.Transpose(scores.turned, perm=[0, 1, 3, 2])
     mask = combined(op, hidden, scores.product, guarded=found.guarded or promised)
     if isinstance(mask, Declined):
         return mask
@@ -91,7 +91,18 @@ def _raised(op: Builder, node: Node, *, promised: bool) -> Result:
         attrs["softcap"] = single(scores.cap)
     if found.precision is not None:
         attrs["softmax_precision"] = found.precision
+    key = turned_back(op, scores.turned)
     return op.Attention(scores.query, key, value, *([] if mask is None else [mask]), **attrs)
+
+
+def turned_back(op: Builder, value: Value) -> Value:
+    """K where `value` is K': its last two axes the other way round."""
+    node = value.node
+    if node is None or node.op != "Transpose" or node.domain:
+        return op.Transpose(value, perm=[0, 1, 3, 2])
+    perm = node.ints("perm", (3, 2, 1, 0))
+    perm = (*perm[:2], perm[3], perm[2])
+    return node.operand(0) if perm == (0, 1, 2, 3) else op.Transpose(node.operand(0), perm=perm)
 
 
 def probabilities(value: Value, user: Node) -> Probabilities | None:
@@ -347,6 +358,31 @@ def dtype_of(value: Value) -> DType | None:
 
 
 @rule("Attention")
+def widen_mask(op: Builder, node: Node) -> Result:
+    """A mask that is the same for all queries is given for each of them: ONNX Runtime does not broadcast it."""
+    mask, query = node.input(3), node.operand(0)
+    if mask is None or mask.shape is None or query.shape is None or not mask.shape:
+        return decline("it has no mask, or a shape is not known")
+    length, rank = query.shape[1 if len(query.shape) == 3 else 2], len(mask.shape)
+    if length == 1 or (rank > 1 and mask.shape[-2] != 1):
+        return decline("its mask has a row for each query")
+    lead = [1] * max(0, rank - 2)
+    if isinstance(length, int):
+        sizes: Value | list[int] = [*lead, length, 1]
+    else:
+        sizes = op.Concat(*([lead] if lead else []), size_of(op, query, length), [1], axis=0)
+    inputs = [op.Expand(mask, sizes) if i == 3 else v for i, v in enumerate(node.inputs)]
+    return again(op, node, inputs)
+
+
+def again(op: Builder, node: Node, inputs: list[Value | None]) -> list[Value]:
+    """A node with other operands."""
+    made = op.node(node.op, inputs, node.attrs, outputs=len(node.outputs))
+    assert isinstance(made, Node)
+    return list(made.outputs)
+
+
+@rule("Attention")
 def soften_mask(op: Builder, node: Node) -> Result:
     """A mask that hides no row entirely may hide with a finite number, which needs no care for such rows."""
     mask, query = node.input(3), node.operand(0)
@@ -357,9 +393,9 @@ def soften_mask(op: Builder, node: Node) -> Result:
     zero, floor = like(query, 0), like(query, HIDING)
     made = op.Where(mask, zero, floor) if is_boolean(mask) else op.Max(mask, floor)
     inputs = [made if i == 3 else v for i, v in enumerate(node.inputs)]
-    return op.node("Attention", inputs, node.attrs, outputs=len(node.outputs)).outputs  # pyright: ignore
+    return again(op, node, inputs)
 
 
-RULES = (raise_attention,)
+RULES = (raise_attention, widen_mask)
 PROMISED = {GUARD: (raise_attention_as_promised, soften_mask)}
 """Rules that are exact only where a promise holds, by its name."""

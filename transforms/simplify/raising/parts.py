@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir import DType, Node, Placeholder, TensorType, Value
+from ....ir import Builder, DType, Node, Placeholder, Size, TensorType, Value
 from ....ir.rewrite import P, Pattern
 from ....ir.rewrite.patterns import Alternatives, Operator
 
@@ -61,6 +61,15 @@ def integers(value: Value | None) -> list[int] | None:
     if tensor is None or not tensor.dtype.is_integer or isinstance(tensor, Placeholder):
         return None
     return [int(i) for i in tensor.numpy().reshape(-1)]
+
+
+def size_of(op: Builder, value: Value, size: Size) -> Value:
+    """A size of `value` as a vector of one, from an input of the graph where one has it, so that all can share it."""
+    known = [v for v in (*op.graph.inputs, value) if v.shape is not None and size in v.shape]
+    assert known
+    assert known[0].shape is not None
+    axis = known[0].shape.index(size)
+    return op.Shape(known[0], start=axis, end=axis + 1)
 
 
 def axes_of(node: Node) -> list[int] | None:
