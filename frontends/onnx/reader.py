@@ -55,6 +55,11 @@ class Attributes:
 
 NONE = Attributes({})
 
+OVERRIDABLE = 4
+"""The first IR version in which an initializer may be no input, so that one which is says that it can be replaced.
+Before, all had to be inputs, and runtimes take them for the constants that they are.
+"""
+
 
 class Reader:
     """Reads one model; `infer` is called for each node when it is in its graph."""
@@ -76,6 +81,9 @@ class Reader:
         self.opset |= {d: v for d, v in imports.items() if d}
         sizes = Sizes()
         inputs = self.inputs(proto.graph, sizes)
+        if proto.ir_version < OVERRIDABLE:
+            held = {text(t.name) for t in proto.graph.initializer}
+            inputs = {name: value for name, value in inputs.items() if name not in held}
         graph = Graph(text(proto.graph.name), list(inputs.values()))
         graph.doc = text(proto.graph.doc_string)
         scope = Scope(graph, imports, names=dict(inputs), sizes=sizes)

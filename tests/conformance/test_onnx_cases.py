@@ -61,17 +61,33 @@ def test_a_result_that_is_not_as_listed_is_reported(conformance: ModuleType) -> 
     assert len(conformance.surprises([failed, healed, refused])) == 3
 
 
-@pytest.mark.parametrize("opset", [7, 9, 13, 26])
-def test_an_initializer_that_is_an_input_stays_overridable(opset: int) -> None:
+def scaled(opset: int, ir_version: int) -> onnx.ModelProto:
+    """x * w, where w is an input with an initializer."""
     x, w = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [3]) for n in "xw")
     y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [3])
     default = onnx.numpy_helper.from_array(np.float32([1, 2, 3]), "w")
     graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "g", [x, w], [y], [default])
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    written = to_proto(load(proto))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+
+
+def session_of(proto: onnx.ModelProto) -> ort.InferenceSession:
+    return ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13, 26])
+def test_an_initializer_that_is_an_input_stays_overridable(opset: int) -> None:
+    written = to_proto(load(scaled(opset, ir_version=8)))
     assert written.opset_import[0].version == opset
     assert [i.name for i in written.graph.input] == ["x", "w"]
-    session = ort.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
-    ones = np.ones(3, np.float32)
+    session, ones = session_of(written), np.ones(3, np.float32)
     np.testing.assert_array_equal(session.run(None, {"x": ones})[0], [1, 2, 3])
     np.testing.assert_array_equal(session.run(None, {"x": ones, "w": 5 * ones})[0], [5, 5, 5])
+
+
+def test_an_initializer_that_had_to_be_an_input_is_the_constant_that_runtimes_took_it_for() -> None:
+    proto = scaled(8, ir_version=3)
+    written = to_proto(load(proto))
+    for session in (session_of(proto), session_of(written)):
+        assert [i.name for i in session.get_inputs()] == ["x"]
+        assert not session.get_overridable_initializers()
+        np.testing.assert_array_equal(session.run(None, {"x": np.ones(3, np.float32)})[0], [1, 2, 3])

@@ -46,5 +46,5 @@ def bit_cast(node: Node, op: Builder) -> Sequence[Value | None]:
         return [op.Identity(node.operand(0))]
     whole = own is DType.BOOL or own.is_integer
     if not whole or not wanted.is_integer or wanted is DType.BOOL:
-        raise Inexpressible("nothing else shows the bits of floats, or takes any byte as a boolean")
+        raise Inexpressible("nothing older shows the bits of floats, or takes any byte as a boolean")
     return [op.Cast(node.operand(0), to=wanted.code)]

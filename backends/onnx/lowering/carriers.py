@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from onnx import defs
 
 from ....ir import Builder, DType, Node, TensorType, Value, lookup
-from .element_types import TENSOR_NAMES, first_refused, parameter, takes, type_names
+from .element_types import TENSOR_NAMES, first_refused, is_new, parameter, type_names
 
 WIDER: dict[DType, tuple[DType, ...]] = {
     DType.BF16: (DType.F32,),
@@ -59,7 +59,7 @@ def carrier(node: Node, opset: int) -> Carrier | None:
         return None
     side, index, own = found
     formal = parameter(node.op, opset, side, index)
-    if formal is None or (node.op in FLOATS and not own.is_float) or not _castable(own, opset):
+    if formal is None or (node.op in FLOATS and not own.is_float) or is_new(TensorType(own, None), opset):
         return None
     wide = next((w for w in WIDER.get(own, ()) if TENSOR_NAMES[w] in formal[1]), None)
     return None if wide is None else Carrier(formal[0], own, wide)
@@ -74,10 +74,6 @@ def _refused(node: Node, opset: int) -> tuple[str, int, DType] | None:
         if index is not None and value is not None and isinstance(value.type, TensorType):
             return side, index, value.type.dtype
     return None
-
-
-def _castable(dtype: DType, opset: int) -> bool:
-    return takes("Cast", opset, "inputs", 0, TENSOR_NAMES[dtype])
 
 
 def carry(node: Node, op: Builder, by: Carrier) -> list[Value | None]:

@@ -26,9 +26,9 @@ from ....ir.inference import Inference, infer
 from ....ir.types import AnyType
 from .carriers import carrier, carry
 from .decompositions import DECOMPOSITIONS
-from .element_types import TENSOR_NAMES, first_refused, takes, type_names
+from .element_types import TENSOR_NAMES, first_refused, is_new, takes, type_names
 from .form import Form, Inexpressible, form_of
-from .forms import FORMS, UNCHANGED
+from .forms import FORMS, NOTHING_OLDER, UNCHANGED
 
 OLDEST_OPSET = 7
 """No graph is written for an older one: what broadcasting and training meant before has no row."""
@@ -182,7 +182,8 @@ def _respell(form: Form, opset: int, version: int) -> None:
         if rule is not None:
             rule(form)
         elif op not in UNCHANGED.get(version, ()):
-            raise Inexpressible(f"the operator is new in opset {version}")
+            why = f", and {NOTHING_OLDER[op]}" if op in NOTHING_OLDER else ""
+            raise Inexpressible(f"the operator is new in opset {version}{why}")
     except Inexpressible as error:
         raise refused(form.node, opset, version, str(error)) from error
 
@@ -234,9 +235,8 @@ def _check_types(node: Node, op: str, opset: int, side: str, values: Sequence[Va
     )
     value = values[index]
     assert value is not None
-    raise refused(
-        node, opset, works, f"its {side[:-1]} {index} is {value.type!r}, which the operator does not take there"
-    )
+    why = "a type that does not exist there" if is_new(value.type, opset) else "which the operator does not take there"
+    raise refused(node, opset, works, f"its {side[:-1]} {index} is {value.type!r}, {why}")
 
 
 def refused(node: Node, opset: int, works: int, why: str) -> UnsupportedError:

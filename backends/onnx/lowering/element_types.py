@@ -59,3 +59,10 @@ def type_name(type_: Type) -> str:
 
 def type_names(values: Sequence[Value | None]) -> tuple[str, ...]:
     return tuple(["" if v is None else type_name(v.type) for v in values])
+
+
+def is_new(type_: Type, opset: int) -> bool:
+    """True for a type that no operator knows at `opset`: every element type can be cast, every optional be made."""
+    if isinstance(type_, OptionalType):
+        return not defs.has("Optional", opset)
+    return isinstance(type_, TensorType) and not takes("Cast", opset, "inputs", 0, TENSOR_NAMES[type_.dtype])

@@ -203,3 +203,14 @@ _UNCHANGED = {
 }  # fmt: skip
 UNCHANGED = EARLY_UNCHANGED | {version: frozenset(operators.split()) for version, operators in _UNCHANGED.items()}
 """By version: the operators of which only the element types, or the wording, changed there."""
+
+NOTHING_OLDER = {
+    "ImageDecoder": "nothing older reads the formats of images",
+    "Optional": "optionals came with it",
+    "OptionalGetElement": "optionals came with it",
+    "OptionalHasElement": "optionals came with it",
+    "RegexFullMatch": "nothing older looks into strings",
+    "StringConcat": "nothing older joins strings",
+    "StringSplit": "nothing older looks into strings",
+}
+"""New operators that nothing older stands for."""
