@@ -1,13 +1,14 @@
 """Operators written out as several nodes become the one operator that they are."""
 
 from ....ir.rewrite import Rule
-from . import activations, attention, heads, norms, reductions, rotary, spatial
+from . import activations, attention, heads, norms, recurrent, reductions, rotary, spatial
 
 RULES: tuple[Rule, ...] = (
     *norms.RULES,
     *activations.RULES,
     *reductions.RULES,
     *spatial.RULES,
+    *recurrent.RULES,
     *rotary.RULES,
     *attention.RULES,
     *heads.RULES,
