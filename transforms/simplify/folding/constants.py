@@ -60,7 +60,15 @@ class Room:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.left = ROOM + sum(v.tensor.nbytes for v in graph.constants())
+        total = sum(v.tensor.nbytes for v in graph.constants())
+        self.left, self.spare = ROOM + total, total // 100
+
+    def duplicate(self, size: int) -> bool:
+        """True where `size` bytes that are held in another form too still fit: a hundredth of all constants."""
+        if size > self.spare:
+            return False
+        self.spare -= size
+        return True
 
     def take(self, size: int, operands: Sequence[Tensor]) -> bool:
         """True where a result of `size` bytes still fits; it counts for as much as it exceeds its largest operand."""
@@ -108,6 +116,8 @@ def evaluated(node: Node, budget: int, room: Room) -> list[Tensor] | None:
     different = list({id(t): t for t in constants}.values())
     if size is None or size > max(budget, sum(t.nbytes for t in different)) or not room.take(size, different):
         return None
+    if size > EAGER and not room.duplicate(min(size, staying(node))):
+        return None
     if max(size, *(t.nbytes for t in different), 0) > EAGER:
         lazily = unevaluated(node)
         if lazily is not None:
@@ -119,6 +129,16 @@ def evaluated(node: Node, budget: int, room: Room) -> list[Tensor] | None:
     except TersorError:
         return None
     return [_tensor(a, v) for a, v in zip(arrays, node.outputs, strict=True)]
+
+
+def staying(node: Node) -> int:
+    """Bytes of the node's operands that somebody needs even when every node of constants is folded."""
+    needed = {
+        v: v.tensor.nbytes
+        for v in node.inputs
+        if v is not None and not all(o is None or o.is_const for user in v.users for o in user.inputs)
+    }
+    return sum(needed.values())
 
 
 def _steps(tensor: Tensor) -> int:
