@@ -215,7 +215,7 @@ def follow(node: Node, frame: Frame, known: dict[Value, Indices]) -> Indices | N
             continue
         pending.pop()
         found = MOVING[top.op](top, frame, [known[v] for v in moved(top)])
-        if found is None:
+        if found is None or any(indices.size > ELEMENTS for indices in found):
             return None
         for value, indices in zip(top.outputs, found, strict=False):
             known[value] = indices
