@@ -13,7 +13,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
+from ..backends.onnx import Opset
 from ..ir import TersorError
+from ..transforms.simplify import PROMISES
 from . import commands
 
 INTERRUPTED = 130
@@ -68,6 +70,14 @@ def _simplify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--level", choices=levels, default="deploy", help="train keeps parameters apart (default: deploy)"
     )
+
+    promises = f"a promise about the inputs that lets more rules apply; may be repeated: {', '.join(PROMISES)}"
+    verb.add_argument("--assume", action="append", default=[], choices=list(PROMISES), metavar="PROMISE", help=promises)
+
+
+def opset(text: str) -> Opset:
+    """`keep` (the model's own), `best` (the newest that runs) or a number. Raises ValueError otherwise."""
+    return None if text == "keep" else "best" if text == "best" else int(text)
 
 
 def _prune(verb: argparse.ArgumentParser) -> None:
@@ -127,7 +137,7 @@ def _emit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL", help="an ONNX file")
     verb.add_argument("-o", "--output", required=True, help="a folder for PyTorch, a file for ONNX")
     verb.add_argument("--to", choices=["pytorch", "onnx"], default="pytorch")
-    verb.add_argument("--opset", type=int, help="the opset to write (with --to onnx; default: the model's own)")
+    verb.add_argument("--opset", type=opset, metavar=OPSETS, help="the opset to write (with --to onnx; default: keep)")
     verb.add_argument("--force", action="store_true", help="replace what is there")
 
 
@@ -155,6 +165,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "passes": ("List the passes with their options, those of other packages too.", _passes),
 }
 
+OPSETS = "keep|best|N"
 DATA = "samples: an .npz (one array per input), or a folder of .npz and .npy files"
 SEED = "for synthesized inputs (default: 0)"
 
@@ -162,7 +173,7 @@ SEED = "for synthesized inputs (default: 0)"
 def _transform(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL", help="an ONNX file")
     verb.add_argument("-o", "--output", metavar="FILE", required=True, help="the ONNX file to write")
-    verb.add_argument("--opset", type=int, help="the ONNX opset to write (default: the model's own)")
+    verb.add_argument("--opset", type=opset, metavar=OPSETS, help="the ONNX opset to write (default: keep)")
     _run_flags(verb)
 
 

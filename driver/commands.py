@@ -62,7 +62,8 @@ def inspect(options: Namespace) -> int:
 
 
 def simplify(options: Namespace) -> int:
-    return _one_pass(options, f"simplify(level={options.level!r})")
+    assume = f", assume={','.join(options.assume)!r}" if options.assume else ""
+    return _one_pass(options, f"simplify(level={options.level!r}{assume})")
 
 
 def prune(options: Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ..backends.onnx import save
+from ..backends.onnx import Opset, save
 from ..backends.runners import Feeds, session_of
 from ..ir import Model, UsageError
 from ..transforms.manager import Step
@@ -57,12 +57,15 @@ class Result:
         """The distance of the result's outputs from the original's."""
         return self.record.steps[-1].distance
 
-    def save(self, path: str | os.PathLike[str], *, opset: int | None = None) -> None:
-        """Writes the model as ONNX, atomically. Raises UsageError when the path cannot be written."""
+    def save(self, path: str | os.PathLike[str], *, opset: Opset = None) -> None:
+        """Writes the model as ONNX, atomically; `opset` is a version, "best", or None for the model's own.
+
+        Raises UsageError when the path cannot be written.
+        """
         save(self.model, path, opset=opset)
 
     def save_folder(
-        self, path: str | os.PathLike[str], *, like: str | os.PathLike[str], opset: int | None = None
+        self, path: str | os.PathLike[str], *, like: str | os.PathLike[str], opset: Opset = None
     ) -> list[Path]:
         """Writes the model as `model.onnx` into a folder, with the configuration and tokenizer of the folder `like`.
 
@@ -74,15 +77,15 @@ class Result:
         self.save(place, opset=opset)
         return [place, *copied]
 
-    def session(self, *, opset: int | None = None, **options: Any) -> onnxruntime.InferenceSession:
+    def session(self, *, opset: Opset = None, **options: Any) -> onnxruntime.InferenceSession:
         """The result in ONNX Runtime, from memory; `options` are those of `onnxruntime.InferenceSession`."""
         return session_of(self.model, opset, **options)
 
-    def to_onnx_ir(self, *, opset: int | None = None) -> onnx_ir.Model:
+    def to_onnx_ir(self, *, opset: Opset = None) -> onnx_ir.Model:
         """The result as onnx_ir, weights shared. Raises UsageError when onnx_ir is not installed."""
         return bridge("backends").to_onnx_ir(self.model, opset)
 
-    def to_program(self, *, opset: int | None = None) -> torch.onnx.ONNXProgram:
+    def to_program(self, *, opset: Opset = None) -> torch.onnx.ONNXProgram:
         """The result as what `torch.onnx.export(..., dynamo=True)` gives, weights shared."""
         return bridge("backends").to_program(self.model, opset)
 

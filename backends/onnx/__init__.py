@@ -1,5 +1,5 @@
 """ONNX out: lowering to the opset asked for, and writing files that are deterministic and either complete or absent."""
 
-from .writer import default_opset, file_bytes, save, to_proto
+from .writer import Opset, default_opset, file_bytes, save, to_proto
 
-__all__ = ["default_opset", "file_bytes", "save", "to_proto"]
+__all__ = ["Opset", "default_opset", "file_bytes", "save", "to_proto"]

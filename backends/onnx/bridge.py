@@ -9,7 +9,7 @@ from onnx_ir import serde  # pyright: ignore[reportMissingImports]
 
 from ...ir import DType, Model, Tensor
 from .protos import set_tensor
-from .writer import emit
+from .writer import Opset, emit
 
 if TYPE_CHECKING:
     import torch.onnx
@@ -25,7 +25,7 @@ def lent(tensor: Tensor, name: str) -> onnx_ir.LazyTensor:
     return onnx_ir.LazyTensor(lambda: onnx_ir.Tensor(tensor.numpy(), dtype=dtype), dtype, shape, name=name)
 
 
-def to_onnx_ir(model: Model, opset: int | None = None) -> onnx_ir.Model:
+def to_onnx_ir(model: Model, opset: Opset = None) -> onnx_ir.Model:
     """The model as onnx_ir, its weights shared and its values typed; `opset` as in `backends.onnx.save`."""
     emitted = emit(model, opset, value_info=True)
     proto, weights = emitted.proto(), emitted.weights
@@ -41,7 +41,7 @@ def to_onnx_ir(model: Model, opset: int | None = None) -> onnx_ir.Model:
     return made
 
 
-def to_program(model: Model, opset: int | None = None) -> torch.onnx.ONNXProgram:
+def to_program(model: Model, opset: Opset = None) -> torch.onnx.ONNXProgram:
     """The model as what `torch.onnx.export(..., dynamo=True)` gives, without an exported program; weights shared."""
     import torch.onnx
 

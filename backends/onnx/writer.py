@@ -24,7 +24,11 @@ LOWEST_FOR_TORCH = 17
 """The oldest opset that a model which did not come from ONNX is written for unless asked."""
 
 
-def to_proto(model: Model, opset: int | None = None, *, value_info: bool = False) -> onnx.ModelProto:
+Opset = int | Literal["best"] | None
+"""A version of ai.onnx to write; "best" is the newest that runs, where operators are fewest; None the model's own."""
+
+
+def to_proto(model: Model, opset: Opset = None, *, value_info: bool = False) -> onnx.ModelProto:
     """The model as a ModelProto with every weight inside it; see `save` for the options and for what is raised."""
     with no_collection():
         made = emit(model, opset, value_info)
@@ -38,7 +42,7 @@ def save(
     model: Model,
     path: str | os.PathLike[str],
     *,
-    opset: int | None = None,
+    opset: Opset = None,
     external_data: bool | Literal["auto"] = "auto",
     value_info: bool = False,
     overwrite: bool = True,
@@ -49,9 +53,10 @@ def save(
     time, and weights that stand in a mapped file are copied from it by the kernel. `path` may be the very file that
     they are mapped from.
 
-    `opset` is the version of ai.onnx to write, from 7 on. Without it that is the version that the model came in, or
-    the next one that can hold it; for a model that did not come from ONNX the lowest from 17 on that has all of its
-    operators. `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than
+    `opset` is the version of ai.onnx to write, from 7 on; "best" is the newest one, in which single operators stand for
+    what older ones write out (Gelu, RMSNormalization, Attention). Without it that is the version that the model came
+    in, or the next one that can hold it; for a model that did not come from ONNX the lowest from 17 on that has all of
+    its operators. `external_data` puts weights above a kilobyte into `<path>.data` ("auto": where they have more than
     1.8 GB together). `value_info` writes the types of all values inside, else only of those that no schema tells.
 
     Raises UsageError where the path cannot be written, or exists and `overwrite` is false, or the opset is not one;
@@ -68,7 +73,7 @@ def save(
     write(place, made)
 
 
-def file_bytes(model: Model, opset: int | None = None) -> int:
+def file_bytes(model: Model, opset: Opset = None) -> int:
     """The size of the model as one file, even beyond what protobuf holds; no weight is evaluated or copied."""
     return inline_bytes(emit(model, opset, value_info=False))
 
@@ -88,14 +93,14 @@ def _own_opset(model: Model) -> int:
     return min(max(model.source_opset, OLDEST_OPSET), CANONICAL_OPSET)
 
 
-def emit(model: Model, opset: int | None, value_info: bool) -> Emitted:
+def emit(model: Model, opset: Opset, value_info: bool) -> Emitted:
     """The model at the opset asked for, or at the one that `save` chooses."""
     if opset is None and model.source_opset:
         # Nearly every model has a form at its own opset, and writing it is how to find out.
         with contextlib.suppress(UnsupportedError):
             return _emit_at(model, _own_opset(model), value_info)
-    version = default_opset(model) if opset is None else opset
     newest = max(CANONICAL_OPSET, newest_needed(model))
+    version = default_opset(model) if opset is None else newest if opset == "best" else opset
     if not OLDEST_OPSET <= version <= newest:
         raise UsageError(
             f"opset {version} cannot be written",

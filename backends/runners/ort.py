@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from ...ir import Array, DType, Model, TensorType, TersorError, Type, UsageError, Value, fresh, symbol
 from ...ir.types import ANY
-from ..onnx import save, to_proto
+from ..onnx import Opset, save, to_proto
 from .base import Feeds, Input, NamedRunner, check_feeds, inputs_of
 from .taps import CARRIERS, tapped
 
@@ -43,7 +43,7 @@ class OrtRunner(NamedRunner):
         taps: Sequence[Value] = (),
         optimize: bool = True,
         threads: int = 1,
-        opset: int | None = None,
+        opset: Opset = None,
     ) -> None:
         options = _options(optimize, threads)
         self._carried: dict[str, DType] = {}
@@ -82,7 +82,7 @@ def _options(optimize: bool, threads: int) -> ort.SessionOptions:
     return options
 
 
-def session_of(model: Model, opset: int | None = None, **options: Any) -> ort.InferenceSession:
+def session_of(model: Model, opset: Opset = None, **options: Any) -> ort.InferenceSession:
     """A session of a model in memory, of any size: more than 64 MB of weights pass through a temporary folder.
 
     `options` are those of `onnxruntime.InferenceSession`; without `providers` it runs on the CPU. Raises TersorError

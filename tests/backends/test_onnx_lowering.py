@@ -156,6 +156,116 @@ CASES = {
     "blackman_window": "graph() -> (y) { %y = BlackmanWindow(i64[]{9}) : f32[9] return %y }",
     "center_crop_pad": """
         graph(%x: f32[5,4]) -> (y) { %y = CenterCropPad(%x, i64[2]{2,7}) : f32[2,7] return %y }""",
+    "reduce_computed_axes": """
+        graph(%x: f32[2,N,4], %o: f32[1]) -> (y, z, m) {
+          %a = Shape(%o) : i64[1]
+          %y = ReduceMax(%x, %a) {keepdims=0} : f32[2,4]
+          %z = ReduceLogSumExp(%x, %a) : f32[2,1,4]
+          %m = ReduceMean(%x, %a) : f32[2,1,4]
+          return %y, %z, %m }""",
+    "reduce_computed_axes_of_integers": """
+        graph(%x: i32[2,3], %o: f32[1]) -> (y, z) {
+          %a = Shape(%o) : i64[1]
+          %y = ReduceProd(%x, %a) {keepdims=0} : i32[2]
+          %z = ReduceMin(%x, %a) : i32[2,1]
+          return %y, %z }""",
+    "pad_computed": """
+        graph(%x: f32[N,3], %o: f32[2,1]) -> (y) {
+          %p = Shape(%o) : i64[2]
+          %y = Pad(%x, %p, _, i64[1]{-1}) : f32[A,B] return %y }""",
+    "pad_around": """
+        graph(%x: f32[2,3]) -> (y) { %y = Pad(%x, i64[4]{1,2,0,-1}) {mode="wrap"} : f32[3,4] return %y }""",
+    "reshape_to_nothing": """
+        graph(%x: f32[0,3], %o: f32[3,0]) -> (y) {
+          %s = Shape(%o) : i64[2]
+          %y = Reshape(%x, %s) {allowzero=1} : f32[A,B] return %y }""",
+    "split_unknown_size": """
+        graph(%x: f32[N,2]) -> (a, b, c) {
+          %a, %b, %c = Split(%x) {axis=0, num_outputs=3} : f32[A,2], f32[B,2], f32[C,2] return %a, %b, %c }""",
+    "center_crop_pad_computed": """
+        graph(%x: f32[N,4], %o: f32[3,7]) -> (y) {
+          %s = Shape(%o) : i64[2]
+          %y = CenterCropPad(%x, %s) : f32[3,7] return %y }""",
+    "window_computed": """
+        graph(%o: f32[9]) -> (y) {
+          %n = Size(%o) : i64[]
+          %y = BlackmanWindow(%n) {periodic=0} : f32[9] return %y }""",
+    "dft_computed_axis": """
+        graph(%x: f32[2,3,5,2], %o: f32[2]) -> (y) {
+          %a = Size(%o) : i64[]
+          %y = DFT(%x, i64[]{4}, %a) : f32[2,3,4,2] return %y }""",
+    "inverse_dft_of_half_a_spectrum": """
+        graph(%x: f32[2,4,2]) -> (y) {
+          %y = DFT(%x, _, i64[]{1}) {inverse=1, onesided=1} : f32[2,6,1] return %y }""",
+    "resize_computed_sizes_of_axes": """
+        graph(%x: f32[1,2,N,5], %o: f32[8,10]) -> (y) {
+          %s = Shape(%o) : i64[2]
+          %y = Resize(%x, _, _, %s) {axes=[-2,-1], mode="linear"} : f32[1,2,8,10] return %y }""",
+    "resize_keeping_the_aspect_ratio": """
+        graph(%x: f32[1,1,6,9]) -> (y) {
+          %y = Resize(%x, _, _, i64[2]{4,4}) {axes=[2,3], mode="linear", keep_aspect_ratio_policy="not_larger"}
+            : f32[1,1,A,B] return %y }""",
+    "resize_antialiased": """
+        graph(%x: f32[1,1,6,7]) -> (y) {
+          @s : f32[4] = [1.0,1.0,0.5,0.6]
+          %y = Resize(%x, _, @s) {antialias=1, mode="cubic"} : f32[1,1,3,4] return %y }""",
+    "grid_sample_reflected_cubic": """
+        graph(%x: f32[1,2,4,4], %g: f32[1,3,3,2]) -> (y) {
+          %y = GridSample(%x, %g) {mode="cubic", padding_mode="reflection"} : f32[1,2,3,3] return %y }""",
+    "grid_sample_in_space": """
+        graph(%x: f32[N,2,3,4,5], %g: f32[N,2,2,2,3]) -> (y) {
+          %y = GridSample(%x, %g) {mode="linear", padding_mode="border"} : f32[N,2,2,2,2] return %y }""",
+    "affine_grid": """
+        graph(%t: f32[2,2,3]) -> (y) { %y = AffineGrid(%t, i64[4]{2,3,4,5}) : f32[2,4,5,2] return %y }""",
+    "deform_conv": """
+        graph(%x: f32[1,2,5,5], %w: f32[4,1,2,2], %f: f32[1,8,4,4], %b: f32[4]) -> (y) {
+          %y = DeformConv(%x, %w, %f, %b) {group=2} : f32[1,4,4,4] return %y }""",
+    "cum_prod": """
+        graph(%x: f32[2,3,4]) -> (y) {
+          %y = CumProd(%x, i64[]{-2}) {exclusive=1, reverse=1} : f32[2,3,4] return %y }""",
+    "bits": """
+        graph(%x: i16[2,3], %z: u8[3]) -> (a, n, o) {
+          %a = BitwiseXor(%x, i16[]{-77}) : i16[2,3]
+          %n = BitwiseNot(%z) : u8[3]
+          %o = BitCast(%z) {to=3} : i8[3]
+          return %a, %n, %o }""",
+    "scatter_adding": """
+        graph(%x: f32[3,3], %u: f32[2,3]) -> (y, z) {
+          @i : i64[2,3] = [2,0,1,2,1,1]
+          @p : i64[2,1] = [1,1]
+          %y = ScatterElements(%x, @i, %u) {reduction="add"} : f32[3,3]
+          %z = ScatterND(%x, @p, %u) {reduction="max"} : f32[3,3]
+          return %y, %z }""",
+    "tensor_scatter": """
+        graph(%c: f32[2,5,3], %u: f32[2,2,3]) -> (y) {
+          %y = TensorScatter(%c, %u, i64[2]{4,1}) {mode="circular"} : f32[2,5,3] return %y }""",
+    "col2im": """
+        graph(%x: f32[1,8,12]) -> (y) {
+          %y = Col2Im(%x, i64[2]{4,5}, i64[2]{2,2}) : f32[1,2,4,5] return %y }""",
+    "average_pool_with_gaps": """
+        graph(%x: f32[1,2,7,7]) -> (y) {
+          %y = AveragePool(%x) {kernel_shape=[2,3], dilations=[2,1], pads=[1,1,0,1]} : f32[1,2,6,7] return %y }""",
+    "quantize_blocks_to_16_bits": """
+        graph(%x: f32[2,6]) -> (y) {
+          @s : f32[2,2] = [0.5,0.25,0.1,0.2]
+          @z : i16[2,2] = [1,2,3,4]
+          %y = QuantizeLinear(%x, @s, @z) {axis=1, block_size=3} : i16[2,6] return %y }""",
+    "dequantize_blocks": """
+        graph(%x: i8[2,6]) -> (y) {
+          @s : f32[2,2] = [0.5,0.25,0.1,0.2]
+          %y = DequantizeLinear(%x, @s) {axis=1, block_size=3} : f32[2,6] return %y }""",
+    "small_integers": """
+        graph(%a: i8[2,3], %b: i8[3]) -> (y, z) {
+          %y = Mul(%a, %b) : i8[2,3]
+          %z = Relu(%a) : i8[2,3]
+          return %y, %z }""",
+    "linear_attention": """
+        graph(%q: f32[1,3,8], %k: f32[1,3,4], %v: f32[1,3,6], %g: f32[1,3,2], %b: f32[1,3,2]) -> (y, s) {
+          %y, %s = LinearAttention(%q, %k, %v, _, %g, %b) {q_num_heads=4, kv_num_heads=2} : f32[1,3,12], f32[1,2,2,3]
+          return %y, %s }""",
+    "causal_conv": """
+        graph(%x: f32[1,3,5], %w: f32[3,1,4], %b: f32[3]) -> (y, s) {
+          %y, %s = CausalConvWithState(%x, %w, %b) {activation="silu"} : f32[1,3,5], f32[1,3,3] return %y, %s }""",
     "clip": "graph(%x: f32[2,3]) -> (y) { %y = Clip(%x, f32[]{-0.5}, f32[]{0.25}) : f32[2,3] return %y }",
     "slice": """
         graph(%x: f32[5,4]) -> (y) { %y = Slice(%x, i64[1]{1}, i64[1]{3}, i64[1]{-1}) : f32[5,2] return %y }""",
@@ -307,3 +417,11 @@ def test_a_neighbour_that_changed_after_the_canonical_opset_stops_an_operator_th
           return %z }""")
     with pytest.raises(UnsupportedError, match="cannot be written"):
         to_proto(subject)
+
+
+def test_the_best_opset_is_the_newest_that_runs_and_keeps_single_operators() -> None:
+    subject = model("graph(%x: f32[2,3,4]) -> (y) { %y = Gelu(%x) : f32[2,3,4] return %y }", 17)
+    own, best = to_proto(subject), to_proto(subject, "best")
+    assert (own.opset_import[0].version, best.opset_import[0].version) == (17, CANONICAL_OPSET)
+    assert [n.op_type for n in best.graph.node] == ["Gelu"]
+    assert len(own.graph.node) > 1

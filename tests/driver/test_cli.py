@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from tersor.driver.cli import main
+from tersor.ir import CANONICAL_OPSET
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -60,6 +61,21 @@ def test_simplify_writes_a_smaller_graph_at_the_same_opset(capsys, folder):
     assert "BatchNormalization" not in {n.op_type for n in written.graph.node}
     assert written.opset_import[0].version == 17
     assert "simplify" in out
+
+
+def test_simplify_writes_the_opset_that_is_asked_for(capsys, folder):
+    for asked, written in (("keep", 17), ("18", 18), ("best", CANONICAL_OPSET)):
+        output = folder / f"{asked}.onnx"
+        assert run(capsys, "simplify", folder / "net.onnx", "-o", output, "--opset", asked)[0] == 0
+        assert onnx.load(output).opset_import[0].version == written
+
+
+def test_simplify_takes_promises_by_name(capsys, folder):
+    code, out, _ = run(
+        capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx", "--assume", "no-fully-masked-rows"
+    )
+    assert code == 0
+    assert "assume='no-fully-masked-rows'" in out
 
 
 def test_prune_removes_channels(capsys, folder):

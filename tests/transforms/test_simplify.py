@@ -9,7 +9,7 @@ import pytest
 from tersor.ir import Model, UsageError, parse, skeleton, structural_hash
 from tersor.transforms.base import Context
 from tersor.transforms.manager import run_passes
-from tersor.transforms.simplify import Simplify
+from tersor.transforms.simplify import PROMISES, Simplify
 
 
 def simplified(model: Model, **options: object) -> Model:
@@ -213,3 +213,18 @@ def test_folding_stays_bounded_where_every_node_doubles_what_it_would_take(rows:
     held = [v.tensor for v in graph.constants()]
     assert sum(t.nbytes for t in held) < 32 << 20
     assert all(t.numpy().nbytes == t.nbytes for t in held)
+
+
+def test_a_promise_that_nothing_depends_on_is_refused():
+    with pytest.raises(UsageError, match="nothing depends on a promise 'no-rain'"):
+        Simplify(assume="no-rain")
+
+
+def test_rules_that_rest_on_a_promise_come_first_and_only_when_it_is_given():
+    promised = PROMISES["no-fully-masked-rows"]
+    assert not set(promised) & set(Simplify().chosen)
+    assert Simplify(assume="no-fully-masked-rows").chosen[: len(promised)] == promised
+    assert Simplify(assume=("no-fully-masked-rows", "no-zero-vectors")).promises == (
+        "no-fully-masked-rows",
+        "no-zero-vectors",
+    )

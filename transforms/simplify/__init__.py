@@ -3,7 +3,7 @@ weights folded together, operators raised to single ones.
 """
 
 from .folding import fold_constants
-from .simplify import RULES, Simplify
+from .simplify import PROMISES, RULES, Simplify
 from .structure import erase_dead, merge_common
 
-__all__ = ["RULES", "Simplify", "erase_dead", "fold_constants", "merge_common"]
+__all__ = ["PROMISES", "RULES", "Simplify", "erase_dead", "fold_constants", "merge_common"]

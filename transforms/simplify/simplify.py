@@ -26,12 +26,16 @@ RULES: dict[str, tuple[Rule, ...]] = {
 not need.
 """
 
+PROMISES: dict[str, tuple[Rule, ...]] = raising.PROMISED
+"""Rules that are exact only where a promise about the model's inputs holds, by the promise's name."""
+
 
 @dataclass(frozen=True)
 class Simplify(Pass):
     """Folds constants and shapes, merges and erases nodes, applies the rules of `level`.
 
-    `budget` is the number of bytes that a folded constant may have where its operands are smaller than that.
+    `budget` is the number of bytes that a folded constant may have where its operands are smaller than that. `assume`
+    names promises about the inputs (separated by commas, or a tuple) that let more rules apply: see PROMISES.
     """
 
     name: ClassVar[str] = "simplify"
@@ -39,16 +43,32 @@ class Simplify(Pass):
 
     level: Literal["deploy", "train"] = "deploy"
     budget: int = BUDGET
+    assume: str | tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.level not in RULES:
             raise UsageError(f"simplify has no level {self.level!r}", do=f"the levels are {', '.join(RULES)}")
         if self.budget < 0:
             raise UsageError(f"simplify(budget={self.budget}) is negative", do="give a number of bytes")
+        for name in self.promises:
+            if name not in PROMISES:
+                raise UsageError(f"nothing depends on a promise {name!r}", do=f"the promises are {', '.join(PROMISES)}")
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """The names in `assume`."""
+        names = self.assume.split(",") if isinstance(self.assume, str) else self.assume
+        return tuple(name.strip() for name in names if name.strip())
+
+    @property
+    def chosen(self) -> tuple[Rule, ...]:
+        """The rules that are applied; rules that rest on a promise come first, since others could take their place."""
+        promised = [rule for name in self.promises for rule in PROMISES[name]]
+        return (*promised, *RULES[self.level])
 
     def run(self, model: Model, context: Context) -> Outcome:
         graph, outcome = model.graph, Outcome()
-        rewriter = Rewriter(RULES[self.level])
+        rewriter = Rewriter(self.chosen)
         totals: dict[str, RuleStatistics] = {r.name: RuleStatistics() for r in rewriter.rules}
         sweeps: dict[str, RuleStatistics] = {}
         sweep = partial(context.fuel.sweep, rows=sweeps)
