@@ -9,24 +9,25 @@ from ..frontends.onnx import fallback
 from ..ir import Model, Node, UsageError
 from ..ir.rewrite import Explainer, Explanation, Rule, Survey
 from ..transforms import simplify
-from ..transforms.base import Pass
+from ..transforms.rule_pass import RulePass
 from ..transforms.select import examples, label, matches
+from ..transforms.simplify import raising
 from .passes import available
 
 CLOSE = 3
 
 
 def known_rules() -> dict[str, Rule]:
-    """The rules of `simplify` at every level, and of the passes that other packages register, by name."""
-    found = {each.name: each for level in simplify.RULES.values() for each in level}
+    """The rules of `simplify` at every level and with every promise, and those of other packages, by name."""
+    tables = (*simplify.RULES.values(), *raising.PROMISED.values())
+    found = {each.name: each for table in tables for each in table}
     registry = available()
     for name in registry:
-        kind: type[Pass] | None = None
         try:
             kind = registry[name]
         except UsageError:  # a broken plug-in has no rules; using its pass says what is wrong
             continue
-        for each in kind.rules:
+        for each in kind.rules if issubclass(kind, RulePass) else ():
             found.setdefault(each.name, each)
     return found
 

@@ -164,7 +164,7 @@ class Drawer:
         number = np.asarray(pattern.number).astype(dtype.numpy)
         if float(number) != pattern.number and not dtype.is_float:
             raise Reject
-        rank = self.one([0, 0, 0, 1, len(want.shape or ())])
+        rank = self.one([0, 0, 0, 0, 0, 1, 1, len(want.shape or ()), len(want.shape or ()) + 1])
         return constant(Dense(number.reshape((1,) * rank), dtype), "")
 
     def variable(self, pattern: Variable, want: Want) -> Value | None:

@@ -150,7 +150,7 @@ def narrower(draw: Drawer, shape: Shape) -> Shape:
     if kind < 0.5:
         return ()
     if kind < 0.58:
-        return (1,) * int(draw.random.integers(1, len(shape) + 1))
+        return (1,) * int(draw.random.integers(1, len(shape) + 2))
     if kind < 0.72:
         return shape[-1:]
     ones = tuple(s if draw.chance(0.5) else 1 for s in shape)

@@ -11,15 +11,17 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 
+import onnx
 import pytest
 from tersor.driver import goals
-from tersor.driver.cli import parser
+from tersor.driver.cli import main, parser
 from tersor.driver.report import schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,6 +102,30 @@ def test_python_blocks_of_a_page_run_and_print_what_the_page_says(page: Path, wo
 def test_an_example_runs_as_a_script(example: Path, workspace: Path, capsys: pytest.CaptureFixture[str]):
     runpy.run_path(f"examples/{example.name}", run_name="__main__")
     assert capsys.readouterr().out.strip()
+
+
+def test_the_package_of_the_tutorial_works_by_name_once_it_is_installed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Its module is the page's last version of the rule; its metadata is what its pyproject.toml says."""
+    page = ROOT / "docs" / "tutorial.md"
+    module = [b.body for b in blocks(page) if b.info == "python" and "def relu_into_conv" in b.body][-1]
+    project = tomllib.loads(next(b.body for b in blocks(page) if b.info == "toml"))
+    about, (group, entries) = project["project"], next(iter(project["project"]["entry-points"].items()))
+    info = workspace / f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()))
+    (name,) = project["tool"]["setuptools"]["py-modules"]
+    (workspace / f"{name}.py").write_text(module.replace("print(check_rule(relu_into_conv))\n", ""))
+    monkeypatch.syspath_prepend(str(workspace))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    for command in commands(page):
+        assert main(shlex.split(command)[1:]) == 0
+    shown = capsys.readouterr().out
+    assert f"{about['name']} {about['version']}" in shown
+    assert "relu_into_conv" in shown
+    assert "com.microsoft" in {n.domain for n in onnx.load("fused/model.onnx").graph.node}
 
 
 def commands(page: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, cast
 from ..backends.runners import Samples
 from ..ir import Model, Node, UsageError
 from ..ir.inference import Fallback
-from ..ir.rewrite import Fuel, Rule, RuleStatistics
+from ..ir.rewrite import Fuel, RuleStatistics
 from .select import label
 
 Contract = Literal["exact", "masked", "approximate"]
@@ -82,12 +82,11 @@ class Context:
 @dataclass(frozen=True)
 class Pass(ABC):
     """Changes a model in place. Subclasses are frozen dataclasses; every field is an option of the same name
-    everywhere. `rules` are the rewrite rules that it runs, for those who ask why one did not fire.
+    everywhere.
     """
 
     name: ClassVar[str]
     contract: ClassVar[Contract]
-    rules: ClassVar[tuple[Rule, ...]] = ()
 
     @abstractmethod
     def run(self, model: Model, context: Context) -> Outcome:

@@ -17,6 +17,7 @@ class RulePass(Pass):
     """Runs its rules until none of them fires. Subclasses set `name` and `rules`, and nothing else."""
 
     contract: ClassVar[Contract] = "exact"
+    rules: ClassVar[tuple[Rule, ...]] = ()
 
     def run(self, model: Model, context: Context) -> Outcome:
         inference = infer(model.graph, context.fallback)
