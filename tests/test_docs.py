@@ -27,7 +27,7 @@ from tersor.driver.report import schema
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-FOLDERS = ("backends", "benchmarks", "docs", "driver", "examples", "frontends", "ir", "tests", "transforms")
+FOLDERS = ("backends", "benchmarks", "docs", "driver", "examples", "frontends", "ir", "testing", "tests", "transforms")
 
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")

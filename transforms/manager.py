@@ -30,7 +30,7 @@ from .base import Context, Outcome, Pass
 from .bisect import Culprit, find
 from .instruments import Instruments
 from .parity import Check, Outputs, Parity, diverged, outputs
-from .reproducer import write
+from .reproducer import read, write
 
 MISTAKES = (UsageError, InvalidModelError, UnsupportedError, LimitError)
 """Errors whose cause is what the user gave, unless a rule raised them."""
@@ -194,7 +194,7 @@ class _Run:
         if self.instruments.reproducers is None:
             return None
         try:
-            return write(
+            folder = write(
                 self.instruments.reproducers,
                 done,
                 self.model,
@@ -208,6 +208,20 @@ class _Run:
         except TersorError as second:
             error.why += f"; no reproducer could be written: {second.what}"
             return None
+        if not self.comes_back(folder, done, error):
+            error.why += "; made-up weights hide it: a reproducer with yours needs reproducer_weights"
+        return folder
+
+    def comes_back(self, folder: Path, done: Pass, error: TersorError) -> bool:
+        """True where what was written fails in the same way."""
+        case = read(folder)
+        check = Check(inputs=case.feeds, tolerance=case.tolerance, enabled=case.checked)
+        context = Context(samples=case.feeds or None, seed=case.seed, fallback=self.context.fallback)
+        try:
+            run_passes(case.model, [done], context, check, instruments=Instruments(bisect=False))
+        except Exception as again:  # whatever it is, the question is whether it is the same
+            return type(again) is type(error)
+        return False
 
 
 def find_culprit(

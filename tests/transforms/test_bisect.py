@@ -321,3 +321,23 @@ def test_a_place_that_cannot_be_written_does_not_hide_the_failure(model, tmp_pat
     error = failing(model(TEXT), Cleaning(), tmp_path / "file")
     assert isinstance(error, ParityError)
     assert "no reproducer could be written" in str(error)
+
+
+@rule(P.MatMul(x, P.const("w")))
+def wrong_for_these_weights(op, x, w):
+    """A fault that other weights do not show."""
+    return op.MatMul(x, w * 2.0) if abs(float(w.tensor.numpy()[0, 0]) - SECRET) < 1e-6 else decline("other weights")
+
+
+SECRET = float(np.random.default_rng(1).standard_normal((40, 40)).astype(np.float32)[0, 0])
+
+
+class Picky(RulePass):
+    name: ClassVar[str] = "picky"
+    rules: ClassVar = (wrong_for_these_weights,)
+
+
+def test_where_made_up_weights_hide_the_failure_the_error_says_so(model, tmp_path: Path):
+    assert "made-up weights hide it" in str(failing(model(TEXT), Picky(), tmp_path / "without"))
+    assert "made-up weights" not in str(failing(model(TEXT), Picky(), tmp_path / "with", reproducer_weights=True))
+    assert "made-up weights" not in str(failing(model(TEXT), Cleaning(), tmp_path / "other"))
