@@ -40,14 +40,31 @@ BECOMES: dict[str, tuple[Rule, str, str]] = {
         f"{LENGTH} %i = Slice(i64[1,6]{{5,4,3,2,1,0}}, i64[1]{{0}}, %s1, i64[1]{{-1}}) : i64[1,min(6,S)] %a = Gather(@w, %i) : f32[1,min(6,S),6]",
         "%s1 = Shape(%m) {start=1, end=2} : i64[1] @v : f32[1,6,6] = random(2) %a = Slice(@v, i64[1]{0}, %s1, i64[1]{1}) : f32[1,min(6,S),6]"),
     "a condition that always holds": (
-        broadcasting.drop_neutral_condition,
+        broadcasting.drop_computed_neutral_operand,
         f"{COLUMNS} %u = Unsqueeze(%rs, i64[1]{{0}}) : i64[1,S] %g = GreaterOrEqual(%u, i64[]{{0}}) : bool[1,S] %c = Cast(%m) {{to=9}} : bool[N,S] "
         "%b = And(%g, %c) : bool[N,S] %a = Cast(%b) {to=1} : f32[N,S]",
         "%c = Cast(%m) {to=9} : bool[N,S] %a = Cast(%c) {to=1} : f32[N,S]"),
     "a condition that never holds": (
-        broadcasting.drop_neutral_condition,
+        broadcasting.drop_computed_neutral_operand,
         f"{COLUMNS} %g = Less(%rs, i64[]{{0}}) : bool[S] %c = Cast(%m) {{to=9}} : bool[N,S] %b = Or(%c, %g) : bool[N,S] %a = Cast(%b) {{to=1}} : f32[N,S]",
         "%c = Cast(%m) {to=9} : bool[N,S] %a = Cast(%c) {to=1} : f32[N,S]"),
+    "a sum with zeros": (
+        broadcasting.drop_computed_neutral_operand,
+        f"{LENGTH} %z = Expand(f32[]{{0.0}}, %s1) : f32[S] %b = Add(%z, %m) : f32[N,S] %a = Exp(%b) : f32[N,S]",
+        "%a = Exp(%m) : f32[N,S]"),
+    "a product with ones that are as wide": (
+        broadcasting.drop_computed_neutral_operand,
+        f"{LENGTH} %z = ConstantOfShape(%s1) {{value=tensor f32[1] = [1]}} : f32[S] %r = ReduceMax(%m, i64[1]{{1}}) : f32[N,1] "
+        "%b = Mul(%r, %z) : f32[N,S] %a = Exp(%b) : f32[N,S]",
+        f"{LENGTH} %z = ConstantOfShape(%s1) {{value=tensor f32[1] = [1]}} : f32[S] %r = ReduceMax(%m, i64[1]{{1}}) : f32[N,1] "
+        "%t = Shape(%z) : i64[1] %b = Expand(%r, %t) : f32[N,S] %a = Exp(%b) : f32[N,S]"),
+    "a mask expanded along the batch": (
+        broadcasting.drop_expand_of_mask,
+        "%q = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,S] %k1 = Transpose(%q) {perm=[0,1,2,3]} : f32[N,1,4,S] @b : f32[4,4] = random(4) "
+        "%n1 = Shape(%m) {start=0, end=1} : i64[1] %t = Concat(%n1, i64[3]{1,1,1}) {axis=0} : i64[4] %e = Expand(@b, %t) : f32[N,1,4,4] "
+        "%a = Attention(%q, %k1, %q, %e) : f32[N,1,4,S]",
+        "%q = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,S] %k1 = Transpose(%q) {perm=[0,1,2,3]} : f32[N,1,4,S] @b : f32[4,4] = random(4) "
+        "%a = Attention(%q, %k1, %q, @b) : f32[N,1,4,S]"),
     "rows of a table at one index throughout": (
         broadcasting.drop_expand_under_broadcast,
         f"{LENGTH} %i = ConstantOfShape(%s1) {{value=tensor i64[1] = [2]}} : i64[S] %r = Gather(@w, %i) : f32[S,6] %u = Unsqueeze(%m, i64[1]{{2}}) : f32[N,S,1] "
@@ -101,7 +118,7 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
         "%en = Expand(%cn, %t) : i64[S,N] %es = Expand(%cs, %t) : i64[S,N] %un = Unsqueeze(%en, i64[1]{2}) : i64[S,N,1] %us = Unsqueeze(%es, i64[1]{2}) : i64[S,N,1] "
         "%j = Concat(%un, %us) {axis=-1} : i64[S,N,2] %a = GatherND(%m, %j) : f32[S,N] return %a", "it does not take everything in order"),
     "a comparison that a size decides": (
-        broadcasting.drop_neutral_condition,
+        broadcasting.drop_computed_neutral_operand,
         f"{COLUMNS} %g = Greater(%rs, i64[]{{0}}) : bool[S] %c = Cast(%m) {{to=9}} : bool[N,S] %b = And(%g, %c) : bool[N,S] return %b",
         "no operand is the same throughout"),
     "a table that others use": (

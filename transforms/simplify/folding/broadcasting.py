@@ -139,37 +139,42 @@ def proven(value: Value) -> bool:
 
 @rule(*BROADCASTING, *UNARY)
 def expand_later(op: Builder, node: Node) -> Result:
-    """An elementwise function of an expanded operand and scalars is computed first and expanded then: on fewer
-    elements, and where a consumer broadcasts the Expand goes away.
+    """An elementwise function of an expanded operand is computed first and expanded then: on fewer elements, and where
+    a consumer broadcasts the Expand goes away.
     """
     for index, value in enumerate(node.inputs):
         expand = value.node if value is not None else None
         if expand is None or expand.op != "Expand" or value is None or value.only_user is not node:
             continue
-        others = [v for i, v in enumerate(node.inputs) if i != index]
-        if not all(v is not None and v.is_const and v.tensor.count == 1 for v in others):
-            return decline("another operand is no scalar")
-        if expand.operand(1).node is not None and expand.operand(1).node is node:
-            return decline("its shape is computed from it")
         operands: list[Value | None] = list(node.inputs)
         operands[index] = expand.operand(0)
         made = remade(op, node, operands)
-        if made is None:
-            return decline("the operands do not fit")
-        made.name = ""
-        return op.Expand(made, expand.operand(1))
+        if made is None or not proven(made):
+            return decline("the shape without it is not known")
+        if made.type == node.output.type:
+            return decline("the other operands have the expanded shape")
+        later = op.Expand(made, expand.operand(1))
+        return later if later.type == node.output.type else decline("the shape is not that of the expanded operand")
     return decline("no operand is expanded for it alone")
 
 
-NEUTRAL = {"And": True, "Or": False}
+NEUTRAL: dict[str, tuple[float, tuple[int, ...]]] = {
+    "Add": (0, (0, 1)), "And": (1, (0, 1)), "Div": (1, (1,)), "Mul": (1, (0, 1)), "Or": (0, (0, 1)), "Sub": (0, (1,)),
+}  # fmt: skip
+"""Operator -> its neutral operand, and where that may stand."""
 
 
 @rule(*NEUTRAL)
-def drop_neutral_condition(op: Builder, node: Node) -> Result:
-    """And with what is true throughout, and Or with what is false throughout, is the other operand, expanded."""
-    for index in (0, 1):
+def drop_computed_neutral_operand(op: Builder, node: Node) -> Result:
+    """An operator on a computed operand that is neutral throughout is the other operand, expanded: And with what is
+    always true, Or with what never is, sums with zeros, products with ones.
+    """
+    neutral, places = NEUTRAL[node.op]
+    for index in places:
+        if node.operand(index).is_const:
+            continue
         number, other = uniform(node.operand(index), op.sizes), node.operand(1 - index)
-        if number is None or bool(number.tensor.item()) != NEUTRAL[node.op]:
+        if number is None or number.tensor.item() != neutral:
             continue
         if proven(other) and other.type == node.output.type:
             return other
@@ -179,4 +184,21 @@ def drop_neutral_condition(op: Builder, node: Node) -> Result:
     return decline("no operand is the same throughout")
 
 
-RULES = (drop_expand_under_broadcast, expand_later, drop_neutral_condition)
+MASK = 3
+
+
+@rule("Attention")
+def drop_expand_of_mask(op: Builder, node: Node) -> Result:
+    """A mask that is expanded along batch and heads only is broadcast by the Attention (Attention-24)."""
+    mask = node.input(MASK)
+    if mask is None or mask.op != "Expand" or mask.node is None:
+        return decline("it has no mask that is expanded")
+    small = mask.node.operand(0)
+    if small.shape is None or mask.shape is None or len(small.shape) < 2 or small.shape[-2:] != mask.shape[-2:]:
+        return decline("the mask is expanded along queries or keys")
+    operands = [*node.inputs[:MASK], small, *node.inputs[MASK + 1 :]]
+    made = op.node(node.op, operands, node.attrs, outputs=len(node.outputs))
+    return list(made.outputs) if isinstance(made, Node) else None
+
+
+RULES = (drop_expand_under_broadcast, expand_later, drop_computed_neutral_operand, drop_expand_of_mask)
