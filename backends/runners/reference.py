@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from onnx.reference import ReferenceEvaluator
 
 from ...ir import Array, Dense, DType, Model, Tensor, TensorType, TersorError, Value
 from ...ir.attributes import Attribute
@@ -33,6 +32,8 @@ class ReferenceRunner(NamedRunner):
     """
 
     def __init__(self, model: Model, taps: Sequence[Value] = (), *, double: bool = False) -> None:
+        from onnx.reference import ReferenceEvaluator  # importing it takes longer than most models need it
+
         self.inputs, self.names = inputs_of(model.graph), list(model.graph.output_names)
         copy = tapped(model, taps)
         self._taps, self._double = copy.taps, double

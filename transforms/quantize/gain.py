@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
-
-import networkx as nx
+from typing import TYPE_CHECKING, cast
 
 from ...ir import Graph, Node, Value
 from ..cost import Sizes, node_flops, static_shape
 from .layers import Layer
 from .placement import data, may_connect, results
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 RATES = {
     "dense": (60.0, 170.0),
@@ -73,6 +74,8 @@ def not_worth(graph: Graph, chosen: Mapping[Node, Layer], sizes: Sizes) -> dict[
     """The layers that are better left in float, each with the reason."""
     known = {node: times(layer, sizes) for node, layer in chosen.items()}
     network = _network(graph, chosen, known, sizes)
+    import networkx as nx
+
     _, parts = cast(Cut, nx.minimum_cut(network, INT8, FLOAT))  # pyright: ignore[reportUnknownMemberType]
     return {
         node: f"int8 would not pay here: {t.int8:.0f} us against {t.float:.0f} us, without conversions"
@@ -85,6 +88,8 @@ def _network(
     graph: Graph, chosen: Mapping[Node, Layer], known: Mapping[Node, Times], sizes: Sizes
 ) -> nx.DiGraph[object]:
     """Edges u -> w cost their capacity where u is in int8 and w in float."""
+    import networkx as nx
+
     network: nx.DiGraph[object] = nx.DiGraph()
     for node, t in known.items():
         network.add_edge(INT8, node, capacity=t.float)
