@@ -28,8 +28,9 @@ READ = 1 << 22
 """Bytes up to which a constant is read."""
 
 MOVEMENT = frozenset(
-    ["Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"]
-)
+    ["Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
+     "Transpose", "Unsqueeze"]
+)  # fmt: skip
 LARGEST = {DType.F16: 6.5e4, DType.BF16: 3.3e38, DType.F32: 3.402823e38, DType.F64: 1.79e308}
 INTEGER_BOUND = {DType.BOOL: 1.0, DType.U8: 255.0, DType.I8: 128.0, DType.I32: 2.0**31, DType.I64: 2.0**63}
 
