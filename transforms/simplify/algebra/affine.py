@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir import Builder, Node, Value, constant
+from ....ir import Builder, Node, TensorType, Value, constant
 from ....ir.rewrite import Result, decline, rule
 from .absorb import absorb
 from .channels import Wide, aligned, is_float, numbers, shifted, sizes_of
@@ -50,9 +50,9 @@ def fold_batchnorm_into_linear(op: Builder, node: Node) -> Result:
         if isinstance(plan, str):
             return decline(plan)
         plan.carry_out(op)
-        bias = node.operand(2)
+        assert isinstance(x.type, TensorType)
         summand = by.shift.reshape(-1) if x.rank == 2 else by.shift
-        return op.Add(x, constant(shifted(None, summand, bias.tensor.dtype), bias.name))
+        return op.Add(x, constant(shifted(None, summand, x.type.dtype), node.operand(2).name))
     return decline(found)
 
 

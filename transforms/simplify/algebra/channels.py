@@ -153,4 +153,4 @@ def shifted(tensor: Tensor | None, summand: Wide, dtype: DType) -> Tensor:
 
 def is_shared(value: Value) -> bool:
     """True for a constant too large to have twice and used more than once."""
-    return sum(value.users.values()) > 1 and value.tensor.nbytes > SHARED
+    return value.tensor.nbytes > SHARED and sum(value.users.values()) > 1
