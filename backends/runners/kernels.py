@@ -134,7 +134,12 @@ def squeeze(node: Node, xs: Operands) -> Results:
 
 def unsqueeze(node: Node, xs: Operands) -> Results:
     x, axes = xs
-    return None if x is None or axes is None else np.expand_dims(x, tuple(axes.reshape(-1).tolist()))
+    if x is None or axes is None:
+        return None
+    rank = x.ndim + axes.size
+    new = {axis % rank for axis in axes.reshape(-1).tolist()}
+    sizes = iter(x.shape)
+    return x.reshape([1 if i in new else next(sizes) for i in range(rank)]) if len(new) == axes.size else None
 
 
 def transpose(node: Node, xs: Operands) -> Results:
