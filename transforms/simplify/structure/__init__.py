@@ -1,6 +1,6 @@
 """Dead code, common subexpressions, no-ops, elementwise arithmetic, and families of data movement composed."""
 
-from . import arithmetic, booleans, casts, identities, layout, linear, movement, padding, pieces, stacks
+from . import arithmetic, booleans, casts, identities, layout, linear, movement, padding, pieces, stacks, tables
 from .common import merge_common
 from .dead import erase_dead
 
@@ -12,13 +12,14 @@ RULES = (
     *padding.RULES,
     *linear.RULES,
     *pieces.RULES,
+    *tables.RULES,
     *stacks.RULES,
     *layout.RULES,
     *movement.RULES,
 )
 """Exact at every level: no parameter changes."""
 
-DEPLOY_RULES = arithmetic.DEPLOY_RULES
+DEPLOY_RULES = (*arithmetic.DEPLOY_RULES, *tables.DEPLOY_RULES)
 """Rules that change constants which may be parameters."""
 
 __all__ = ["DEPLOY_RULES", "RULES", "erase_dead", "merge_common"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir import Builder, Node, Tensor, TensorType, Value
+from ....ir.inference.elementwise import BROADCASTING
 from ....ir.rewrite import P, Result, decline, rule
 from .spans import integers
 
@@ -118,6 +119,27 @@ def merge_reshapes(op: Builder, x: Value, shape: Value, outer: Node) -> Result:
     return op.Reshape(x, shape, **outer.attrs)
 
 
+@rule(*BROADCASTING)
+def drop_leading_ones(op: Builder, node: Node) -> Result:
+    """Axes of size 1 in front of an operand are there by broadcasting where another operand has as many axes."""
+    ranks = [0 if v is None or v.rank is None else v.rank for v in node.inputs]
+    operands = list(node.inputs)
+    for index, value in enumerate(node.inputs):
+        made = None if value is None else value.node
+        if made is None or made.op != "Unsqueeze" or made.domain:
+            continue
+        axes, others = integers(made.operand(1)), ranks[:index] + ranks[index + 1 :]
+        leading = axes is not None and sorted(axes) == list(range(len(axes)))
+        if leading and ranks[index] and max(others, default=0) >= ranks[index]:
+            operands[index] = made.operand(0)
+            break
+    else:
+        return decline("no operand has axes of size 1 in front that another one gives")
+    remade = op.node(node.op, operands, node.attrs)
+    assert isinstance(remade, Node)
+    return remade.output if remade.output.type == node.output.type else decline("the shape is not known")
+
+
 @rule("Pad")
 def drop_empty_pad(op: Builder, node: Node) -> Result:
     """A Pad by nothing is its operand."""
@@ -199,8 +221,8 @@ def merge_relus(op: Builder, node: Node) -> Result:
     source = node.operand(0)
     made = source.node
     if made is not None and made.op == "Clip":
-        low = made.input(1)
-        if low is not None and low.const is not None and float(low.const.item()) >= 0:
+        low, high = made.input(1), made.input(2)  # the upper bound wins where they cross
+        if low is not None and all(v is None or (v.is_const and float(v.tensor.item()) >= 0) for v in (low, high)):
             return source
     return source if source.op in NEVER_NEGATIVE else decline("its operand may be negative")
 
@@ -221,6 +243,7 @@ RULES = (
     drop_identity_transpose,
     drop_shape_noop,
     merge_reshapes,
+    drop_leading_ones,
     drop_empty_pad,
     drop_single_operand,
     drop_single_element_window,
