@@ -127,6 +127,8 @@ CASES: dict[str, str] = {
         %a = Pow(%x, f32[]{2.0}) : f32[N,4] %y = Sqrt(%a) : f32[N,4] return %y }""",
     "bounds that cross": """graph(%x: f32[N,4]) -> (y) {
         %a = Clip(%x, f32[]{-2.0}, f32[]{-1.0}) : f32[N,4] %y = Relu(%a) : f32[N,4] return %y }""",
+    "bounds that cross below zero": """graph(%x: f32[N,4]) -> (y) {
+        %a = Clip(%x, f32[]{0.5}, f32[]{-1.0}) : f32[N,4] %y = Relu(%a) : f32[N,4] return %y }""",
     "a maximum before a minimum below it": """graph(%x: f32[N,4]) -> (y) {
         %a = Max(%x, f32[]{1.0}) : f32[N,4] %y = Min(%a, f32[]{0.5}) : f32[N,4] return %y }""",
     "the largest place of a softmax along another axis": """graph(%x: f32[N,4,6]) -> (y) {
