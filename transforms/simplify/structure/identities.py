@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir import Builder, Node, Tensor, TensorType, Value
+from ....ir.inference.elementwise import BROADCASTING
 from ....ir.rewrite import P, Result, decline, rule
 from .spans import integers
 
@@ -118,6 +119,27 @@ def merge_reshapes(op: Builder, x: Value, shape: Value, outer: Node) -> Result:
     return op.Reshape(x, shape, **outer.attrs)
 
 
+@rule(*BROADCASTING)
+def drop_leading_ones(op: Builder, node: Node) -> Result:
+    """Axes of size 1 in front of an operand are there by broadcasting where another operand has as many axes."""
+    ranks = [0 if v is None or v.rank is None else v.rank for v in node.inputs]
+    operands = list(node.inputs)
+    for index, value in enumerate(node.inputs):
+        made = None if value is None else value.node
+        if made is None or made.op != "Unsqueeze" or made.domain:
+            continue
+        axes, others = integers(made.operand(1)), ranks[:index] + ranks[index + 1 :]
+        leading = axes is not None and sorted(axes) == list(range(len(axes)))
+        if leading and ranks[index] and max(others, default=0) >= ranks[index]:
+            operands[index] = made.operand(0)
+            break
+    else:
+        return decline("no operand has axes of size 1 in front that another one gives")
+    remade = op.node(node.op, operands, node.attrs)
+    assert isinstance(remade, Node)
+    return remade.output if remade.output.type == node.output.type else decline("the shape is not known")
+
+
 @rule("Pad")
 def drop_empty_pad(op: Builder, node: Node) -> Result:
     """A Pad by nothing is its operand."""
@@ -221,6 +243,7 @@ RULES = (
     drop_identity_transpose,
     drop_shape_noop,
     merge_reshapes,
+    drop_leading_ones,
     drop_empty_pad,
     drop_single_operand,
     drop_single_element_window,
