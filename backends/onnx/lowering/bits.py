@@ -35,7 +35,7 @@ def _bits(op: Builder, x: Value, width: int) -> Value:
 def bitwise_not(node: Node, op: Builder) -> Sequence[Value | None]:
     """All ones minus the number, which is -1 - x where it is signed."""
     dtype = dtype_of(node.operand(0))
-    return [op.Sub(constant(np.array(-1 if dtype.is_signed else np.iinfo(dtype.numpy).max, dtype.numpy)),
+    return [op.Sub(constant(np.array(-1 if dtype.is_signed else np.iinfo(dtype.numpy.name).max, dtype.numpy)),
                    node.operand(0))]  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
     for old, new in zip(node.outputs, results, strict=True):
         if new is None or not old.users:
             continue
-        if new.const is None and isinstance(new.type, AnyType):
+        if new.const is None and not isinstance(old.type, AnyType) and (new.rank is None or old.rank is not None):
             new.type = old.type
         new.name = new.name or old.name
         old.replace_by(new)

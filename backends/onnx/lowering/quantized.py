@@ -55,7 +55,7 @@ def quantize_linear(node: Node, op: Builder) -> Sequence[Value | None]:
     own = dtype_of(x)
     precision = DType.of_code(code) if code else (own if own is DType.F64 else DType.F32)
     ratio = op.Div(cast(op, x, own, precision), _spread(node, op, 1, precision))
-    whole, limits = op.Round(ratio), np.iinfo(wanted.numpy)
+    whole, limits = op.Round(ratio), np.iinfo(wanted.numpy.name)
     if node.input(2) is not None:
         whole = op.Add(whole, _spread(node, op, 2, precision))
     low, high = (constant(np.asarray(v, precision.numpy)) for v in (limits.min, limits.max))
