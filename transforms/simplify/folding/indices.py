@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ....ir import Builder, DType, Node, Size, TensorType, Value
+import numpy as np
+
+from ....ir import Builder, DType, Node, Placeholder, Size, Tensor, TensorType, Value
 from ....ir.builder import Sizes
 from ....ir.dims import at_least
 from ....ir.rewrite import Result, decline, rule
@@ -52,9 +54,7 @@ def counting(value: Value, sizes: Sizes, depth: int = DEPTH) -> Counting | None:
         return Counting(shape, (0,) * len(shape), known[0])
     node = value.node
     if node is None or node.domain or not depth:
-        if value.const is not None and value.const.count == 1:
-            return Counting(shape, (0,) * len(shape), int(value.const.item()))
-        return None
+        return None if value.const is None else counting_constant(value.const, shape)
     if node.op == "Range":
         start, step = (counting(node.operand(i), sizes, depth - 1) for i in (0, 2))
         return None if start is None or step is None else Counting(shape, (step.offset,), start.offset, value)
@@ -70,6 +70,19 @@ def counting(value: Value, sizes: Sizes, depth: int = DEPTH) -> Counting | None:
 
 
 ARITHMETIC = ("Add", "Sub", "Mul")
+READ = 1 << 16
+"""Constants of more elements are not looked at."""
+
+
+def counting_constant(tensor: Tensor, shape: Shape) -> Counting | None:
+    """How the elements of a constant count, where they do."""
+    if not 0 < tensor.count <= READ or isinstance(tensor, Placeholder):
+        return None
+    array = tensor.numpy().astype(np.int64)
+    first = array.reshape(-1)[0]
+    strides = [int(array.take(1, axis).reshape(-1)[0] - first) if d > 1 else 0 for axis, d in enumerate(array.shape)]
+    grid = sum((stride * axis for stride, axis in zip(strides, np.indices(array.shape), strict=True)), first)
+    return Counting(shape, tuple(strides), int(first)) if np.array_equal(array, grid) else None
 
 
 def stretched(a: Counting, shape: Shape) -> Counting:
