@@ -50,9 +50,10 @@ def carrier(node: Node, opset: int) -> Carrier | None:
     """What may carry the operands that a node's operator does not take at `opset`; None where it takes all, or where
     nothing holds them exactly.
     """
-    if node.domain or not any(isinstance(v.type, TensorType) and v.type.dtype in WIDER for v in node.inputs if v):
+    if (node.op not in NUMBERS and node.op not in FLOATS) or node.domain:
         return None
-    if (node.op not in NUMBERS and node.op not in FLOATS) or not defs.has(node.op, opset):
+    types = [v.type for v in node.inputs if v is not None]
+    if not any(isinstance(t, TensorType) and t.dtype in WIDER for t in types) or not defs.has(node.op, opset):
         return None
     found = _refused(node, opset)
     if found is None:
