@@ -144,6 +144,17 @@ def test_it_takes_no_more_nodes_than_there_are_things_to_do(body: str, expected:
     assert compare(ReferenceRunner(subject).run(feeds)["y"], OrtRunner(load(proto)).run(feeds)["y"]).max_error <= 1e-5
 
 
+@pytest.mark.parametrize(("perm", "shape", "expected"), [("0,1,3,2", "4,8,T", ""), ("0,2,1,3", "T,4,8", "Transpose")])
+def test_keys_that_were_transposed_are_transposed_at_most_once(perm: str, shape: str, expected: str) -> None:
+    subject = model(f"""graph(%q: f32[B,4,S,8], %k: f32[B,{shape}], %v: f32[B,4,T,8]) -> (y) {{
+      %t = Transpose(%k) {{perm=[{perm}]}} : f32[B,4,T,8]
+      %y = Attention(%q, %t, %v) {{scale=1.0}} : f32[B,4,S,8] return %y }}""")
+    proto = to_proto(subject, 18)
+    assert counts(proto) == Counter(f"{expected} MatMul Softmax MatMul".split())
+    feeds = feeds_of(subject)
+    assert compare(ReferenceRunner(subject).run(feeds)["y"], OrtRunner(load(proto)).run(feeds)["y"]).max_error <= 1e-5
+
+
 LAYERS = """graph(%q: f32[B,4,S,8]{more}) -> (y) {{
   {before} %a = Attention(%q, %q, %q{mask}) {{scale=1.0{attrs}}} : f32[B,4,S,8]
   %y = Attention(%a, %a, %a{mask}) {{scale=1.0{attrs}}} : f32[B,4,S,8] return %y }}"""

@@ -13,6 +13,16 @@ from .rotation import Rotation, rotation_of, same_rotation
 Q, K, V, MASK, PAST_KEY, PAST_VALUE, VALID = range(7)
 
 
+def transposed(op: Builder, value: Value, perm: list[int]) -> Value:
+    """A value with its axes in another order; one Transpose where another one made it, none where that undoes it."""
+    node = value.node
+    if node is None or node.op != "Transpose" or node.domain:
+        return op.Transpose(value, perm=perm)
+    inner = node.ints("perm", tuple(reversed(range(len(perm)))))
+    both = [inner[p] for p in perm]
+    return node.operand(0) if both == sorted(both) else op.Transpose(node.operand(0), perm=both)
+
+
 class Heads:
     """The operands of an Attention and how many heads they have."""
 
@@ -87,7 +97,7 @@ class Heads:
         op, value = self.op, self.node.operand(index)
         size = self.value_size if index == V else self.size
         if not self.packed:
-            made = op.Transpose(value, perm=[0, 1, 3, 2]) if turned else value
+            made = transposed(op, value, [0, 1, 3, 2]) if turned else value
             return op.Unsqueeze(made, [2]) if self.grouped else made
         if self.grouped:
             return op.Transpose(
