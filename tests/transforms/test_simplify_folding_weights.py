@@ -60,3 +60,28 @@ def test_a_small_result_does_not_keep_the_large_constant_that_it_was_cut_from():
     found = graph.outputs[0].const
     assert isinstance(found, Dense)
     assert found.numpy().base is None or found.numpy().base.nbytes == found.nbytes
+
+
+STANDARDISED = """graph(%x: f32[N,400]) -> (y) {{
+  @w : f32[400,60] = random(1)
+  %m = ReduceMean(@w, i64[1]{{0}}) : f32[1,60]
+  %d = Sub(@w, %m) : f32[400,60]
+  %q = Mul(%d, %d) : f32[400,60]
+  %v = ReduceMean(%q, i64[1]{{0}}) : f32[1,60]
+  %n = Div(@w, %v) : f32[400,60]
+  %p = MatMul(%x, %n) : f32[N,60]
+  %y = Add(%p, {other}) : f32[N,60]
+  return %y
+}}"""
+
+
+def test_a_weight_that_is_standardised_is_folded_although_later_nodes_use_it_too():
+    graph = parse(STANDARDISED.format(other="f32[]{1.0}"))
+    fold_constants(graph, infer(graph))
+    assert [node.op for node in graph if any(v.users for v in node.outputs)] == ["MatMul", "Add"]
+
+
+def test_a_weight_that_stays_in_another_form_is_not_held_twice():
+    graph = parse(STANDARDISED.format(other="%r").replace("%y = Add", "%r = Gemm(%x, @w) : f32[N,60] %y = Add"))
+    fold_constants(graph, infer(graph))
+    assert "Sub" in [node.op for node in graph if any(v.users for v in node.outputs)]

@@ -6,7 +6,7 @@ when it is small, or no larger than the constants that it comes from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -84,13 +84,13 @@ def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET, roo
     folded. `room` bounds what several calls fold together.
     """
     room = room or Room(graph)
-    folded = 0
+    folded, derived = 0, derived_values(graph)
     for node in graph:
         for region in node.regions.values():
             folded += fold_constants(region, inference, budget, room)
         if not any(v.users for v in node.outputs):
             continue
-        results = evaluated(node, budget, room) or known_shape(node, inference)
+        results = evaluated(node, budget, room, derived) or known_shape(node, inference)
         if results is not None:
             for old, tensor in zip(node.outputs, results, strict=True):
                 if old.users:
@@ -101,9 +101,21 @@ def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET, roo
     return folded
 
 
-def evaluated(node: Node, budget: int, room: Room) -> list[Tensor] | None:
+def derived_values(graph: Graph) -> set[Value]:
+    """The values that depend on constants alone."""
+    found: set[Value] = set()
+    for node in graph:
+        schema = lookup(node.op, node.domain)
+        if schema is None or not schema.deterministic or node.regions or node.op in KEPT:
+            continue
+        if all(v is None or v.is_const or v in found for v in node.inputs):
+            found.update(node.outputs)
+    return found
+
+
+def evaluated(node: Node, budget: int, room: Room, derived: Set[Value] = frozenset()) -> list[Tensor] | None:
     """The outputs of a node of constants, or None where it has others, is not deterministic, is too large or cannot be
-    evaluated.
+    evaluated. `derived` holds values that will be constants too.
     """
     schema = lookup(node.op, node.domain)
     if schema is None or not schema.deterministic or node.regions or node.op in KEPT:
@@ -116,7 +128,7 @@ def evaluated(node: Node, budget: int, room: Room) -> list[Tensor] | None:
     different = list({id(t): t for t in constants}.values())
     if size is None or size > max(budget, sum(t.nbytes for t in different)) or not room.take(size, different):
         return None
-    if size > EAGER and not room.duplicate(min(size, staying(node))):
+    if size > EAGER and not room.duplicate(min(size, staying(node, derived))):
         return None
     if max(size, *(t.nbytes for t in different), 0) > EAGER:
         lazily = unevaluated(node)
@@ -131,12 +143,12 @@ def evaluated(node: Node, budget: int, room: Room) -> list[Tensor] | None:
     return [_tensor(a, v) for a, v in zip(arrays, node.outputs, strict=True)]
 
 
-def staying(node: Node) -> int:
+def staying(node: Node, derived: Set[Value]) -> int:
     """Bytes of the node's operands that somebody needs even when every node of constants is folded."""
     needed = {
         v: v.tensor.nbytes
         for v in node.inputs
-        if v is not None and not all(o is None or o.is_const for user in v.users for o in user.inputs)
+        if v is not None and not all(o is None or o.is_const or o in derived for user in v.users for o in user.inputs)
     }
     return sum(needed.values())
 
