@@ -16,12 +16,9 @@ from pathlib import Path
 
 from ..backends.runners import Feeds
 from ..ir import (
-    InvalidModelError,
-    LimitError,
     Model,
     ParityError,
     TersorError,
-    UnsupportedError,
     UsageError,
     VerificationError,
     verify,
@@ -32,15 +29,18 @@ from .instruments import Instruments
 from .parity import Check, Outputs, Parity, diverged, outputs
 from .reproducer import read, write
 
-MISTAKES = (UsageError, InvalidModelError, UnsupportedError, LimitError)
-"""Errors whose cause is what the user gave, unless a rule raised them."""
+GROSS = 100
+"""Times the tolerance: a difference that no rounding makes where both precisions agree about the larger one."""
 
 SHOWN_LINES = 40
 """Lines of what a rewrite changed that an error carries, as a note."""
 
 
 class PassError(TersorError):
-    """A pass raised something that it should not have; the cause is a fault in it (exit code 3)."""
+    """A pass raised something unexpected, or left a model that cannot run; the fault is in the pass (exit code 3)."""
+
+
+FAULTS = (ParityError, VerificationError, PassError)
 
 
 @dataclass
@@ -67,8 +67,9 @@ def run_passes(
     """Runs the passes on `model` in place.
 
     Raises ParityError when an exact or masked pass changed the outputs, VerificationError when one left an invalid
-    graph, PassError when one raised something unexpected, after rolling it back: `model` then is what it was before
-    that pass. Errors that a pass raises on purpose also leave the model as it was before the pass.
+    graph, PassError when one raised something unexpected or left a model that cannot run, after rolling it back:
+    `model` then is what it was before that pass. Errors that a pass raises on purpose, about what it was given, also
+    leave the model as it was before the pass.
     """
     run = _Run(model, context, check or Check(), instruments or Instruments())
     run.instruments.check(passes)
@@ -111,21 +112,23 @@ class _Run:
         model, snapshot = self.model, self.model.clone()
         before = self.instruments.before(index, done, model)
         started = time.perf_counter()
+        ran = False
         try:
             outcome = done.run(model, self.context)
+            ran = True
             verify(model.graph, after=str(done))
             seconds = time.perf_counter() - started
             parity = self.compared(done, outcome, snapshot) if self.feeds else None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, MemoryError):
             model.restore(snapshot)
             raise
         except Exception as error:
             self.instruments.failed(index, done, model)
             model.restore(snapshot)
-            explained = self.explained(done, error)
-            if explained is error:
+            fault = self.fault(done, error, ran)
+            if fault is error:
                 raise
-            raise explained from error
+            raise fault from error
         self.instruments.after(index, done, model, before)
         return Step(done, outcome, seconds, len(snapshot.graph), len(model.graph), parity, model.clone())
 
@@ -160,16 +163,18 @@ class _Run:
 
     # When a pass fails
 
-    def explained(self, done: Pass, error: Exception) -> Exception:
-        """The error to raise: the user's mistake as it is, else with the rewrite at fault and a way to see it again.
+    def fault(self, done: Pass, error: Exception, ran: bool) -> Exception:
+        """The error to raise: what a pass says on purpose as it is, else with the rewrite at fault and a way to see it
+        again.
 
-        The model is back to what it was before the pass.
+        The model is back to what it was before the pass; `ran` where the pass itself had come to its end.
         """
         in_rule = bool(getattr(error, "__notes__", []))
-        if isinstance(error, MISTAKES) and (isinstance(error, UsageError) or not in_rule):
+        on_purpose = isinstance(error, TersorError) and not isinstance(error, FAULTS) and not in_rule and not ran
+        if on_purpose or isinstance(error, UsageError):
             return error
-        told = error if isinstance(error, TersorError) else PassError(f"{done} failed", why=place(error))
-        culprit = self.culprit(done, error)
+        told = error if isinstance(error, FAULTS) else PassError(f"{done} failed", why=place(error))
+        culprit = self.culprit(done) if ran else None
         if culprit is not None:
             told.why += f"; the first rewrite that does it: {culprit.where}"
             told.add_note("\n".join(culprit.change.splitlines()[:SHOWN_LINES]))
@@ -180,11 +185,9 @@ class _Run:
             told.do = f"see it again with: python {folder / 'repro.py'}"
         return told
 
-    def culprit(self, done: Pass, error: Exception) -> Culprit | None:
+    def culprit(self, done: Pass) -> Culprit | None:
         """The rewrite that broke an exact pass, where it can be told."""
-        if not self.instruments.bisect or not isinstance(error, (ParityError, VerificationError)):
-            return None
-        if done.contract != "exact":
+        if not self.instruments.bisect or done.contract != "exact":
             return None
         culprit = find_culprit(done, self.model, self.context, self.check, self.feeds, self.expected)
         return culprit if culprit is not None and culprit.firing is not None else None
@@ -229,15 +232,26 @@ def find_culprit(
 ) -> Culprit | None:
     """The first rewrite of an exact pass after which the graph is invalid or computes something else; None without one.
 
-    `expected` are the outputs of `model`, which stays as it is. Without feeds only validity is looked at.
+    `expected` are the outputs of `model`, which stays as it is. Without feeds only validity is looked at. Double
+    precision decides as in the comparison itself; where it has agreed with single precision about the whole pass, it is
+    asked again only about differences that rounding could make.
     """
+    agreed = False
 
     def broken(candidate: Model) -> str:
+        nonlocal agreed
         verify(candidate.graph, after=str(done))
         if not feeds:
             return ""
-        worst = diverged(model, expected, candidate, outputs(candidate, feeds), feeds, check.tolerance)
-        return str(worst) if worst.difference.max_error > check.tolerance else ""
+        found = outputs(candidate, feeds)
+        rough = diverged(model, expected, candidate, found, feeds, None)
+        if rough.difference.max_error <= check.tolerance:
+            return ""
+        if agreed and rough.difference.max_error > GROSS * check.tolerance:
+            return str(rough)
+        exact = diverged(model, expected, candidate, found, feeds, check.tolerance)
+        agreed = agreed or exact.difference.max_error > rough.difference.max_error / 2
+        return str(exact) if exact.difference.max_error > check.tolerance else ""
 
     return find(done, model, context, broken)
 
@@ -254,9 +268,7 @@ def bisect(model: Model, passes: Sequence[Pass], context: Context, check: Check 
         before = run.model.clone()
         try:
             run.step(index, done)
-        except MISTAKES:
-            raise
-        except TersorError as error:
+        except FAULTS as error:
             if done.contract == "exact":
                 found = find_culprit(done, before, context, run.check, run.feeds, run.expected)
                 if found is not None:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from tersor.ir import Model, ParityError, UsageError, VerificationError, structural_hash
+from tersor.ir import Model, ParityError, TersorError, UsageError, VerificationError, structural_hash
 from tersor.ir.rewrite import Fuel, P, decline, rule
 from tersor.transforms.base import Context, Outcome, Pass
 from tersor.transforms.bisect import find
@@ -341,3 +341,36 @@ def test_where_made_up_weights_hide_the_failure_the_error_says_so(model, tmp_pat
     assert "made-up weights hide it" in str(failing(model(TEXT), Picky(), tmp_path / "without"))
     assert "made-up weights" not in str(failing(model(TEXT), Picky(), tmp_path / "with", reproducer_weights=True))
     assert "made-up weights" not in str(failing(model(TEXT), Cleaning(), tmp_path / "other"))
+
+
+class NotFinite(TersorError):
+    """What a pass says of the user's data."""
+
+
+@dataclass(frozen=True)
+class Refusing(Mistaken):
+    name: ClassVar[str] = "refusing"
+
+    def run(self, model: Model, context: Context) -> Outcome:
+        raise NotFinite("the calibration data are not finite")
+
+
+def test_what_a_pass_says_of_the_users_data_is_no_fault_of_the_pass(model, tmp_path: Path):
+    with pytest.raises(NotFinite):
+        run_passes(model(TEXT), [Refusing()], Context(), instruments=Instruments(reproducers=tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+@rule(P.Relu(x))
+def to_an_operator_that_nobody_has(op, x):
+    return op.Reluh(x, domain="nowhere")
+
+
+class Unrunnable(RulePass):
+    name: ClassVar[str] = "unrunnable"
+    rules: ClassVar = (double_negation, to_an_operator_that_nobody_has)
+
+
+def test_a_model_that_cannot_run_after_a_pass_is_a_fault_with_its_rewrite(model):
+    with pytest.raises(PassError, match="to_an_operator_that_nobody_has at Relu %h"):
+        run_passes(model(TEXT), [Unrunnable()], Context())
