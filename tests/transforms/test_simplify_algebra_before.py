@@ -52,7 +52,7 @@ def test_a_summand_does_not_pass_a_padding_of_zeros(check_rules, operation: str)
 
 
 def test_a_factor_that_an_activation_sees_too_stays(check_rules):
-    text = images("Mul(%x, @c)", CONV, tail="%2 = Relu(%0) : f32[N,4,8,8] return %1, %2").replace("(y)", "(y, z)")
+    text = images("Mul(%x, @c)", CONV, tail="%2 = Tanh(%0) : f32[N,4,8,8] return %1, %2").replace("(y)", "(y, z)")
     check_rules(RULES, text, None, fired=0, declined=["a user has no weights"])
 
 
@@ -73,6 +73,42 @@ def test_a_factor_of_several_products_is_part_of_each(check_rules):
     factor = "@k : f32[4] = [1,2,3,4] %0 = Mul(%x, @k) : f32[N,S,4]"
     check_rules(RULES, text.format(u="= random(1)", v="= random(2)", first=factor, x="%0"),
                 text.format(u="", v="", first="", x="%x"), fired=1)  # fmt: skip
+
+
+POOLED = """graph(%x: f32[N,4,8,8]) -> (y{names}) {{
+  @c : f32[4,1,1] = {c}
+  @u : f32[6,4,1,1] {weight}
+  @v : f32[2,4,3,3] {weight}
+  {first}
+  %1 = AveragePool({x}) {{kernel_shape=[2,2], pads=[0,0,1,1]}} : f32[N,4,8,8]
+  %2 = Conv(%1, @u) : f32[N,6,8,8]
+  %3 = Relu({x}) : f32[N,4,8,8]
+  %4 = Conv(%3, @v) {{pads=[1,1,1,1]}} : f32[N,2,8,8]
+  %5 = Concat(%2, %4) {{axis=1}} : f32[N,8,8,8]
+  return %5{results}
+}}"""
+
+
+def pooled(c: str = "[0.5,2.0,1.0,3.0]", folded: bool = False, more: bool = False) -> str:
+    first, weight, x = ("", "", "%x") if folded else ("%0 = Mul(%x, @c) : f32[N,4,8,8]", "= random(1)", "%0")
+    text = POOLED.format(
+        c=c, first=first, weight=weight, x=x, names=", z" if more else "", results=", %1" if more else ""
+    )
+    return text.replace(f"@c : f32[4,1,1] = {c}", "") if folded else text
+
+
+def test_a_positive_factor_goes_through_pooling_and_activations_to_every_weight(check_rules):
+    check_rules(RULES, pooled(), pooled(folded=True), fired=1)
+
+
+def test_a_negative_factor_does_not_go_through_an_activation(check_rules):
+    check_rules(
+        RULES, pooled("[0.5,-2.0,1.0,3.0]"), None, fired=0, declined=["the constant is not one number per channel"]
+    )
+
+
+def test_a_factor_of_a_pooled_value_that_is_an_output_stays(check_rules):
+    check_rules(RULES, pooled(more=True), None, fired=0, declined=["a user has no weights"])
 
 
 DENSE = """graph(%x: f32[N,4]) -> (y) {{

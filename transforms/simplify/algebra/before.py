@@ -15,7 +15,7 @@ from ....ir import Builder, Node, Tensor, Value, constant
 from ....ir.rewrite import Result, decline, rule
 from ....ir.tensors import Dense, Lazy, binary, reshape
 from .affine import batchnorm_numbers, operand_of
-from .channels import Wide, aligned, along, is_float, is_shared, known, numbers, scaled, sizes_of
+from .channels import Wide, aligned, along, is_float, is_shared, known, numbers, scaled, sizes_of, varies
 from .linear import NOT_CONSTANT, NOT_PER_CHANNEL, SHARED_WEIGHT, Affine, Change, bias_name, named
 from .projections import bias_of
 
@@ -125,8 +125,28 @@ def matmul(node: Node, x: Value, old: Value, by: Affine) -> Changes | str:
     return changes
 
 
-BELOW: dict[str, Row] = {"Conv": convolution, "ConvTranspose": convolution, "Gemm": gemm, "MatMul": matmul}
-"""Operator -> how it takes a scale and a summand of its input into its constants."""
+def pooling(node: Node, x: Value, old: Value, by: Affine) -> Changes | str:
+    """f(k x) = k f(x) for k > 0, the same for all positions: the scale goes on to whoever uses the result."""
+    if by.shift is not None or by.scale is None or any(v.users for v in node.outputs[1:]):
+        return "a user has no weights"
+    if any(axis > 1 for axis in varies(by.scale)) or not bool((by.scale > 0).all()):
+        return NOT_PER_CHANNEL
+    below = changes_below(node.output, node.output, by)
+    return below if isinstance(below, str) else [(node, Change((x,))), *below]
+
+
+BELOW: dict[str, Row] = {
+    "Conv": convolution,
+    "ConvTranspose": convolution,
+    "Gemm": gemm,
+    "MatMul": matmul,
+    "Relu": pooling,
+    "LeakyRelu": pooling,
+    "MaxPool": pooling,
+    "AveragePool": pooling,
+    "GlobalAveragePool": pooling,
+}
+"""Operator -> how it takes a scale and a summand of its input into its constants, or into those of its users."""
 
 
 def changes_below(value: Value, x: Value, by: Affine) -> Changes | str:
@@ -151,9 +171,17 @@ def fold(op: Builder, node: Node, x: Value, by: Affine) -> Result:
     changes = changes_below(value, x, by)
     if isinstance(changes, str):
         return decline(changes)
-    for user, change in changes:
-        op.revise(user, change.inputs, change.attrs)
+    carry_out(op, changes)
     return x
+
+
+def carry_out(op: Builder, changes: Changes) -> None:
+    """Asks the driver for the changes; what activations and pooling give is not what it was."""
+    for user, change in changes:
+        op.revise(user, change.inputs, change.attrs, () if user.op in LINEAR_BELOW else (user.output,))
+
+
+LINEAR_BELOW = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
 
 
 @rule("BatchNormalization", "Mul", "Div", "Add", "Sub")
@@ -193,8 +221,7 @@ def fold_norm_scale_into_next(op: Builder, node: Node) -> Result:
     changes = changes_below(node.output, made.output, Affine(by, None))
     if isinstance(changes, str):
         return decline(changes)
-    for user, change in changes:
-        op.revise(user, change.inputs, change.attrs)
+    carry_out(op, changes)
     return made.output
 
 
