@@ -1,6 +1,19 @@
 """Dead code, common subexpressions, no-ops, elementwise arithmetic, and families of data movement composed."""
 
-from . import arithmetic, booleans, casts, identities, layout, linear, movement, padding, pieces, stacks, tables
+from . import (
+    arithmetic,
+    booleans,
+    casts,
+    identities,
+    layout,
+    linear,
+    movement,
+    padding,
+    passing,
+    pieces,
+    stacks,
+    tables,
+)
 from .common import merge_common
 from .dead import erase_dead
 
@@ -15,6 +28,7 @@ RULES = (
     *tables.RULES,
     *stacks.RULES,
     *layout.RULES,
+    *passing.RULES,
     *movement.RULES,
 )
 """Exact at every level: no parameter changes."""
