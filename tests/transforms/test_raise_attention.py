@@ -256,6 +256,18 @@ def test_on_a_promise_a_mask_without_a_guard_hides_with_a_finite_number(check_ru
     check_rules([raise_attention_as_promised, soften_mask], before, after, fired=2)
 
 
+def test_on_a_promise_a_large_penalty_in_place_of_a_score_hides_it(check_rules):
+    """Where a row had no keys, averages would be those of the penalties; the mask here lets each see itself."""
+    operands, more = tuple(o.replace("S", "2").replace("T", "2") for o in (Q, K, V)), ("%b: bool[B,1,2,2]",)
+    seen = "@d : bool[2,2] = [true,false,false,true] %m = Or(%b, @d) : bool[B,1,2,2]"
+    body = written("%a", f"{seen} %a = Where(%m, %s, f32[]{{-1000000000.0}}) : f32[B,2,S,T]") + " return %y"
+    before = graph(body.replace("S", "2").replace(",T]", ",2]").replace("2oftmax", "Softmax"), *more, operands=operands)
+    text = attention("%z", f"{seen} %z = Where(%m, f32[]{{0.0}}, f32[]{{-1.7e+38}}) : f32[B,1,2,2]").replace("S", "2")
+    reason = "hidden scores are not far enough below the others"
+    check_rules([raise_attention], before, None, fired=0, declined=[reason])
+    check_rules([raise_attention_as_promised], before, graph(text, *more, operands=operands), fired=1)
+
+
 def test_on_a_promise_a_boolean_mask_becomes_numbers(check_rules):
     more = ("%b: bool[B,1,4,4]",)
     operands = tuple(o.replace("S", "4").replace("T", "4") for o in (Q, K, V))

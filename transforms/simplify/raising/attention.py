@@ -25,6 +25,9 @@ from .parts import number, single, size_of
 HIDES = -1e30
 """A finite number up to which a score next to it means nothing."""
 
+FAR = -1e8
+"""A finite number below which no score of a model lies: what it is put in place of has no part in a row of others."""
+
 GUARD = "no-fully-masked-rows"
 
 
@@ -83,7 +86,7 @@ def _raised(op: Builder, node: Node, *, promised: bool) -> Result:
     why = misfit(scores, value)
     if why:
         return decline(why)
-    mask = combined(op, hidden, scores.product, guarded=found.guarded or promised)
+    mask = combined(op, hidden, scores.product, guarded=found.guarded or promised, floor=FAR if promised else HIDES)
     if isinstance(mask, Declined):
         return mask
     attrs: dict[str, float | int] = {"scale": rounded(scores.scale, scores.query)}
@@ -261,15 +264,17 @@ def rounded(scale: float, query: Value) -> float:
 # Masks
 
 
-def combined(op: Builder, hidden: list[Hidden], product: Value, *, guarded: bool) -> Value | Declined | None:
-    """One mask of several: numbers are added, hidden keys stay hidden."""
+def combined(
+    op: Builder, hidden: list[Hidden], product: Value, *, guarded: bool, floor: float
+) -> Value | Declined | None:
+    """One mask of several: numbers are added, hidden keys stay hidden; a score is hidden by a number up to `floor`."""
     masks: list[Value] = []
     shape = product.shape
     assert shape is not None
     for each in hidden:
         if not fits(each.mask, shape):
             return decline("its mask is not known to be as long as the keys")
-        made = as_mask(op, each, product)
+        made = as_mask(op, each, product, floor)
         if isinstance(made, Declined):
             return made
         masks.append(made)
@@ -299,16 +304,16 @@ def fits(mask: Value, scores: tuple[Size, ...]) -> bool:
     return all(m in (1, s) for m, s in zip(shape[:-1], scores[4 - len(shape) : -1], strict=True))
 
 
-def as_mask(op: Builder, each: Hidden, product: Value) -> Value | Declined:
+def as_mask(op: Builder, each: Hidden, product: Value, floor: float) -> Value | Declined:
     """Booleans where hidden is minus infinity, else numbers to add."""
     if each.number is None:
         return selected(op, each.mask)
     if each.number == -math.inf:
         return op.Not(each.mask) if each.hides else each.mask
-    if each.number > HIDES or not is_wide(product):
+    if each.number > floor or not is_wide(product):
         return decline("hidden scores are not far enough below the others")
-    floor, zero = (like(product, n) for n in (max(each.number, HIDING), 0))
-    return op.Where(each.mask, floor, zero) if each.hides else op.Where(each.mask, zero, floor)
+    low, zero = (like(product, n) for n in (max(each.number, HIDING) if each.number <= HIDES else HIDING, 0))
+    return op.Where(each.mask, low, zero) if each.hides else op.Where(each.mask, zero, low)
 
 
 def selected(op: Builder, mask: Value) -> Value:
