@@ -353,6 +353,17 @@ def test_a_batch_first_recurrent_layer_becomes_one_between_transposes(op: str, g
         assert compare(swapped[result].transpose(1, 0, 2), found[result]).max_error < 1e-6
 
 
+def test_regions_that_are_half_a_pixel_off_are_sampled_before_the_operator_could() -> None:
+    subject = model("""
+        graph(%x: f32[1,2,5,6]) -> (y) {
+          @r : f32[2,4] = [0.5,1.0,4.0,3.5,-3.0,0.0,2.0,9.0]
+          %y = RoiAlign(%x, @r, i64[2]{0,0}) {output_height=2, output_width=3, sampling_ratio=2} : f32[2,2,2,3]
+          return %y }""")
+    feeds = synthesize(subject.graph)[0]
+    wanted, found = (OrtRunner(subject, opset=v).run(feeds)["y"] for v in (16, 13))
+    assert compare(wanted, found).max_error < 1e-6
+
+
 REFUSALS = {
     "new_operator": ("graph(%x: str[3]) -> (y) { %y = StringConcat(%x, %x) : str[3] return %y }", 19, "20"),
     "bits_of_floats": ("graph(%x: f32[3]) -> (y) { %y = BitCast(%x) {to=6} : i32[3] return %y }", 25, "26"),

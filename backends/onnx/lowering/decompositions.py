@@ -56,7 +56,7 @@ from .recurrences import causal_conv, cum_prod, linear_attention, swiglu
 from .reductions import boolean, has_computed_axes, is_boolean, is_special, reduction
 from .resizing import is_newer, is_symmetric, resampled, resize
 from .rotary import rotary_embedding
-from .sampling import affine_grid, deform_conv, grid_sample, is_not_planar
+from .sampling import affine_grid, deform_conv, grid_sample, is_not_planar, is_shifted, roi_align
 from .scans import scan_as_loop
 from .scattering import col2im, reduces_by, scatter_elements, scatter_nd, tensor_scatter
 from .spatial import depth_to_space, is_channel_first
@@ -208,6 +208,7 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Reshape", 14): Decomposition(reshape, may_be_empty),
     ("Resize", 18): Decomposition(resize, is_newer),
     ("Resize", 19): Decomposition(resampled, is_symmetric),
+    ("RoiAlign", 16): Decomposition(roi_align, is_shifted),
     ("RotaryEmbedding", 23): Decomposition(rotary_embedding),
     ("STFT", 17): Decomposition(stft),
     ("Scan", 9): Decomposition(scan_as_loop),

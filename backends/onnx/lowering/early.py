@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ....ir import DType, TensorType, constant
+from ....ir import DType, TensorType, Value, constant
 from .form import Form, FormRule, Inexpressible, all_of, all_ones, axes_attribute, equal_to, with_operand, without
 
 
@@ -50,20 +52,30 @@ def resize_asymmetric(form: Form) -> None:
     if node.str("coordinate_transformation_mode") != "asymmetric":
         raise Inexpressible("another mapping of coordinates than asymmetric does not exist there")
     if mode == "nearest":
-        if scales.const is None:
+        grows, shrinks = enlarges(scales), scales.const is not None and bool((scales.const.numpy() <= 1).all())
+        if scales.const is None and not grows:
             raise Inexpressible("its scales are computed, and how it rounds depends on them")
-        numbers = scales.const.numpy()
-        grows, shrinks = bool((numbers >= 1).all()), bool((numbers <= 1).all())
         if not (grows and nearest == "floor") and not (shrinks and nearest == "ceil"):
             raise Inexpressible("nearest rounds down where it enlarges there, up where it shrinks")
     form.operands = [form.operands[0], scales]
     form.attrs = {"mode": mode}
 
 
+def enlarges(scales: Value) -> bool:
+    """True where no scale is below one: constants, and what is the maximum of one and something."""
+    if scales.const is not None:
+        return bool((scales.const.numpy() >= 1).all())
+    return scales.op == "Max" and any(v is not None and v.const is not None and enlarges(v) for v in _operands(scales))
+
+
+def _operands(value: Value) -> Sequence[Value | None]:
+    return value.node.inputs if value.node is not None else ()
+
+
 def upsample(form: Form) -> None:
     """It was called Upsample and could only enlarge (Resize-10)."""
     scales = form.operand(1)
-    if scales is None or scales.const is None or not bool((scales.const.numpy() >= 1).all()):
+    if scales is None or not enlarges(scales):
         raise Inexpressible("it is not known to enlarge")
     form.op = "Upsample"
 

@@ -1,4 +1,6 @@
-"""Sampling between the elements of a tensor: GridSample (opsets 16 and 20), AffineGrid (20) and DeformConv (19)."""
+"""Sampling between the elements of a tensor: GridSample (opsets 16 and 20), AffineGrid (20), DeformConv (19),
+RoiAlign with half pixels (16).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ....ir import Builder, DType, Node, Value, constant
+from .form import Inexpressible
 from .kernels import cubic, triangle
 from .operands import cast, dtype_of, indices, known, number, scalar, shape_of, size_of, vector
 
@@ -189,3 +192,34 @@ def deform_conv(node: Node, op: Builder) -> Sequence[Value | None]:
     kernels = op.Reshape(w, [groups, outputs // groups, inner * taps])
     y = op.Reshape(op.MatMul(kernels, columns), vector(op, size_of(op, x, 0), outputs, *lengths))
     return [y if bias is None else op.Add(y, op.Reshape(bias, [-1] + [1] * count))]
+
+
+def is_shifted(node: Node) -> bool:
+    return node.str("coordinate_transformation_mode") == "half_pixel"
+
+
+def roi_align(node: Node, op: Builder) -> Sequence[Value | None]:
+    """Means of samples in each bin of regions that are half a pixel further up and left (RoiAlign-16)."""
+    x, regions, batch = (node.operand(i) for i in range(3))
+    samples = node.int("sampling_ratio")
+    if node.str("mode") != "avg" or samples < 1:
+        raise Inexpressible("maxima, and as many samples as a region needs, do not exist there with half pixels")
+    corners = op.Sub(op.Mul(_float(op, regions), node.float("spatial_scale")), 0.5)
+    picked = op.Reshape(op.Gather(x, batch, axis=0), [0, 0, -1])
+    counts = (node.int("output_height"), node.int("output_width"))
+    sizes, places, seen = [size_of(op, x, 2 + d) for d in (0, 1)], list[Value](), list[Value]()
+    for d, count in enumerate(counts):  # a region is x, y, x, y
+        start, end = (op.Slice(corners, [i], [i + 1], [1]) for i in (1 - d, 3 - d))
+        parts = constant(((np.arange(count * samples) + 0.5) / (count * samples)).astype(np.float32))
+        place = op.Unsqueeze(op.Add(start, op.Mul(op.Sub(end, start), parts)), [2 - d])
+        length = op.Cast(sizes[d], to=DType.F32.code)
+        near = op.And(op.GreaterOrEqual(place, number(-1, DType.F32)), op.LessOrEqual(place, length))
+        places.append(op.Max(op.Min(place, op.Sub(length, 1.0)), number(0, DType.F32)))
+        seen.append(near)
+    near = op.Reshape(op.And(seen[0], seen[1]), [0, 1, -1])
+    grid = op.Shape(op.Add(places[0], places[1]))
+    flat = [op.Reshape(op.Expand(place, grid), [0, -1]) for place in places]
+    found = sampled(op, picked, sizes, flat, "linear", "border", align=True)
+    found = op.Where(near, found, number(0, found))
+    bins = op.Reshape(found, [0, 0, counts[0], samples, counts[1], samples])
+    return [op.ReduceMean(bins, [3, 5], keepdims=0)]

@@ -25,8 +25,14 @@ def upsample_scales(step: Step) -> None:
 
 
 def upsample(step: Step) -> None:
-    """Upsample gave way to Resize-10; it only enlarges, so nearest rounds down."""
+    """Upsample gave way to Resize-10; it only enlarges, so nearest rounds down.
+
+    A maximum of one and computed scales says so where they are not known.
+    """
     step.node.op = "Resize"
+    scales = step.node.operand(1)
+    if scales.const is None and scales.op != "Max":
+        step.node.set_input(1, step.before.Max(scales, np.asarray(1, np.float32)))
     if step.node.attrs.get("mode", "nearest") == "nearest":
         step.node.attrs["nearest_mode"] = "floor"
 
