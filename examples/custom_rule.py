@@ -3,12 +3,8 @@
 Run it from the repository root: `python examples/custom_rule.py`
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
 import tersor as ts
-from tersor.ir.inference import infer
-from tersor.ir.rewrite import Rewriter
+from tersor.testing import check_rule
 
 # A rule is a pattern and a function. The function's parameters are the names that the pattern binds.
 x = ts.P.var("x")
@@ -24,26 +20,22 @@ def pool_and_flatten_to_mean(op: ts.Builder, x: ts.Value, flatten: ts.Node):
     return op.ReduceMean(x, list(range(2, x.rank)), keepdims=0)
 
 
-# Rules meet a model in a pass: a frozen dataclass with a name and a contract. "exact" is what will be checked.
-@dataclass(frozen=True)
-class PoolToMean(ts.Pass):
+# Rules meet a model in a pass. It promises to keep what the model computes, and that is checked.
+class PoolToMean(ts.RulePass):
     """Runs the rule above until it fires nowhere any more."""
 
-    name: ClassVar[str] = "pool_to_mean"
-    contract: ClassVar[Literal["exact"]] = "exact"
-
-    def run(self, model: ts.Model, context: ts.Context) -> ts.Outcome:
-        inference = infer(model.graph, context.fallback)
-        found = Rewriter([pool_and_flatten_to_mean]).run(model.graph, infer=inference.node)
-        return ts.Outcome(changed=found.fired, rules=found.statistics)
+    name = "pool_to_mean"
+    rules = (pool_and_flatten_to_mean,)
 
 
 model = ts.load("examples/digits/digits.onnx")
 
-# `explain` says why a rule does or does not fire at a node, and leaves the graph as it is.
-for node in model.graph:
-    if node.op in ("Flatten", "Relu"):
-        print(pool_and_flatten_to_mean.explain(node))
+# Random graphs that the pattern matches, before and after the rule.
+print(check_rule(pool_and_flatten_to_mean, dtypes=["f32"]))
+
+# Why the rule does or does not fire at a node; the graph stays as it is.
+for name in ("Flatten", "Relu"):
+    print(ts.why(pool_and_flatten_to_mean, model, name))
 
 result = ts.apply(model, "simplify", PoolToMean())
 print(f"\n{result}")

@@ -24,6 +24,8 @@ def split_instead_of_entries(op: Builder, node: Node) -> Result:
     moved = node.operand(0).node
     if moved is None or moved.op != "Transpose" or moved.domain:
         return decline("its operand is no Transpose")
+    if moved.operand(0).is_const:
+        return decline("it is transposed when constants are folded")
     before, after = moved.operand(0).shape, moved.output.shape
     if before is None or after is None or not isinstance(after[0], int):
         return decline("the number of entries is not known")
