@@ -28,6 +28,7 @@ from ....ir import (
 )
 from ....ir.inference import Inference
 from .lazily import unevaluated
+from .targets import constant_target
 
 BUDGET = 1 << 16
 """Bytes that a folded result may have even where its operands are smaller."""
@@ -96,8 +97,6 @@ def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET, roo
                 if old.users:
                     old.replace_by(constant(tensor, old.name))
             folded += 1
-        else:
-            reshape_to_constant(node, inference)
     return folded
 
 
@@ -196,15 +195,11 @@ def _integers(sizes: tuple[Size, ...], dtype: DType, shape: tuple[int, ...]) -> 
 
 
 def reshape_to_constant(node: Node, inference: Inference) -> None:
-    """Gives a Reshape a constant target where all sizes but one are known; that one becomes -1."""
-    if node.op != "Reshape" or node.operand(1).is_const or node.int("allowzero", 0):
+    """Gives a Reshape to sizes that are known, symbolically too, a constant target."""
+    if node.op != "Reshape" or node.domain or node.operand(1).is_const:
         return
-    sizes = inference.contents_of(node.operand(1))
-    if sizes is None:
-        return
-    unknown = [i for i, s in enumerate(sizes) if not isinstance(s, int)]
-    known = [s for s in sizes if isinstance(s, int)]
-    if len(unknown) != 1 or any(s <= 0 for s in known):
-        return
-    target = tuple(-1 if i in unknown else s for i, s in enumerate(sizes))
-    node.set_input(1, constant(_integers(target, DType.I64, (len(target),))))
+    wanted = inference.contents_of(node.operand(1))
+    target = None if wanted is None else constant_target(node, wanted)
+    if target is not None:
+        node.attrs = {name: value for name, value in node.attrs.items() if name != "allowzero"}
+        node.set_input(1, constant(_integers(target, DType.I64, (len(target),))))

@@ -56,6 +56,12 @@ def resolved(node: Node, wanted: Sequence[Size], source: Shape | None) -> tuple[
     return tuple(out)
 
 
+def constant_target(node: Node, wanted: Sequence[Size]) -> tuple[int, ...] | None:
+    """A constant target, without `allowzero`, for a Reshape to sizes that are known, or None where there is none."""
+    source = node.operand(0).shape
+    return reshape_target(source, resolved(node, wanted, source)) or reshape_target(source, wanted)
+
+
 @rule("Reshape")
 def constant_reshape_target(op: Builder, node: Node) -> Result:
     """A Reshape to sizes that are known, symbolically too, has a constant target."""
@@ -65,9 +71,7 @@ def constant_reshape_target(op: Builder, node: Node) -> Result:
     wanted = op.sizes(target)
     if wanted is None:
         return decline("its target depends on more than sizes")
-    numbers = reshape_target(x.shape, resolved(node, wanted, x.shape))
-    if numbers is None:
-        numbers = reshape_target(x.shape, wanted) if not any(is_exactly(s, 0) for s in wanted) else None
+    numbers = constant_target(node, wanted)
     if numbers is None:
         return decline("several sizes are not those of its operand")
     return op.Reshape(x, list(numbers))
