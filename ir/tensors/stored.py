@@ -19,6 +19,9 @@ from .base import BLOCK_BYTES, Array, Tensor, from_raw
 RESIDENT_BYTES = 4 << 20
 """About how many bytes of a mapped file may stay in memory because somebody looked at them once."""
 
+AROUND = 1 << 16
+"""Bytes around those looked at that the system maps in at once."""
+
 
 class Dense(Tensor):
     """An array in memory."""
@@ -80,9 +83,9 @@ class MappedFile:
 
         Now and then it lets go of the pages that were touched before; those still in use are read again.
         """
-        self._viewed += length
+        self._viewed += length + AROUND
         if self._viewed > RESIDENT_BYTES:
-            self._viewed = length
+            self._viewed = length + AROUND
             if isinstance(self._map, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
                 self._map.madvise(mmap.MADV_DONTNEED)
         return memoryview(self._map)[offset : offset + length]

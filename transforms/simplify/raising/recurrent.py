@@ -19,8 +19,8 @@ def raise_final_state(op: Builder, node: Node) -> Result:
     steps; so is the first one of a reverse one.
     """
     index, rank = node.operand(1), node.operand(0).rank
-    steps = integers(index)
-    if steps is None or index.rank != 0 or rank is None:
+    steps = integers(index) if index.rank == 0 else None
+    if steps is None or rank is None:
         return decline("it does not take one step")
     found = _steps(node.operand(0))
     if found is None:
