@@ -253,3 +253,31 @@ def test_a_fused_location_counts_each_origin_once():
     twice = fuse(once, [b, a], "r2")
     assert twice.fused == (a, b)
     assert (twice.scope, twice.rule) == ("a", "r2")
+
+
+def test_of_two_orders_the_reason_of_the_one_that_got_further_is_given():
+    text = """graph(%x: f32[2], %y: f32[2]) -> (z, w) {
+      %p = Mul(%x, f32[]{2.0}) : f32[2] %q = Add(%y, %p) : f32[2] %r = Neg(%p) : f32[2] return %q, %r }"""
+    add = list(parse(text))[1]
+    assert mul_add_to_custom.explain(add).endswith("operand 1 of Add %q: Mul %p has other users: Neg %r")
+
+
+def test_what_a_rule_raises_says_which_rule_at_which_node():
+    @rule("Relu")
+    def careless(op, node):
+        raise KeyError("axis")
+
+    with pytest.raises(KeyError) as found:
+        run(NEGATIONS, careless)
+    assert found.value.__notes__ == ["in rule careless at Relu %d"]
+
+
+def test_the_last_unit_of_fuel_knows_who_used_it_and_shows_the_graph_before():
+    seen: list[list[str]] = []
+    graph = parse(NEGATIONS)
+    fuel = Fuel(1, lambda made: seen.append([n.op for n in graph if n not in made]))
+    Rewriter([double_negation]).run(graph, fuel=fuel)
+    assert seen == [["Neg", "Neg", "Relu"]]
+    assert fuel.last is not None
+    assert (fuel.last.rule, fuel.last.node) == ("double_negation", "Neg %b")
+    assert [n.op for n in graph] == ["Relu"]
