@@ -41,7 +41,7 @@ from tersor.ir import CANONICAL_OPSET, Model, UnsupportedError, UsageError, veri
 
 LISTS = Path(__file__).resolve().parent.parent / "tests" / "conformance"
 DATA = Path(loader.DATA_DIR)
-KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
+KINDS = ("light", "node", "simple", "pytorch-converted", "pytorch-operator")
 OPSETS = range(13, CANONICAL_OPSET + 1)
 OWN = 0
 """Stands for the opset that a case comes in."""
