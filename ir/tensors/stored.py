@@ -16,11 +16,11 @@ from ..errors import InvalidModelError, UsageError
 from ..types import DType
 from .base import BLOCK_BYTES, Array, Tensor, from_raw
 
-RESIDENT_BYTES = 4 << 20
+RESIDENT_BYTES = 16 << 20
 """About how many bytes of a mapped file may stay in memory because somebody looked at them once."""
 
-AROUND = 1 << 16
-"""Bytes around those looked at that the system maps in at once."""
+AROUND = 2 << 20
+"""Bytes around those looked at that the system may map in with them: a huge page."""
 
 
 class Dense(Tensor):
