@@ -85,3 +85,10 @@ def test_a_weight_that_stays_in_another_form_is_not_held_twice():
     graph = parse(STANDARDISED.format(other="%r").replace("%y = Add", "%r = Gemm(%x, @w) : f32[N,60] %y = Add"))
     fold_constants(graph, infer(graph))
     assert "Sub" in [node.op for node in graph if any(v.users for v in node.outputs)]
+
+
+def test_a_result_beyond_the_budget_is_folded_where_the_model_is_large():
+    text = "graph(%x: f32[300,300]) -> (y) {{ @w : f32[{rows},300] = random(1) @a : f32[300,1] = random(2) @b : f32[1,300] = random(3) %m = Sub(@a, @b) : f32[300,300] %s = Add(%x, %m) : f32[300,300] %t = MatMul(@w, %s) : f32[{rows},300] return %t }}"
+    for rows, folded in ((300, 0), (60000, 1)):
+        graph = parse(text.format(rows=rows))
+        assert fold_constants(graph, infer(graph)) == folded

@@ -62,13 +62,22 @@ class Room:
 
     def __init__(self, graph: Graph) -> None:
         total = sum(v.tensor.nbytes for v in graph.constants())
-        self.left, self.spare = ROOM + total, total // 100
+        self.left, self.spare, self.beyond = ROOM + total, total // 100, total * 3 // 200
 
     def duplicate(self, size: int) -> bool:
         """True where `size` bytes that are held in another form too still fit: a hundredth of all constants."""
         if size > self.spare:
             return False
         self.spare -= size
+        return True
+
+    def exceed(self, size: int) -> bool:
+        """True where `size` bytes beyond the budget of one result still fit: a small part of all constants, so that a
+        mask of a large model is folded and its file hardly grows.
+        """
+        if size > self.beyond:
+            return False
+        self.beyond -= size
         return True
 
     def take(self, size: int, operands: Sequence[Tensor]) -> bool:
@@ -125,7 +134,10 @@ def evaluated(node: Node, budget: int, room: Room, derived: Set[Value] = frozens
         return None
     size = result_bytes(node)
     different = list({id(t): t for t in constants}.values())
-    if size is None or size > max(budget, sum(t.nbytes for t in different)) or not room.take(size, different):
+    if size is None:
+        return None
+    excess = size - max(budget, sum(t.nbytes for t in different))
+    if (excess > 0 and not room.exceed(excess)) or not room.take(size, different):
         return None
     if size > EAGER and not room.duplicate(min(size, staying(node, derived))):
         return None
