@@ -109,6 +109,8 @@ class _Run:
             assert node.graph is not None
             builder = Builder(node.graph, node, infer=self.infer, sizes=self.sizes)
             result = rule.apply(builder, match)
+            if not isinstance(result, Declined) and result is not None and _changes_a_rank(node, builder, result):
+                result = Declined("it would change a rank")
             if result is None or isinstance(result, Declined):
                 if result is not None:
                     statistics.declined[result.why] += 1
@@ -206,6 +208,18 @@ class _Run:
         if node.op in self.rewriter.index and node not in self.queued and node.graph is not None:
             self.queued.add(node)
             self.work.append(node)
+
+
+def _changes_a_rank(node: Node, builder: Builder, result: Value | Sequence[Value | None]) -> bool:
+    """True where a replacement certainly has another rank: a constant of one element may have several axes, and a rule
+    that takes it for a number then drops them.
+    """
+    values = [result] if isinstance(result, Value) else result
+    pairs = [(old, new) for old, new in zip(node.outputs, values, strict=False) if new is not None]
+    return any(
+        old.users and old.rank is not None and new.rank is not None and old.rank != new.rank
+        for old, new in (*pairs, *builder.replacements)
+    )
 
 
 def locate(made: Sequence[Node], matched: Sequence[Node], erased: Sequence[Node], rule: str) -> None:

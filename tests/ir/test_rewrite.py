@@ -281,3 +281,18 @@ def test_the_last_unit_of_fuel_knows_who_used_it_and_shows_the_graph_before():
     assert fuel.last is not None
     assert (fuel.last.rule, fuel.last.node) == ("double_negation", "Neg %b")
     assert [n.op for n in graph] == ["Relu"]
+
+
+def test_a_replacement_of_another_rank_is_declined():
+    """A constant of one element with several axes is a number to the pattern, and adds axes to the result."""
+
+    @rule(P.Mul(x, 1.0))
+    def drop_one(op, x):
+        return x
+
+    text = "graph(%x: f32[2]) -> (y) {{ %a = Mul(%x, {one}) : {out} return %a }}"
+    graph, stats = run(text.format(one="f32[]{1.0}", out="f32[2]"), drop_one)
+    assert len(graph) == 0
+    graph, stats = run(text.format(one="f32[1,1]{1.0}", out="f32[1,2]"), drop_one)
+    assert len(graph) == 1
+    assert stats["drop_one"].declined == {"it would change a rank": 1}
