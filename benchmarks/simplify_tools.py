@@ -16,9 +16,6 @@ from typing import Any
 Work = Callable[[str, str], Any]
 """Reads one file and writes another; gives what is to be kept of what the tool says."""
 
-OPSETS = (18, 20, 23, 24, 25, 26)
-"""Versions of ai.onnx that `tersor-best` chooses from, beside the model's own."""
-
 
 def tersor(*, check: bool = False, best: bool = False) -> tuple[Work, Work]:
     from tersor.backends.onnx import save
@@ -32,41 +29,15 @@ def tersor(*, check: bool = False, best: bool = False) -> tuple[Work, Work]:
         model = load(source)
         (step,) = run_passes(model, [Simplify()], Context(fallback=fallback), Check(enabled=check))
         rules = step.outcome.rules
-        opset = _best_opset(model, target) if best else None
-        if not best:
-            save(model, target)
+        save(model, target, opset="best" if best else None)
         return {
             "tries": sum(row.tries for row in rules.values()),
             "hits": {name: row.hits for name, row in sorted(rules.items()) if row.hits},
             "seconds": {name: round(row.seconds, 3) for name, row in sorted(rules.items()) if row.seconds > 0.01},
             "warnings": [message for _, message, _ in step.outcome.warnings],
-            "opset": opset,
         }
 
     return simplify, lambda source, target: save(load(source), target)
-
-
-def _best_opset(model: Any, target: str) -> int:
-    """Saves the model at the version with the fewest nodes, the lowest of several, at which ONNX Runtime takes it."""
-    import onnxruntime as ort
-    from tersor.backends.onnx import save
-    from tersor.backends.onnx.writer import emitted
-    from tersor.ir import TersorError
-
-    counts: dict[int, int] = {}
-    for opset in {*OPSETS, model.source_opset}:
-        try:
-            counts[opset] = len(emitted(model, opset, value_info=False)[0].graph.node)
-        except TersorError:
-            continue  # the model has no form at this version
-    for opset in sorted(counts, key=lambda version: (counts[version], version)):
-        save(model, target, opset=opset, overwrite=True)
-        try:
-            ort.InferenceSession(target, providers=["CPUExecutionProvider"])
-        except Exception:
-            continue
-        return opset
-    raise RuntimeError("ONNX Runtime takes the model at no version")
 
 
 def _copy(source: str, target: str) -> None:
