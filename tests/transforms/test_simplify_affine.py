@@ -204,3 +204,16 @@ def test_batchnorm_after_a_product_that_others_use_stays(check_rules, names: str
     check_rules(
         [affine.fold_batchnorm_into_linear], text.replace("return %z", f"{tail}return {results}"), None, fired=0
     )
+
+
+def test_a_constant_that_gives_a_number_an_axis_keeps_it(check_rules):
+    before = """graph(%x: f32[], %y: f32[]) -> (z) {
+      %a = Add(%y, f32[1]{2}) : f32[1]
+      %b = Sub(%x, %a) : f32[1]
+      %z = Add(%b, f32[1]{3}) : f32[1]
+      return %z }"""
+    after = """graph(%x: f32[], %y: f32[]) -> (z) {
+      %a = Add(%y, f32[1]{-1}) : f32[1]
+      %b = Sub(%x, %a) : f32[1]
+      return %b }"""
+    check_rules([affine.fold_shift_into_linear], before, after, fired=1)

@@ -131,3 +131,11 @@ def test_a_bias_does_not_pass_a_padding_of_zeros(check_rules):
     check_rules([products.multiply_convolutions], convolutions("1,1", "pads=[1,1,1,1]"), None, declined=[reason])
     after = graph("%0 = Conv(%x, @w) {pads=[1,1,1,1]} : f32[N,2,8,8] return %0", "f32[N,3,8,8]", "@w : f32[2,3,3,3]")
     check_rules([products.multiply_convolutions], convolutions("1,1", "pads=[1,1,1,1]", bias=False), after, fired=1)
+
+
+def test_a_row_against_which_one_column_may_broadcast_is_no_bias_of_a_gemm(check_rules):
+    text = """graph(%x: f32[N,4], %w: f32[4,N]) -> (y) {
+      %p = MatMul(%x, %w) : f32[N,N]
+      %y = Add(%p, f32[3]{1,2,3}) : f32[N,3]
+      return %y }"""
+    check_rules([products.write_as_gemm], text, None, declined=["the summand is not one constant per column"])

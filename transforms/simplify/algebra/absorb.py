@@ -263,7 +263,7 @@ def summand(value: Value, by: Affine) -> Sequence[Step]:
         largest = max(c.count, *(a.size for a in (by.scale, by.shift) if a is not None))
         if is_shared(node.operand(index)) or made.count > largest:
             return []
-        new = named(trimmed(made), node.operand(index))
+        new = named(trimmed(made, node.operand(1 - index)), node.operand(index))
         inputs = [new if i == index else v for i, v in enumerate(node.inputs)]
         return [(1 - index, Affine(by.scale, None), Change(tuple(inputs)))]
     if by.scale is not None or by.shift is None:

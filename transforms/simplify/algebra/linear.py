@@ -216,12 +216,14 @@ def product(node: Node, by: Affine) -> Outcome:
             return "the product of both constants is larger than either"
         if is_shared(factor):
             return SHARED_WEIGHT
-        return with_inputs(node, {index: named(trimmed(made), factor)})
+        return with_inputs(node, {index: named(trimmed(made, node.operand(1 - index)), factor)})
     return NOT_CONSTANT
 
 
-def trimmed(tensor: Tensor) -> Tensor:
-    """The tensor without leading axes of size 1, which broadcasting adds by itself."""
+def trimmed(tensor: Tensor, other: Value) -> Tensor:
+    """The tensor without leading axes of size 1, where broadcasting against `other` adds them by itself."""
+    if other.rank is None or other.rank < tensor.rank:
+        return tensor
     lead = next((i for i, size in enumerate(tensor.shape) if size != 1), tensor.rank)
     return reshape(tensor, tensor.shape[lead:])
 

@@ -15,10 +15,10 @@ from .linear import bias_name, named
 x, w, b = P.var("x"), P.var("w"), P.var("b")
 
 
-@rule(P.Add(P.MatMul(x, w), P.const("b")).named("sum"))
-def write_as_gemm(op: Builder, x: Value, w: Value, b: Value, sum: Node) -> Result:
+@rule(P.Add(P.MatMul(x, w).named("product"), P.const("b")))
+def write_as_gemm(op: Builder, x: Value, w: Value, b: Value, product: Node) -> Result:
     """A product of two matrices plus a constant row is a Gemm."""
-    shape = sizes_of(sum.output)
+    shape = sizes_of(product.output)  # the sum's own may be that of the row, against which one column broadcasts
     if x.rank != 2 or w.rank != 2 or shape is None or len(shape) != 2 or not is_float(x):
         return decline("it is not a product of two matrices")
     columns = shape[1]
