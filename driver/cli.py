@@ -99,7 +99,9 @@ def _quantize(verb: argparse.ArgumentParser) -> None:
     modes = ["static", "dynamic"]
     verb.add_argument("--mode", choices=modes, default="static", help="static needs --data (default: static)")
     verb.add_argument(
-        "--observer", default="minmax", help="how ranges are found: minmax, percentile, mse (default: minmax)"
+        "--observer",
+        default="minmax",
+        help="how ranges are found: minmax, moving_average, percentile, entropy, mse (default: minmax)",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tersor.backends.compare import compare
 from tersor.backends.runners import OrtRunner
 from tersor.ir import DType, Graph, Model, UsageError, parse, structural_hash, verify
 from tersor.transforms.base import Context, Outcome
-from tersor.transforms.quantize import Quantize
+from tersor.transforms.quantize import OBSERVERS, Quantize, calibrate
 from tersor.transforms.quantize.observers import NotFinite
 from tersor.transforms.quantize.report import float_layers, lacks_vnni, optimised
 
@@ -100,7 +101,7 @@ def sqnr(text: str, model: Model, samples: list[dict[str, np.ndarray]]) -> float
     return compare(np.concatenate(a), np.concatenate(b)).sqnr_db
 
 
-@pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("observer", OBSERVERS)
 def test_a_convolutional_network_in_int8_is_close_to_the_original_on_other_data(observer: str):
     model, outcome = quantize(NETWORK, Quantize(observer=observer), images())
     assert set(decided(outcome).values()) == {"int8"}
@@ -241,6 +242,40 @@ def test_samples_limits_how_much_is_read():
 
     quantize(NETWORK, Quantize(samples=8), Counted(images(count=40)))
     assert max(read) < 8
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_an_executor_finds_the_same_ranges(observer: str):
+    model = Model(parse(NETWORK))
+    values = [node.output for node in model.graph]
+
+    def make():
+        return OBSERVERS[observer](99.9)
+
+    alone = calibrate(model, values, images(count=12), make)
+    with ThreadPoolExecutor(3) as executor:
+        assert calibrate(model, values, images(count=12), make, executor=executor) == alone
+
+
+def test_an_executor_has_a_bounded_number_of_feeds_in_hand():
+    taken: list[int] = []
+    seen: list[int] = []
+
+    def feeds():
+        for i, feed in enumerate(images(count=40, batch=1)):
+            taken.append(i)
+            yield feed
+
+    def look(label: str, done: int, total: int | None):
+        seen.append(len(taken) - done)
+
+    model = Model(parse(NETWORK))
+    with ThreadPoolExecutor(2) as executor:
+        calibrate(
+            model, [model.graph.outputs[0]], feeds(), lambda: OBSERVERS["minmax"](0.0), progress=look, executor=executor
+        )
+    assert len(seen) == 40
+    assert max(seen) < 8
 
 
 def test_progress_is_reported_for_every_feed():

@@ -43,7 +43,7 @@ def test_the_range_does_not_depend_on_the_order_of_the_samples(kind: str, values
     assert watched(kind, parts).range() == watched(kind, parts[::-1]).range()
 
 
-@pytest.mark.parametrize("kind", OBSERVERS)
+@pytest.mark.parametrize("kind", [k for k in OBSERVERS if k != "moving_average"])
 @settings(max_examples=30, deadline=None)
 @given(batches)
 def test_the_range_does_not_depend_on_batching(kind: str, values: list[list[float]]):
@@ -59,6 +59,19 @@ def test_merging_equals_having_seen_both(kind: str, left: list[list[float]], rig
     a, b = watched(kind, arrays(left)), watched(kind, arrays(right))
     a.merge(b)
     assert a.range() == watched(kind, arrays(left + right)).range()
+
+
+@pytest.mark.parametrize("kind", OBSERVERS)
+@settings(max_examples=20, deadline=None)
+@given(batches, batches, batches)
+def test_merging_is_associative(kind: str, a: list[list[float]], b: list[list[float]], c: list[list[float]]):
+    left, middle, right = (watched(kind, arrays(v)) for v in (a, b, c))
+    left.merge(middle)
+    left.merge(right)
+    first, second, third = (watched(kind, arrays(v)) for v in (a, b, c))
+    second.merge(third)
+    first.merge(second)
+    assert left.range() == first.range()
 
 
 @given(st.lists(floats, min_size=1, max_size=50), st.integers(1, 40))
@@ -131,10 +144,31 @@ def test_least_squares_has_less_error_than_the_full_range():
     assert errors[1] < errors[0]
 
 
-def test_exact_zeros_do_not_draw_the_least_squares_range_towards_zero():
+def test_the_moving_average_is_the_mean_of_the_extremes_of_batches():
+    parts = [np.array(v, np.float32) for v in ([-1.0, 3.0], [-2.0, 5.0, 0.0], [0.5, 1.0])]
+    assert watched("moving_average", parts).range() == Range(-2.5 / 3, 3.0)
+
+
+def test_entropy_clips_a_thin_tail_and_keeps_a_uniform_range():
+    generator = np.random.default_rng(0)
+    uniform = generator.uniform(-1, 1, 100_000).astype(np.float32)
+    found = watched("entropy", [uniform]).range()
+    assert found.high > 0.95
+    assert found.low < -0.95
+    outlier = np.append(generator.standard_normal(100_000), 100.0).astype(np.float32)
+    assert watched("entropy", [outlier]).range().high < 20
+
+
+def test_entropy_does_not_collapse_onto_one_of_few_distinct_values():
+    values = np.tile(np.array([1.0, 3.0], np.float32), 500)
+    assert watched("entropy", [values]).range() == Range(0.0, 3.0)
+
+
+@pytest.mark.parametrize("kind", ["mse", "entropy"])
+def test_exact_zeros_do_not_draw_a_searched_range_towards_zero(kind: str):
     half = np.random.default_rng(2).uniform(0, 1, 10_000).astype(np.float32)
     mostly_zero = np.concatenate([half, np.zeros(1_000_000, np.float32)])
-    assert watched("mse", [mostly_zero]).range() == watched("mse", [half]).range()
+    assert watched(kind, [mostly_zero]).range() == watched(kind, [half]).range()
 
 
 @pytest.mark.parametrize("kind", OBSERVERS)
@@ -144,7 +178,7 @@ def test_shapes_may_vary_and_memory_does_not_grow(kind: str):
         observer.update(np.ones((1, size, 3), np.float32) * size)
     sizes = [v.nbytes for v in vars(observer).values() if isinstance(v, np.ndarray)]
     assert sum(sizes) <= 8 * BINS
-    assert observer.range().high > 25
+    assert observer.range().high >= 15
 
 
 @pytest.mark.parametrize("kind", OBSERVERS)

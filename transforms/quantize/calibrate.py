@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Sized
+from concurrent.futures import Executor, Future
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from ...ir import Array, Model, UsageError, Value
 from ..base import Progress, silent
 from ..select import label
 from .observers import NotFinite, Observer, Range
+
+IN_FLIGHT = 8
+"""Feeds that an executor works on or waits for at a time: this bounds memory."""
 
 
 def calibrate(
@@ -21,24 +26,49 @@ def calibrate(
     *,
     progress: Progress = silent,
     limit: int = 0,
+    executor: Executor | None = None,
 ) -> dict[Value, Range]:
     """The range of each of `values` over `samples`, or over the first `limit` of them where that is not 0.
 
-    A feed may hold any number of samples; its first axis is counted. Raises UsageError where there are no samples or
-    they do not fit the model's inputs, and NotFinite, which names the layer, where a value is NaN or infinite.
+    A feed may hold any number of samples; its first axis is counted. With an `executor` feeds are observed apart and
+    merged; the ranges are the same. Raises UsageError where there are no samples or they do not fit the model's inputs,
+    and NotFinite, which names the layer, where a value is NaN or infinite.
     """
     runner = OrtRunner(model, taps=values)
-    observers = [observer() for _ in values]
-    total = len(samples) if isinstance(samples, Sized) and not limit else None
-    seen = 0
-    for feed in limited(samples, limit):
-        for value, watch, array in zip(values, observers, runner.run_taps(feed), strict=True):
+
+    def observed(feed: Feeds) -> list[Observer]:
+        seen = [observer() for _ in values]
+        for value, watch, array in zip(values, seen, runner.run_taps(feed), strict=True):
             _observe(watch, array, value)
-        seen += 1
-        progress("calibrating", seen, total)
-    if not seen:
+        return seen
+
+    total = len(samples) if isinstance(samples, Sized) and not limit else None
+    merged = [observer() for _ in values]
+    done = 0
+    for parts in _mapped(observed, limited(samples, limit), executor):
+        for whole, part in zip(merged, parts, strict=True):
+            whole.merge(part)
+        done += 1
+        progress("calibrating", done, total)
+    if not done:
         raise UsageError("calibration data is empty", why="it holds no sample", do="give at least one sample")
-    return {v: o.range() for v, o in zip(values, observers, strict=True)}
+    return {v: o.range() for v, o in zip(values, merged, strict=True)}
+
+
+def _mapped(
+    function: Callable[[Feeds], list[Observer]], feeds: Iterator[Feeds], executor: Executor | None
+) -> Iterator[list[Observer]]:
+    """`function` of each feed, in order; a few ahead of what is asked for where there is an executor."""
+    if executor is None:
+        yield from map(function, feeds)
+        return
+    waiting: deque[Future[list[Observer]]] = deque()
+    for feed in feeds:
+        waiting.append(executor.submit(function, feed))
+        if len(waiting) == IN_FLIGHT:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def require(samples: Samples | None) -> Samples:

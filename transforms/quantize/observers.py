@@ -1,7 +1,8 @@
 """Streaming observers of a tensor's values: memory is constant in the number of samples, and shapes are free to vary.
 
-What an observer has seen is kept in integer counts on a grid that depends on the values alone, so the result depends
-neither on the order of the samples, nor on how they are batched, nor on how observers are merged.
+What an observer has seen is kept in integer counts on a grid that depends on the values alone, or in exact sums, so the
+result does not depend on the order of the samples or on how observers are merged; but for the moving average, which is
+one over batches, nor does it depend on how samples are batched.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeVar
 
 import numpy as np
@@ -27,7 +29,7 @@ LEVELS = 255
 """Steps between the smallest and the largest number of an 8-bit type."""
 
 CANDIDATES = 64
-"""Clip points per side that the search for the least mean squared error looks at."""
+"""Clip points per side that a search for the least cost looks at."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Range:
 
     low: float
     high: float
+
+
+Cost = Callable[[Range], float]
+"""What quantizing to a range costs."""
 
 
 class NotFinite(TersorError):
@@ -77,6 +83,34 @@ class MinMax(Observer):
 
     def range(self) -> Range:
         return Range(self.low, self.high) if self.low <= self.high else Range(0.0, 0.0)
+
+
+class MovingAverage(Observer):
+    """The mean over batches of their smallest and of their largest value, so that one odd batch does not decide alone.
+
+    Every batch weighs the same, which makes it independent of their order; sums are exact (rational) numbers.
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high, self.batches = Fraction(0), Fraction(0), 0
+
+    def update(self, array: Array) -> None:
+        if array.size:
+            seen = MinMax()
+            seen.update(array)
+            self.low, self.high, self.batches = (
+                self.low + Fraction(seen.low),
+                self.high + Fraction(seen.high),
+                self.batches + 1,
+            )
+
+    def merge(self, other: Observer) -> None:
+        other = _same_kind(self, other)
+        self.low, self.high, self.batches = self.low + other.low, self.high + other.high, self.batches + other.batches
+
+    def range(self) -> Range:
+        count = max(self.batches, 1)
+        return Range(float(self.low / count), float(self.high / count))
 
 
 class Histogram(Observer):
@@ -144,13 +178,15 @@ class Percentile(Histogram):
         return Range(min(max(low, seen.low), seen.high), max(min(high, seen.high), seen.low))
 
 
-class LeastSquares(Histogram):
-    """The range whose 255 steps give the least mean squared error: clipping outside, step**2 / 12 inside (uniform
-    rounding error).
+class Searched(Histogram):
+    """The range of the least cost, over equally spaced clip points at both ends, searched in turn.
 
-    The error of every bin is taken at its centre; exact zeros have none, since zero is always representable. Both
-    ends are searched in turn over equally spaced clip points.
+    A bin counts at its centre; exact zeros do not count, since zero is always representable.
     """
+
+    @abstractmethod
+    def cost(self, centres: NDArray[np.float64], counts: NDArray[np.float64]) -> Cost:
+        """The cost of ranges, for so many values at each centre (ascending; counts are not zero)."""
 
     def range(self) -> Range:
         seen = self.extremes.range()
@@ -161,13 +197,53 @@ class LeastSquares(Histogram):
         centres, counts = (edges[:-1] + edges[1:]) / 2, self.counts.astype(np.float64)
         counts[BINS // 2] -= self.zeros
         used = counts > 0
-        error = _clipping_error(np.clip(centres[used], low, high), counts[used])
+        cost = self.cost(np.clip(centres[used], low, high), counts[used])
         steps = [i / CANDIDATES for i in range(1, CANDIDATES + 1)]
         best = Range(low, high)
         for _ in range(2):
-            best = min((Range(best.low, high * s) for s in steps), key=error) if high > 0 else best
-            best = min((Range(low * s, best.high) for s in steps), key=error) if low < 0 else best
+            best = min((Range(best.low, high * s) for s in steps), key=cost) if high > 0 else best
+            best = min((Range(low * s, best.high) for s in steps), key=cost) if low < 0 else best
         return best
+
+
+class LeastSquares(Searched):
+    """The range whose 255 steps give the least mean squared error: clipping outside, step**2 / 12 inside (uniform
+    rounding error).
+    """
+
+    def cost(self, centres: NDArray[np.float64], counts: NDArray[np.float64]) -> Cost:
+        def error(chosen: Range) -> float:
+            outside = np.maximum(centres - chosen.high, 0.0) + np.maximum(chosen.low - centres, 0.0)
+            step = (chosen.high - chosen.low) / LEVELS
+            return float((counts * np.where(outside > 0, outside**2, step**2 / 12)).sum())
+
+        return error
+
+
+class Entropy(Searched):
+    """The range whose quantized histogram is nearest to the clipped one by the Kullback-Leibler divergence (Migacz,
+    "8-bit Inference with TensorRT", 2017).
+
+    The clipped histogram has what lies outside in its outermost bins; the quantized one has not, and spreads the counts
+    of a level evenly over its bins. It is not scaled to the same sum, and the divergence is that of unequal sums
+    (sum p log(p/q) - p + q): otherwise a range with all values but one bin outside would fit perfectly.
+    """
+
+    def cost(self, centres: NDArray[np.float64], counts: NDArray[np.float64]) -> Cost:
+        def divergence(chosen: Range) -> float:
+            first = int(np.searchsorted(centres, chosen.low, "left"))
+            last = int(np.searchsorted(centres, chosen.high, "right"))
+            if first == last:
+                return math.inf
+            clipped = counts[first:last].copy()
+            level = np.rint((centres[first:last] - chosen.low) * (LEVELS / (chosen.high - chosen.low))).astype(np.int64)
+            spread = (np.bincount(level, clipped) / np.maximum(np.bincount(level), 1))[level]
+            outside = counts[:first].sum() + counts[last:].sum()
+            clipped[0] += counts[:first].sum()
+            clipped[-1] += counts[last:].sum()
+            return float((clipped * np.log(clipped / spread)).sum() - outside)
+
+        return divergence
 
 
 Kind = TypeVar("Kind", bound=Observer)
@@ -206,15 +282,6 @@ def _inverse(below: NDArray[np.float64], edges: NDArray[np.float64], rank: float
     return float(edges[right - 1] + (edges[right] - edges[right - 1]) * (rank - below[right - 1]) / inside)
 
 
-def _clipping_error(centres: NDArray[np.float64], counts: NDArray[np.float64]) -> Callable[[Range], float]:
-    def error(chosen: Range) -> float:
-        outside = np.maximum(centres - chosen.high, 0.0) + np.maximum(chosen.low - centres, 0.0)
-        step = (chosen.high - chosen.low) / LEVELS
-        return float((counts * np.where(outside > 0, outside**2, step**2 / 12)).sum())
-
-    return error
-
-
 def _not_finite(array: Array) -> NotFinite:
     bad = int(array.size - np.isfinite(array).sum())
     return NotFinite(
@@ -226,7 +293,9 @@ def _not_finite(array: Array) -> NotFinite:
 
 OBSERVERS: dict[str, Callable[[float], Observer]] = {
     "minmax": lambda _: MinMax(),
+    "moving_average": lambda _: MovingAverage(),
     "percentile": Percentile,
+    "entropy": lambda _: Entropy(),
     "mse": lambda _: LeastSquares(),
 }
 """Observers by name; each is made from the percentile, which only the one of that name uses."""

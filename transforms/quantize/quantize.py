@@ -37,7 +37,8 @@ class Quantize(Pass):
     QuantizeLinear and DequantizeLinear); "dynamic" finds them at run time and needs no data (matrix products only:
     transformers).
 
-    `observer` is how ranges are found: "minmax", "percentile" (of which `percentile` percent are kept), or "mse".
+    `observer` is how ranges are found: "minmax", "moving_average" (of the batches' extremes), "percentile" (of which
+    `percentile` percent are kept), "entropy", or "mse".
     `samples` is how many calibration samples are used (0: all). `per_channel` gives each output channel of a weight
     its scale. `only` and `skip` select layers by node name, module scope or operator. `cost_aware` leaves layers in
     float that int8 would not make faster, by a model of time (see `gain`) at the sizes of one calibration sample.
