@@ -16,14 +16,14 @@ NEEDS_EXAMPLES = frozenset(
      "drop_full_lengths", "drop_identity_product", "drop_resize_to_same_size", "drop_softplus_threshold",
      "drop_split_into_one", "drop_zero_operand", "equal_split_sizes", "fold_affine_into_next", "fold_attention_scale",
      "fold_batchnorm_into_linear", "fold_norm_scale_into_next", "gather_instead_of_gather_nd",
-     "inline_decided_branch", "join_adjacent_pieces", "merge_projections", "narrow_normalization", "pack_heads",
-     "raise_attention", "raise_celu", "raise_centred_normalization", "raise_depth_and_space", "raise_enlarging",
-     "raise_final_state", "raise_hard_sigmoid", "raise_mean", "raise_rotary", "raise_softmax", "raise_sum",
-     "reshape_instead_of_gather", "reshape_instead_of_gather_nd", "root_instead_of_power", "scale_normalization",
-     "share_repeated_heads", "shift_normalization", "slice_rows_of_table", "split_heads_together",
-     "split_instead_of_entries", "split_instead_of_slices", "split_to_known_elements", "take_known_element",
-     "transpose_result_instead_of_operands", "unflatten_gemm", "unroll_loop", "unroll_scan", "widen_mask",
-     "widen_rotary"]
+     "inline_decided_branch", "join_adjacent_pieces", "meet_across_elementwise", "merge_projections",
+     "narrow_normalization", "pack_heads", "raise_attention", "raise_celu", "raise_centred_normalization",
+     "raise_depth_and_space", "raise_enlarging", "raise_final_state", "raise_hard_sigmoid", "raise_mean",
+     "raise_rotary", "raise_softmax", "raise_sum", "reshape_instead_of_gather", "reshape_instead_of_gather_nd",
+     "root_instead_of_power", "scale_normalization", "share_repeated_heads", "shift_normalization",
+     "slice_rows_of_table", "split_heads_together", "split_instead_of_entries", "split_instead_of_slices",
+     "split_to_known_elements", "take_known_element", "transpose_result_instead_of_operands", "unflatten_gemm",
+     "unroll_loop", "unroll_scan", "widen_mask", "widen_rotary"]
 )  # fmt: skip
 """Rules whose operands random instances do not hit: computed sizes, bodies of loops, chains of several rules. Their own
 tests give them examples.
