@@ -62,6 +62,8 @@ def emit(
     made-up inputs. If anything fails, the folder is left as it was. Without `check` torch is not needed. Inputs that
     have a default in the graph become parameters or buffers of the module.
 
+    `model.load_weights` brings weights with the emitted module's keys back afterwards.
+
     Raises UnsupportedError with the location of what PyTorch source cannot express, ParityError where the numbers
     differ, UsageError where files cannot be written.
     """
@@ -83,17 +85,20 @@ def emit(
             if made:
                 shutil.rmtree(target, ignore_errors=True)
             raise
+    model.keys = dict(source.weights)
     return Emitted(target, tuple(target / n for n in names), source.class_name, difference)
 
 
 def to_module(model: Model, *, class_name: str | None = None) -> torch.nn.Module:
     """The model as a PyTorch module in evaluation mode, from the same source as `emit` writes.
 
-    Arguments and results are positional, in the graph's order. Raises UnsupportedError as `emit`.
+    Arguments and results are positional, in the graph's order. `model.load_weights(module.state_dict())` brings its
+    weights back after training. Raises UnsupportedError as `emit`.
     """
     source = generate(model, name=class_name)
     made = getattr(_executed(source.text, Path("<emitted by tersor>")), source.class_name)()
     made.load_state_dict({name: _as_torch(tensor) for name, tensor in source.weights.items()})
+    model.keys = dict(source.weights)
     return made.eval()
 
 

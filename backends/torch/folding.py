@@ -103,13 +103,20 @@ def known_array(value: Value, contents: dict[Value, tuple[Size, ...]]) -> Array 
 
 
 def is_foldable(node: Node) -> bool:
-    """True for a deterministic node over constants with small results, integers above all: floats may be parameters."""
+    """True for a deterministic node over constants with small results: integers, and floats of single numbers, since
+    others may be parameters, which have to stay themselves."""
     schema = lookup(node.op, node.domain)
     if schema is None or not schema.deterministic or node.regions or not any(v.users for v in node.outputs):
         return False
     if not all(v is None or (v.const is not None and v.tensor.count <= SMALL_INTEGERS) for v in node.inputs):
         return False
+    if any(v.tensor.dtype.is_float and v.tensor.count > 1 for v in node.inputs if v is not None):
+        return all(_is_small(v) and not _is_float(v) for v in node.outputs if v.users)
     return all(_is_small(v) for v in node.outputs if v.users)
+
+
+def _is_float(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype.is_float
 
 
 def _is_small(value: Value) -> bool:

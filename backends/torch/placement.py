@@ -9,7 +9,8 @@ import re
 
 import numpy as np
 
-from ...ir import Dense, DType, Model, Node, Tensor, UnsupportedError, Value
+from ...ir import DType, Model, Node, Tensor, UnsupportedError, Value
+from ...ir.tensors import cast
 from .names import identifier, is_component, path_of
 
 Path = tuple[str, ...]
@@ -116,8 +117,7 @@ class Placement:
             )
         key = id(tensor)
         if key not in self.wide:
-            dtype = WIDER[tensor.dtype]
-            self.wide[key] = (tensor, Dense(tensor.numpy().astype(dtype.numpy), dtype))
+            self.wide[key] = (tensor, cast(tensor, WIDER[tensor.dtype]))
         return self.wide[key][1]
 
     # Modules

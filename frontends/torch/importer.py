@@ -123,7 +123,8 @@ class Importer:
         infer(self.graph)
         self.check_types()
         verify(self.graph, after="the import of a torch program")
-        return Model(self.graph, producer="pytorch", producer_version=torch.__version__)
+        keys = {n: self.weight(n).tensor for n, t in self.program.state_dict.items() if t.dtype in DTYPES}
+        return Model(self.graph, producer="pytorch", producer_version=torch.__version__, keys=keys)
 
     def check_operators(self) -> None:
         """Raises Undecomposed that names every operator without a row, so that all are decomposed at once."""
