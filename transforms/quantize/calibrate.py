@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import Executor, Future
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,10 +13,13 @@ from ...backends.runners import Feeds, OrtRunner, Samples
 from ...ir import Array, Model, UsageError, Value
 from ..base import Progress, silent
 from ..select import label
-from .observers import NotFinite, Observer, Range
+from .observers import NotFinite, Observer, Range, Statistic
 
 IN_FLIGHT = 8
 """Feeds that an executor works on or waits for at a time: this bounds memory."""
+
+Kind = TypeVar("Kind", bound=Statistic)
+Parts = TypeVar("Parts")
 
 
 def calibrate(
@@ -28,22 +32,37 @@ def calibrate(
     limit: int = 0,
     executor: Executor | None = None,
 ) -> dict[Value, Range]:
-    """The range of each of `values` over `samples`, or over the first `limit` of them where that is not 0.
+    """The range of each of `values`; the rest is as for `observe`."""
+    wanted = [(v, observer) for v in values]
+    found = observe(model, wanted, samples, progress=progress, limit=limit, executor=executor)
+    return {v: o.range() for v, o in zip(values, found, strict=True)}
+
+
+def observe(
+    model: Model,
+    wanted: Sequence[tuple[Value, Callable[[], Kind]]],
+    samples: Samples,
+    *,
+    progress: Progress = silent,
+    limit: int = 0,
+    executor: Executor | None = None,
+) -> list[Kind]:
+    """What the wanted statistics say of their values over `samples`, or over the first `limit` of them where that is
+    not 0.
 
     A feed may hold any number of samples; its first axis is counted. With an `executor` feeds are observed apart and
-    merged; the ranges are the same. Raises UsageError where there are no samples or they do not fit the model's inputs,
-    and NotFinite, which names the layer, where a value is NaN or infinite.
+    merged; what is found is the same. Raises UsageError where there are no samples or they do not fit the model's
+    inputs, and NotFinite, which names the layer, where a value is NaN or infinite.
     """
+    values = list(dict.fromkeys(v for v, _ in wanted))
     runner = OrtRunner(model, taps=values)
 
-    def observed(feed: Feeds) -> list[Observer]:
-        seen = [observer() for _ in values]
-        for value, watch, array in zip(values, seen, runner.run_taps(feed), strict=True):
-            _observe(watch, array, value)
-        return seen
+    def observed(feed: Feeds) -> list[Kind]:
+        arrays = dict(zip(values, runner.run_taps(feed), strict=True))
+        return [_seen(make(), arrays[value], value) for value, make in wanted]
 
     total = len(samples) if isinstance(samples, Sized) and not limit else None
-    merged = [observer() for _ in values]
+    merged = [make() for _, make in wanted]
     done = 0
     for parts in _mapped(observed, limited(samples, limit), executor):
         for whole, part in zip(merged, parts, strict=True):
@@ -52,17 +71,15 @@ def calibrate(
         progress("calibrating", done, total)
     if not done:
         raise UsageError("calibration data is empty", why="it holds no sample", do="give at least one sample")
-    return {v: o.range() for v, o in zip(values, merged, strict=True)}
+    return merged
 
 
-def _mapped(
-    function: Callable[[Feeds], list[Observer]], feeds: Iterator[Feeds], executor: Executor | None
-) -> Iterator[list[Observer]]:
+def _mapped(function: Callable[[Feeds], Parts], feeds: Iterator[Feeds], executor: Executor | None) -> Iterator[Parts]:
     """`function` of each feed, in order; a few ahead of what is asked for where there is an executor."""
     if executor is None:
         yield from map(function, feeds)
         return
-    waiting: deque[Future[list[Observer]]] = deque()
+    waiting: deque[Future[Parts]] = deque()
     for feed in feeds:
         waiting.append(executor.submit(function, feed))
         if len(waiting) == IN_FLIGHT:
@@ -99,10 +116,12 @@ def _count(feed: Feeds) -> int:
     return int(shape[0]) if shape else 1
 
 
-def _observe(observer: Observer, array: Array, value: Value) -> None:
+def _seen(statistic: Kind, array: Array, value: Value) -> Kind:
+    """The statistic of one array. Raises NotFinite with the layer that gives the value."""
     try:
-        observer.update(array)
+        statistic.update(array)
     except NotFinite as error:
         maker = value.node
         error.where = f"{label(maker)}: {maker.where}" if maker and not value.is_input else f"input {value.name!r}"
         raise
+    return statistic

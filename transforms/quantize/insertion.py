@@ -113,7 +113,8 @@ def _constants_of(graph: Graph, node: Node, layer: Layer, input: Affine, weights
     node.set_input(1, _dequantized(op, layer.weight, weights))
     if layer.bias is not None:
         vector = constant(row(layer.bias.tensor, layer.channels), layer.bias.name)
-        node.set_input(2, _dequantized(op, vector, scheme.bias(input, weights, layer.channels)))
+        integers = _dequantized(op, vector, scheme.bias(input, weights, layer.channels))
+        node.set_inputs([node.operand(0), node.operand(1), integers])
 
 
 def _dequantized(op: Builder, value: Value, affine: Affine) -> Value:

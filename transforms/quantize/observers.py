@@ -48,16 +48,20 @@ class NotFinite(TersorError):
     """A tensor held NaN or an infinity while it was observed (exit code 3)."""
 
 
-class Observer(ABC):
-    """Sees arrays of one tensor and gives the range of its values."""
+class Statistic(ABC):
+    """Sees arrays of one tensor, one after the other, and keeps what does not grow with their number."""
 
     @abstractmethod
     def update(self, array: Array) -> None:
         """Takes in an array of any shape; an empty one says nothing. Raises NotFinite for NaN and infinities."""
 
     @abstractmethod
-    def merge(self, other: Observer) -> None:
-        """Takes in what another observer of the same kind has seen. Raises TypeError for one of another kind."""
+    def merge(self, other: Statistic) -> None:
+        """Takes in what another one of the same kind has seen. Raises TypeError for one of another kind."""
+
+
+class Observer(Statistic):
+    """A statistic that gives the range of the values."""
 
     @abstractmethod
     def range(self) -> Range:
@@ -74,10 +78,10 @@ class MinMax(Observer):
         if array.size:
             low, high = float(array.min()), float(array.max())
             if not (math.isfinite(low) and math.isfinite(high)):
-                raise _not_finite(array)
+                raise not_finite(array)
             self.low, self.high = min(self.low, low), max(self.high, high)
 
-    def merge(self, other: Observer) -> None:
+    def merge(self, other: Statistic) -> None:
         other = _same_kind(self, other)
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
@@ -104,7 +108,7 @@ class MovingAverage(Observer):
                 self.batches + 1,
             )
 
-    def merge(self, other: Observer) -> None:
+    def merge(self, other: Statistic) -> None:
         other = _same_kind(self, other)
         self.low, self.high, self.batches = self.low + other.low, self.high + other.high, self.batches + other.batches
 
@@ -138,7 +142,7 @@ class Histogram(Observer):
         self.counts += np.bincount(index + BINS // 2, minlength=BINS)
         self.zeros += array.size - int(np.count_nonzero(array))
 
-    def merge(self, other: Observer) -> None:
+    def merge(self, other: Statistic) -> None:
         other = _same_kind(self, other)
         self.extremes.merge(other.extremes)
         self.widen(other.exponent)
@@ -246,10 +250,10 @@ class Entropy(Searched):
         return divergence
 
 
-Kind = TypeVar("Kind", bound=Observer)
+Kind = TypeVar("Kind", bound=Statistic)
 
 
-def _same_kind(wanted: Kind, other: Observer) -> Kind:
+def _same_kind(wanted: Kind, other: Statistic) -> Kind:
     if not isinstance(other, type(wanted)):
         raise TypeError(f"a {type(other).__name__} cannot be merged into a {type(wanted).__name__}")
     return other
@@ -282,7 +286,8 @@ def _inverse(below: NDArray[np.float64], edges: NDArray[np.float64], rank: float
     return float(edges[right - 1] + (edges[right] - edges[right - 1]) * (rank - below[right - 1]) / inside)
 
 
-def _not_finite(array: Array) -> NotFinite:
+def not_finite(array: Array) -> NotFinite:
+    """What to say of an array that holds NaN or infinities."""
     bad = int(array.size - np.isfinite(array).sum())
     return NotFinite(
         "a tensor is not finite during calibration",

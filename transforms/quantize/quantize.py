@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -16,17 +17,20 @@ from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import Sizes, bind_sizes
 from ..select import Selection, label
 from . import dynamic, insertion, scheme
-from .calibrate import calibrate, require
+from .bias import ChannelMeans, Means, corrected, means_of
+from .calibrate import observe, require
 from .gain import not_worth
 from .layers import QUANTIZED, Layer, layers
-from .observers import OBSERVERS, Observer
+from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .report import float_layers, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
 MODES = ("static", "dynamic")
-STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware")
+STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias")
+
+Make = Callable[[], Statistic]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Quantize(Pass):
     `samples` is how many calibration samples are used (0: all). `per_channel` gives each output channel of a weight
     its scale. `only` and `skip` select layers by node name, module scope or operator. `cost_aware` leaves layers in
     float that int8 would not make faster, by a model of time (see `gain`) at the sizes of one calibration sample.
-    `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
+    `correct_bias` has biases take back the mean error that rounded weights make (see `bias`). `reduce_range` keeps
+    weights within 7 bits, for CPUs without VNNI.
     """
 
     name: ClassVar[str] = "quantize"
@@ -56,6 +61,7 @@ class Quantize(Pass):
     skip: tuple[str, ...] = ()
     samples: int = 0
     cost_aware: bool = False
+    correct_bias: bool = False
     reduce_range: bool = False
 
     def __post_init__(self) -> None:
@@ -127,13 +133,13 @@ class Quantize(Pass):
             swishes_to_products(graph)
         prepared = matmuls_to_gemms(graph, chosen)
         placement = place(graph, prepared)
-        ranges = calibrate(
-            model, placement.sources(), samples, self.make_observer(), progress=context.progress, limit=self.samples
-        )
+        ranges, means = self.calibrate(model, placement.sources(), prepared, samples, context)
         parameters = insertion.activation_parameters(placement, ranges)
         outputs = {before: results(now)[0] for before, now in zip(chosen, prepared, strict=True)}
         reference = OrtRunner(model, taps=list(outputs.values()))
         weights = {node: self.weight(layer, parameters[layer.input]) for node, layer in prepared.items()}
+        for node, found in means.items():
+            prepared[node] = corrected(prepared[node], weights[node], found)
         dequantized = insertion.insert(graph, placement, prepared, parameters, weights)
         noise = signal_to_noise(reference, model, {n: dequantized.get(v, v) for n, v in outputs.items()}, samples)
         insertion.erase_unused(dequantized.values())
@@ -146,8 +152,22 @@ class Quantize(Pass):
         found = dynamic.insert(model.graph, chosen, {node: self.weight(layer, None) for node, layer in chosen.items()})
         return {} if reference is None or samples is None else signal_to_noise(reference, model, found, samples)
 
-    def make_observer(self) -> Callable[[], Observer]:
-        return lambda: OBSERVERS[self.observer](self.percentile)
+    def calibrate(
+        self, model: Model, values: list[Value], chosen: Mapping[Node, Layer], samples: Samples, context: Context
+    ) -> tuple[dict[Value, Range], dict[Node, Means]]:
+        """The ranges of values, and the means of the inputs of the layers whose bias is to be corrected."""
+        ranges: list[tuple[Value, Make]] = [(v, lambda: OBSERVERS[self.observer](self.percentile)) for v in values]
+        layers = list(chosen.values()) if self.correct_bias else []
+        means: list[tuple[Value, Make]] = [(layer.input, partial(means_of, layer)) for layer in layers]
+        found = observe(model, [*ranges, *means], samples, progress=context.progress, limit=self.samples)
+        return (
+            {v: o.range() for v, o in zip(values, found, strict=False) if isinstance(o, Observer)},
+            {
+                layer.node: o.means()
+                for layer, o in zip(layers, found[len(values) :], strict=True)
+                if isinstance(o, ChannelMeans)
+            },
+        )
 
     def weight(self, layer: Layer, input: Affine | None) -> Affine:
         """Scale of a layer's weight; a static layer's bias has to fit int32 with it."""
