@@ -27,7 +27,7 @@ from ....ir.types import AnyType
 from .carriers import carrier, carry
 from .decompositions import DECOMPOSITIONS
 from .element_types import TENSOR_NAMES, first_refused, is_new, takes, type_names
-from .form import Form, Inexpressible, form_of
+from .form import Form, FormRule, Inexpressible, form_of
 from .forms import FORMS, NOTHING_OLDER, UNCHANGED
 
 OLDEST_OPSET = 7
@@ -78,13 +78,16 @@ def lowered(model: Model, opset: int) -> Model:
 
 def _decomposition(node: Node, opset: int) -> int:
     """The version from which on `node` is what it is, where it must be decomposed for `opset`; else 0."""
-    if node.op in _ALWAYS and not node.domain:
-        return _ALWAYS[node.op]
-    for version in steps(node, opset):
-        row = DECOMPOSITIONS.get((node.op, version))
-        if row is not None and row.needed(node):
-            return version
-    return 0
+    if node.domain:
+        return 0
+    return next((version for version, needed in _rows(node.op, opset) if needed(node)), 0)
+
+
+@lru_cache(maxsize=4096)
+def _rows(op: str, opset: int) -> tuple[tuple[int, Callable[[Node], bool]], ...]:
+    """The versions with a decomposition of an operator that `opset` may ask for, newest first, and when each does."""
+    versions = (*_steps(op, opset), *((_ALWAYS[op],) if op in _ALWAYS else ()))
+    return tuple((v, row.needed) for v in versions if (row := DECOMPOSITIONS.get((op, v))) is not None)
 
 
 def _decompose_all(graph: Graph, opset: int) -> None:
@@ -160,10 +163,11 @@ def spelled(node: Node, opset: int) -> Form | None:
         _check_types(node, node.op, opset, "outputs", written)
         return None
     form = form_of(node)
-    while down:
-        _respell(form, opset, down[0])
+    change = _change_before(form.op, opset, CANONICAL_OPSET + 1)
+    while change is not None:
+        _respell(form, opset, *change)
         # A row may have renamed the operator: the rows that follow are those of the older one.
-        down = tuple(v for v in _steps(form.op, opset) if v < down[0])
+        change = _change_before(form.op, opset, change[0])
     _check_types(node, form.op, opset, "inputs", form.operands)
     _check_types(node, form.op, opset, "outputs", written)
     return form
@@ -175,15 +179,22 @@ def _same_since(op: str, opset: int) -> bool:
     return all((op, v) not in FORMS and op in UNCHANGED.get(v, ()) for v in _steps(op, opset))
 
 
-def _respell(form: Form, opset: int, version: int) -> None:
+@lru_cache(maxsize=4096)
+def _change_before(op: str, opset: int, version: int) -> tuple[int, FormRule | None] | None:
+    """The newest version of an operator below `version` at which its form changed, and the row that goes back; without
+    one the operator cannot be written for older ones.
+    """
+    changes = ((v, FORMS.get((op, v))) for v in _steps(op, opset) if v < version)
+    return next(((v, rule) for v, rule in changes if rule is not None or op not in UNCHANGED.get(v, ())), None)
+
+
+def _respell(form: Form, opset: int, version: int, rule: FormRule | None) -> None:
     """Edits a form of `version` into one of the version before."""
-    rule, op = FORMS.get((form.op, version)), form.op
     try:
-        if rule is not None:
-            rule(form)
-        elif op not in UNCHANGED.get(version, ()):
-            why = f", and {NOTHING_OLDER[op]}" if op in NOTHING_OLDER else ""
+        if rule is None:
+            why = f", and {NOTHING_OLDER[form.op]}" if form.op in NOTHING_OLDER else ""
             raise Inexpressible(f"the operator is new in opset {version}{why}")
+        rule(form)
     except Inexpressible as error:
         raise refused(form.node, opset, version, str(error)) from error
 
