@@ -45,7 +45,7 @@ def feeds_of(subject: Model, **given: np.ndarray) -> dict[str, np.ndarray]:
         if value.name in given:
             out[value.name] = given[value.name]
             continue
-        shape = tuple(d if isinstance(d, int) else SIZES[str(d)] for d in value.shape or ())
+        shape = tuple(d if isinstance(d, int) else SIZES.get(str(d), 4) for d in value.shape or ())
         array = random.standard_normal(shape).astype(np.float32)
         if value.name in ("m", "b"):
             seen = random.random(shape) > 0.4
@@ -133,8 +133,23 @@ def test_sizes_that_are_known_make_a_constant_mask(opset: int) -> None:
               %k, %q, %v = Split(%x, i64[3]{16,32,16}) {axis=-1} : f32[B,S,16], f32[B,S,32], f32[B,S,16]
               %y = Attention(%q, %k, %v) {scale=1.0, q_num_heads=4, kv_num_heads=2} : f32[B,S,32] return %y }""",
          "Reshape Transpose Split Reshape Transpose MatMul Softmax MatMul Transpose Reshape"),
+        ("""graph(%w: f32[B,2,3,96]) -> (y) { %x = Reshape(%w, i64[3]{-1,3,96}) : f32[2*B,3,96]
+              %q, %k, %v = Split(%x, i64[3]{32,32,32}) {axis=2} : f32[2*B,3,32], f32[2*B,3,32], f32[2*B,3,32]
+              %y = Attention(%q, %k, %v) {scale=1.0, q_num_heads=4, kv_num_heads=4} : f32[2*B,3,32] return %y }""",
+         "Reshape Transpose Split Transpose MatMul Softmax MatMul Transpose Reshape"),
+        ("""graph(%x: f32[2*B,3,96]) -> (y) {
+              %q, %k, %v = Split(%x, i64[3]{32,32,32}) {axis=2} : f32[2*B,3,32], f32[2*B,3,32], f32[2*B,3,32]
+              %a = Attention(%q, %k, %v) {scale=1.0, q_num_heads=4, kv_num_heads=4} : f32[2*B,3,32]
+              %y = Reshape(%a, i64[3]{-1,6,32}) : f32[B,6,32] return %y }""",
+         "Reshape Transpose Split Transpose MatMul Softmax MatMul Transpose Reshape"),
+        ("""graph(%x: f32[B,S,96]) -> (y) {
+              %q, %k, %v = Split(%x, i64[3]{32,32,32}) {axis=2} : f32[B,S,32], f32[B,S,32], f32[B,S,32]
+              %a = Attention(%q, %k, %v) {scale=1.0, q_num_heads=4, kv_num_heads=4} : f32[B,S,32]
+              %y = Reshape(%a, i64[4]{0,-1,0,1}) : f32[B,S,32,1] return %y }""",
+         "Reshape Transpose Split Transpose MatMul Softmax MatMul Transpose Reshape Reshape"),
     ],
-    ids=["packed", "packed and scaled", "packed grouped", "one head", "one projection", "one projection, grouped, keys first"],
+    ids=["packed", "packed and scaled", "packed grouped", "one head", "one projection", "one projection, grouped, keys first",
+         "windows flattened before", "windows joined behind", "sizes of heads copied behind"],
 )  # fmt: skip
 def test_it_takes_no_more_nodes_than_there_are_things_to_do(body: str, expected: str) -> None:
     subject = model(body)
@@ -253,3 +268,27 @@ def test_tables_that_are_the_same_for_a_batch_are_not_expanded() -> None:
     assert counts(proto) == Counter(f"{TABLES} {TURNED}".split())
     feeds = feeds_of(subject)
     assert compare(ReferenceRunner(subject).run(feeds)["y"], OrtRunner(load(proto)).run(feeds)["y"]).max_error <= 1e-5
+
+
+@pytest.mark.parametrize("opset", [22, 23, 24, 25])
+@pytest.mark.parametrize(
+    ("operands", "mask"),
+    [(FOUR, "%m: f32[B,1,1,T]"), (FOUR, "%b: bool[1,T]"), (PACKED, "%m: f32[1,T]"), (GROUPED, "%b: bool[B,1,1,T]")],
+)
+def test_a_mask_with_one_row_for_all_queries_runs_at_every_opset(operands: str, mask: str, opset: int):
+    subject = model(text(operands, mask))
+    random = np.random.default_rng(1)
+    feeds = feeds_of(subject)
+    for name in ("m", "b"):
+        if name in feeds:
+            drawn = random.standard_normal(feeds[name].shape)
+            feeds[name] = drawn > -0.8 if name == "b" else drawn.astype(np.float32)
+            feeds[name][..., 0] = True if name == "b" else 0
+    want = ReferenceRunner(subject).run(feeds)["y"]
+    assert compare(want, OrtRunner(subject, opset=opset).run(feeds)["y"]).max_error < 1e-5
+
+
+def test_a_mask_with_a_row_for_each_query_stays_as_it_is():
+    assert counts(to_proto(model(text(FOUR, "%m: f32[B,1,S,T]")), opset=24)) == {"Attention": 1}
+    one_query = FOUR.replace("S", "1")
+    assert counts(to_proto(model(text(one_query, "%m: f32[B,1,1,T]").replace("S", "1")), opset=24)) == {"Attention": 1}

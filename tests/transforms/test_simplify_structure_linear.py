@@ -1,7 +1,7 @@
-"""A Gemm between reshapings becomes a MatMul and an Add; what stays and why."""
+"""Reshapings around products with weights: a Gemm between two is a MatMul and an Add, two are one; what stays and why."""
 
 import pytest
-from tersor.transforms.simplify.structure.linear import unflatten_gemm
+from tersor.transforms.simplify.structure.linear import flatten_projection, meet_across_linear, unflatten_gemm
 
 RULES = [unflatten_gemm]
 
@@ -45,3 +45,101 @@ LEFT = {
 @pytest.mark.parametrize("reason", LEFT)
 def test_it_is_left_with_the_reason(check_rules, reason: str):
     check_rules(RULES, one(LEFT[reason]), None, fired=0, declined=[reason])
+
+
+WEIGHTS = "@w : f32[8,6] = random(1) @b : f32[6] = random(2) @c : f32[4,6] = random(3)"
+WINDOWS = "f32[N,2,3,8]"
+FLATTENED = "%f = Reshape(%x, i64[3]{-1,3,8}) : f32[2*N,3,8] "
+LINEAR = "%m = MatMul(%f, @w) : f32[2*N,3,6] %s = Add(%m, @b) : f32[2*N,3,6] "
+HEADS = "%r = Reshape(%s, i64[4]{-1,3,3,2}) : f32[2*N,3,3,2] "
+BEHIND = "%m = MatMul(%x, @w) : f32[N,2,3,6] %s = Add(%m, @b) : f32[N,2,3,6] " + HEADS
+
+
+def windows(body: str, outputs: str = "y", type_: str = WINDOWS) -> str:
+    return f"graph(%x: {type_}) -> ({outputs}) {{ {WEIGHTS} {body} }}"
+
+
+def test_flattening_before_a_linear_operator_is_part_of_splitting_heads_behind_it(check_rules):
+    before, after = windows(FLATTENED + LINEAR + HEADS + "return %r"), windows(BEHIND + "return %r")
+    check_rules([meet_across_linear], before, after, fired=1)
+
+
+def test_without_a_bias_and_with_the_bias_in_front_it_is_the_same(check_rules):
+    product = "%s = MatMul(%f, @w) : f32[2*N,3,6] "
+    after = "%s = MatMul(%x, @w) : f32[N,2,3,6] " + HEADS
+    check_rules([meet_across_linear], windows(FLATTENED + product + HEADS + "return %r"), windows(after + "return %r"))
+    turned = LINEAR.replace("Add(%m, @b)", "Add(@b, %m)")
+    after = BEHIND.replace("Add(%m, @b)", "Add(@b, %m)")
+    check_rules([meet_across_linear], windows(FLATTENED + turned + HEADS + "return %r"), windows(after + "return %r"))
+
+
+JOINED = "%f = Reshape(%x, i64[3]{-1,3,8}) : f32[2*N,3,8] "
+BACK_TO_IMAGE = "%r = Reshape(%s, i64[3]{-1,6,6}) : f32[N,6,6] "
+
+
+def test_joining_heads_before_a_linear_operator_is_part_of_what_is_reshaped_behind_it(check_rules):
+    before = windows(JOINED + LINEAR + BACK_TO_IMAGE + "return %r", type_="f32[N,2,3,2,4]")
+    after = (
+        "%f = Reshape(%x, i64[3]{-1,6,8}) : f32[N,6,8] %m = MatMul(%f, @w) : f32[N,6,6] %r = Add(%m, @b) : f32[N,6,6] "
+    )
+    check_rules([meet_across_linear], before, windows(after + "return %r", type_="f32[N,2,3,2,4]"), fired=1)
+
+
+def test_a_linear_operator_whose_last_axis_changes_on_both_sides_keeps_both_reshapings(check_rules):
+    reason = "the last axis changes on both sides"
+    body = JOINED + LINEAR + HEADS + "return %r"
+    check_rules([meet_across_linear], windows(body, type_="f32[N,2,3,2,4]"), None, fired=0, declined=[reason])
+
+
+def test_a_summand_with_more_than_one_number_per_column_is_not_linear(check_rules):
+    body = FLATTENED.replace("3,8", "4,8").replace("2*N", "N") + (
+        "%m = MatMul(%f, @w) : f32[N,4,6] %s = Add(%m, @c) : f32[N,4,6] %r = Reshape(%s, i64[4]{-1,4,3,2}) : f32[N,4,3,2] return %r"
+    )
+    reason = "no linear operator is between two reshapings"
+    check_rules([meet_across_linear], windows(body, type_="f32[N,2,2,8]"), None, fired=0, declined=[reason])
+
+
+def test_products_that_others_need_keep_the_reshapings(check_rules):
+    for value in "ms":
+        body = FLATTENED + LINEAR + HEADS + f"return %r, %{value}"
+        reason = "no linear operator is between two reshapings"
+        check_rules([meet_across_linear], windows(body, "y, z"), None, fired=0, declined=[reason])
+
+
+def test_a_reshaped_tensor_that_others_need_stays(check_rules):
+    reason = "the reshaped tensor has other users, or a shape is not known"
+    body = FLATTENED + LINEAR + HEADS + "return %r, %f"
+    check_rules([meet_across_linear], windows(body, "y, z"), None, fired=0, declined=[reason])
+
+
+PARTS = "%q, %k, %v = Split(%s, i64[3]{2,2,2}) {axis=-1} : f32[2*N,3,2], f32[2*N,3,2], f32[2*N,3,2] "
+PACKED = "%y = Attention(%q, %k, %v) {q_num_heads=2, kv_num_heads=2} : f32[2*N,3,2] "
+MOVED = BEHIND.replace(HEADS, "").replace("%s", "%a") + "%s = Reshape(%a, i64[3]{-1,3,6}) : f32[2*N,3,6] "
+
+
+def test_windows_are_flattened_where_the_heads_of_an_attention_are_split(check_rules):
+    before, after = FLATTENED + LINEAR + PARTS + PACKED + "return %y", MOVED + PARTS + PACKED + "return %y"
+    check_rules([flatten_projection, meet_across_linear], windows(before), windows(after), fired=1)
+
+
+def test_a_projection_whose_parts_are_no_heads_is_flattened_before(check_rules):
+    body = FLATTENED + LINEAR + PARTS + "return %q, %k, %v"
+    reason = "its parts are not packed heads"
+    check_rules([flatten_projection], windows(body, "q, k, v"), None, fired=0, declined=[reason])
+
+
+def test_a_flattened_tensor_that_others_need_is_flattened_before(check_rules):
+    body = FLATTENED + LINEAR + PARTS + PACKED + "return %y, %f"
+    reason = "the reshaped tensor has other users, or a shape is not known"
+    check_rules([flatten_projection], windows(body, "y, z"), None, fired=0, declined=[reason])
+
+
+def test_a_projection_of_heads_that_are_joined_is_left(check_rules):
+    body = JOINED + LINEAR + PARTS + PACKED + "return %y"
+    check_rules(
+        [flatten_projection],
+        windows(body, type_="f32[N,2,3,2,4]"),
+        None,
+        fired=0,
+        declined=["the last axis is reshaped too"],
+    )

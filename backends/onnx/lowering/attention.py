@@ -33,6 +33,29 @@ def has_valid_lengths(node: Node) -> bool:
     return node.input(VALID) is not None
 
 
+def shares_a_row(node: Node) -> bool:
+    """True for an Attention whose mask has one row for several queries, which ONNX Runtime refuses."""
+    mask = node.input(MASK)
+    shape = None if mask is None else mask.shape
+    return shape is not None and len(shape) > 1 and shape[-2] == 1 and _length(node) != 1
+
+
+def with_rows(node: Node, op: Builder) -> list[Value | None]:
+    """The same Attention with a row of the mask for each query."""
+    query, mask, length = node.operand(Q), node.operand(MASK), _length(node)
+    axis = len(shape_of(query)) - 2
+    rows = [length] if isinstance(length, int) else op.Shape(query, start=axis, end=axis + 1)
+    before = [1] * (len(shape_of(mask)) - 2)
+    operands = list(node.inputs)
+    operands[MASK] = op.Expand(mask, op.Concat(*([before] if before else []), rows, [1], axis=0))
+    made = op.node(node.op, operands, node.attrs, outputs=len(node.outputs))
+    return list(made.outputs) if isinstance(made, Node) else [made]
+
+
+def _length(node: Node) -> Size:
+    return shape_of(node.operand(Q))[-2]
+
+
 class _Attention(Heads):
     def __init__(self, node: Node, op: Builder) -> None:
         super().__init__(node, op)
@@ -71,8 +94,15 @@ class _Attention(Heads):
         """The result in the layout of the queries."""
         op = self.op
         if self.packed:
-            return op.Reshape(op.Transpose(y, perm=[0, 3, 1, 2, 4] if self.grouped else [0, 2, 1, 3]), [0, 0, -1])
+            moved = op.Transpose(y, perm=[0, 3, 1, 2, 4] if self.grouped else [0, 2, 1, 3])
+            return moved if self.is_reshaped() else op.Reshape(moved, [0, 0, -1])
         return op.Reshape(y, [0, self.heads, -1, self.value_size]) if self.grouped else y
+
+    def is_reshaped(self) -> bool:
+        """True where all that is done to the result is a Reshape that copies none of the axes that heads are on."""
+        user = self.node.output.only_user
+        target = None if user is None or user.op != "Reshape" or user.domain else user.operand(1).const
+        return target is not None and 0 not in target.numpy()[2:]
 
     # Scores
 

@@ -23,6 +23,18 @@ def transposed(op: Builder, value: Value, perm: list[int]) -> Value:
     return node.operand(0) if both == sorted(both) else op.Transpose(node.operand(0), perm=both)
 
 
+def unreshaped(value: Value) -> tuple[Value, list[int]]:
+    """What a tensor [batch, length, channels] is a Reshape of and its first two sizes in a Reshape of that; itself
+    where it is none.
+    """
+    node = value.node
+    target = None if node is None or node.op != "Reshape" or node.domain else node.operand(1).const
+    if node is None or target is None or (node.int("allowzero") and 0 in target.numpy()):
+        return value, [0, 0]
+    front = [int(n) for n in target.numpy()[:2]]
+    return node.operand(0), front
+
+
 class Heads:
     """The operands of an Attention and how many heads they have."""
 
@@ -138,9 +150,10 @@ class Heads:
 
     def _all_heads(self, source: Value, count: int) -> Value:
         """[batch, heads, length, size] of a projection that holds so many heads, with an axis for those that share."""
-        wide, perm = [0, 0, count, self.size], [0, 2, 1, 3]
+        source, front = unreshaped(source)
+        wide, perm = [*front, count, self.size], [0, 2, 1, 3]
         if self.grouped:
-            wide, perm = [0, 0, count, 1, self.size], [0, 2, 3, 1, 4]
+            wide, perm = [*front, count, 1, self.size], [0, 2, 3, 1, 4]
         return self.op.Transpose(self.op.Reshape(source, wide), perm=perm)
 
     def _rotation(self) -> Rotation | None:
