@@ -16,6 +16,7 @@ NEEDS_EXAMPLES = frozenset(
      "drop_full_lengths", "drop_identity_product", "drop_resize_to_same_size", "drop_softplus_threshold",
      "drop_split_into_one", "drop_zero_operand", "equal_split_sizes", "fold_affine_into_next", "fold_attention_scale",
      "fold_batchnorm_into_linear", "fold_norm_scale_into_next", "gather_instead_of_gather_nd",
+     "hide_rows_in_mask",
      "inline_decided_branch", "join_adjacent_pieces", "meet_across_elementwise", "meet_across_linear",
      "flatten_projection", "merge_projections",
      "narrow_normalization", "pack_heads", "raise_attention", "raise_celu", "raise_centred_normalization",

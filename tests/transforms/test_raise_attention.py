@@ -9,6 +9,7 @@ from tersor.ir import Graph, Model, parse, skeleton
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter
 from tersor.transforms.simplify.raising.attention import (
+    hide_rows_in_mask,
     raise_attention,
     raise_attention_as_promised,
     soften_mask,
@@ -282,3 +283,45 @@ def test_a_mask_that_hides_no_row_entirely_is_left(check_rules):
     text = attention("@m", "@m : bool[2,2] = [true,false,false,true]").replace("S", "2")
     reason = "its mask hides no row entirely"
     check_rules([soften_mask], graph(text, operands=operands), None, fired=0, declined=[reason])
+
+
+HIDING = """%w = Where(%b, f32[]{0.0}, f32[]{-1.7e+38}) : f32[B,1,S,T] %h = ReduceMax(%w, i64[1]{-1}) : f32[B,1,S,1]
+    %e = Exp(%h) : f32[B,1,S,1]"""
+CLEARED = "%a = Attention(%q, %k, %v, %w) {scale=0.5} : f32[B,2,S,8] %y = Mul(%a, %e) : f32[B,2,S,8]"
+SEEN = "%b: bool[B,1,S,T]"
+
+
+def test_rows_that_are_cleared_by_the_best_of_their_mask_are_hidden_by_booleans(check_rules):
+    after = graph("%y = Attention(%q, %k, %v, %b) {scale=0.5} : f32[B,2,S,8] return %y", SEEN)
+    check_rules([hide_rows_in_mask], graph(f"{HIDING} {CLEARED} return %y", SEEN), after, fired=1)
+    turned = CLEARED.replace("Mul(%a, %e)", "Mul(%e, %a)")
+    check_rules([hide_rows_in_mask], graph(f"{HIDING} {turned} return %y", SEEN), after, fired=1)
+
+
+def test_a_mask_that_is_given_for_each_query_is_so_as_booleans_too(check_rules):
+    hiding, seen = HIDING.replace("B,1,S", "B,1,1"), "%b: bool[B,1,1,T]"
+    wide = "%x = Expand(%{}, i64[4]{{1,1,3,1}}) : {}[B,1,3,T]"
+    cleared = CLEARED.replace("%w)", "%x)")
+    before = f"{hiding} {wide.format('w', 'f32')} {cleared} return %y".replace("S", "3").replace("3oft", "Soft")
+    after = f"{wide.format('b', 'bool')} %y = Attention(%q, %k, %v, %x) {{scale=0.5}} : f32[B,2,3,8] return %y"
+    operands = (Q.replace("S", "3"), K, V)
+    check_rules([hide_rows_in_mask], graph(before, seen, operands=operands), graph(after, seen, operands=operands))
+
+
+NOT_CLEARED = {
+    "the factor is not whether its mask shows a key": f"{HIDING.replace('Exp(%h)', 'Sigmoid(%h)')} {CLEARED} return %y",
+    "its mask is not chosen by booleans, or hides too little": f"{HIDING.replace('-1.7e+38', '-9.0')} {CLEARED} return %y",
+    "the Attention has no heads or no mask, or more than that": f"{HIDING} {CLEARED.replace('scale', 'softcap=2.0, scale')} return %y",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", NOT_CLEARED)
+def test_what_does_not_clear_rows_stays_a_factor(check_rules, reason: str):
+    check_rules([hide_rows_in_mask], graph(NOT_CLEARED[reason], SEEN), None, fired=0, declined=[reason])
+
+
+def test_an_attention_that_others_need_keeps_its_factor(check_rules):
+    before = graph(f"{HIDING} {CLEARED} return %y, %a", SEEN, outputs="y, z")
+    check_rules(
+        [hide_rows_in_mask], before, None, fired=0, declined=["it is no factor of an Attention that only it uses"]
+    )

@@ -20,7 +20,7 @@ import numpy as np
 from ....backends.onnx.lowering.masks import HIDING, LARGEST, WIDE, magnitude, may_hide_rows
 from ....ir import Builder, DType, Node, Size, TensorType, Value, constant
 from ....ir.rewrite import Declined, Result, decline, rule
-from .parts import number, single, size_of
+from .parts import axes_of, number, single, size_of
 
 HIDES = -1e30
 """A finite number up to which a score next to it means nothing."""
@@ -362,6 +362,47 @@ def dtype_of(value: Value) -> DType | None:
     return value.type.dtype if isinstance(value.type, TensorType) else None
 
 
+@rule("Mul")
+def hide_rows_in_mask(op: Builder, node: Node) -> Result:
+    """An Attention times the exponential of its mask's best entry, which clears rows without keys, hides them itself:
+    with booleans as its mask. This is how it is written where there is no such operator.
+    """
+    found = next((v.node for v in node.inputs if v is not None and v.op == "Attention"), None)
+    if found is None or found.output.only_user is not node or any(v.users for v in found.outputs[1:]):
+        return decline("it is no factor of an Attention that only it uses")
+    query, mask = found.operand(0), found.input(3)
+    if query.rank != 4 or mask is None or found.float("softcap") or any(v is not None for v in found.inputs[4:]):
+        return decline("the Attention has no heads or no mask, or more than that")
+    factor = node.operand(1) if node.operand(0) is found.output else node.operand(0)
+    wide = mask.node if mask.op == "Expand" else None
+    bias = mask if wide is None else wide.operand(0)
+    if not is_best_of(factor, bias):
+        return decline("the factor is not whether its mask shows a key")
+    seen = seen_in(bias)
+    if seen is None:
+        return decline("its mask is not chosen by booleans, or hides too little")
+    inputs = list(found.inputs)
+    inputs[3] = seen if wide is None else op.Expand(seen, wide.operand(1))
+    return again(op, found, inputs)[0]
+
+
+def is_best_of(factor: Value, bias: Value) -> bool:
+    """True for exp(max(bias)) over the keys."""
+    best = factor.node.operand(0).node if factor.node is not None and factor.op == "Exp" else None
+    if best is None or best.op != "ReduceMax" or not best.int("keepdims") or best.operand(0) is not bias:
+        return False
+    return axes_of(best) == [(bias.rank or 0) - 1]
+
+
+def seen_in(bias: Value) -> Value | None:
+    """The booleans of Where(seen, 0, a large penalty)."""
+    node = bias.node
+    if node is None or node.op != "Where" or node.domain or node.operand(0).shape != bias.shape or not is_wide(bias):
+        return None
+    penalty = number(node.operand(2))
+    return node.operand(0) if number(node.operand(1)) == 0 and penalty is not None and penalty <= HIDES else None
+
+
 @rule("Attention")
 def widen_mask(op: Builder, node: Node) -> Result:
     """A mask that is the same for all queries is given for each of them: ONNX Runtime does not broadcast it."""
@@ -401,6 +442,6 @@ def soften_mask(op: Builder, node: Node) -> Result:
     return again(op, node, inputs)
 
 
-RULES = (raise_attention, widen_mask)
+RULES = (raise_attention, hide_rows_in_mask, widen_mask)
 PROMISED = {GUARD: (raise_attention_as_promised, soften_mask)}
 """Rules that are exact only where a promise holds, by its name."""
