@@ -17,8 +17,8 @@ class Model:
     `opset` maps domains to versions; "" (ai.onnx) is always the canonical one. `source_opset` is the ai.onnx version
     that the model came in (0: it did not come from ONNX); the ONNX backend goes back to it unless told otherwise.
     `metadata` is ONNX's metadata_props; `doc`, `producer`, `producer_version`, `domain` and `version` are the fields of
-    the same meaning in ModelProto. `keys` are the tensors by state_dict key, as the PyTorch frontend found them or the
-    PyTorch backend emitted them last.
+    the same meaning in ModelProto. `keys` are the tensors by state_dict key of the PyTorch module that the model came
+    from, `emitted` those of the module that was emitted last; both stay connected to the constants made from them.
     """
 
     graph: Graph
@@ -31,12 +31,14 @@ class Model:
     domain: str = ""
     version: int = 0
     keys: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
+    emitted: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
 
     def clone(self) -> Model:
         """An independent copy that shares tensors, types and locations; cheap enough to take before every pass."""
         return Model(
             self.graph.clone(), dict(self.opset), self.source_opset, dict(self.metadata), self.doc, self.producer,
             self.producer_version, self.domain, self.version, dict(self.keys),
+            dict(self.emitted),
         )  # fmt: skip
 
     def restore(self, snapshot: Model) -> None:
@@ -45,12 +47,12 @@ class Model:
         self.__dict__.update(copy.__dict__)
 
     def load_weights(self, weights: StateDict) -> None:
-        """Takes over trained weights: a state_dict, or a safetensors file of one, with exactly the keys of `keys`.
+        """Takes over trained weights: a state_dict, or a safetensors file of one, with all keys and no others.
 
-        These are the keys of the module that was emitted last (`emit_pytorch`, `to_torch`), or of the module that the
-        model was made from. Transposed, sliced and reordered parameters go where they came from, and constants that
-        were computed from them are computed again. Counters of batches are not needed. Raises UsageError, and changes
-        nothing, for unknown or missing keys, for another shape or element type, for tied parameters that have become
-        two, and for a parameter that the graph does not depend on any more.
+        These are the keys of the module that was emitted last (`emit_pytorch`, `to_torch`), or those of the module that
+        the model was made from. Transposed, sliced and reordered parameters go where they came from, and constants
+        that were computed from them are computed again. Counters of batches are not needed. Raises UsageError, and
+        changes nothing, for unknown or missing keys, for another shape or element type, for tied parameters that have
+        become two, and for a parameter that the graph does not depend on any more.
         """
-        self.keys = load(self.graph, self.keys, weights)
+        self.emitted, self.keys = load(self.graph, (self.emitted, self.keys), weights)

@@ -34,20 +34,23 @@ Found = tuple[Tensor, Region | None, Tensor]
 """An operand, the part of it that is known (None: all of it), and that part's new numbers."""
 
 
-def load(graph: Graph, keys: Mapping[str, Tensor], given: StateDict) -> dict[str, Tensor]:
-    """Puts the tensors of a state_dict in place of those that `keys` names, and gives the key map for the next time.
+def load(graph: Graph, maps: Sequence[Mapping[str, Tensor]], given: StateDict) -> list[dict[str, Tensor]]:
+    """Puts the tensors of a state_dict in place of those that a key map names; gives the key maps for the next time.
 
-    Either everything is replaced or, on an error, nothing. Raises UsageError for unknown or missing keys, other shapes
-    or element types, one tensor under two keys that has become two, and what the graph does not depend on any more.
+    Of the key maps the first that has the same keys is taken. Either everything is replaced or, on an error, nothing.
+    Raises UsageError for unknown or missing keys, other shapes or element types, one tensor under two keys that has
+    become two, and what the graph does not depend on any more.
     """
     arrays = read(given) if isinstance(given, (str, os.PathLike)) else given
-    if not keys:
+    if not any(maps):
         raise UsageError(
             "the model has no state_dict keys yet",
             why="it does not come from PyTorch, and no PyTorch source has been emitted from it",
             do="emit it first (emit_pytorch, to_torch): the keys are those of the emitted module",
         )
-    compare_keys(keys, arrays)
+    keys = next((m for m in maps if m and differing(m, arrays) == ([], [])), None)
+    if keys is None:
+        raise unfit(*differing(next(m for m in maps if m), arrays))
     incoming = Incoming()
     for key, old in keys.items():
         if not key.endswith(COUNTERS):
@@ -67,20 +70,22 @@ def load(graph: Graph, keys: Mapping[str, Tensor], given: StateDict) -> dict[str
     for value, tensor in made:
         value.const = tensor
     graph.defaults = defaults
-    return {key: incoming.new.get(id(old), old) for key, old in keys.items()}
+    return [{key: rebuilt(old) for key, old in m.items()} for m in maps]
 
 
-def compare_keys(keys: Mapping[str, Tensor], arrays: Mapping[str, Any]) -> None:
-    """Raises UsageError that names the keys on one side only; batch counters may be left out."""
+def differing(keys: Mapping[str, Tensor], arrays: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The keys that a state_dict has too many and those that it lacks; batch counters do not count."""
     unknown = [k for k in arrays if k not in keys and not k.endswith(COUNTERS)]
-    missing = [k for k in keys if k not in arrays and not k.endswith(COUNTERS)]
-    if unknown or missing:
-        parts = [f"{what}: {listed(found)}" for what, found in (("unknown", unknown), ("missing", missing)) if found]
-        raise UsageError(
-            "the state_dict has other keys than the model",
-            why="; ".join(parts),
-            do="give the whole state_dict of the module that was emitted from this model",
-        )
+    return unknown, [k for k in keys if k not in arrays and not k.endswith(COUNTERS)]
+
+
+def unfit(unknown: Sequence[str], missing: Sequence[str]) -> UsageError:
+    parts = [f"{what}: {listed(found)}" for what, found in (("unknown", unknown), ("missing", missing)) if found]
+    return UsageError(
+        "the state_dict has other keys than the model",
+        why="; ".join(parts),
+        do="give the whole state_dict of the module that was emitted from this model, or that the model was made from",
+    )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -111,12 +116,12 @@ def as_array(given: Any) -> Array:
 
 def read(path: str | os.PathLike[str]) -> dict[str, Dense]:
     """The tensors of a safetensors file by key. Raises UsageError where it cannot be read."""
-    from safetensors import SafetensorError, deserialize
+    import safetensors
 
     try:
-        entries = cast("list[tuple[str, dict[str, Any]]]", deserialize(Path(path).read_bytes()))
+        entries = cast(Any, safetensors).deserialize(Path(path).read_bytes())
         return {key: _entry(entry) for key, entry in entries}
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise UsageError(
             f"{os.fspath(path)} cannot be read as safetensors",
             why=str(error),

@@ -85,7 +85,7 @@ def emit(
             if made:
                 shutil.rmtree(target, ignore_errors=True)
             raise
-    model.keys = dict(source.weights)
+    model.emitted = dict(source.weights)
     return Emitted(target, tuple(target / n for n in names), source.class_name, difference)
 
 
@@ -98,7 +98,7 @@ def to_module(model: Model, *, class_name: str | None = None) -> torch.nn.Module
     source = generate(model, name=class_name)
     made = getattr(_executed(source.text, Path("<emitted by tersor>")), source.class_name)()
     made.load_state_dict({name: _as_torch(tensor) for name, tensor in source.weights.items()})
-    model.keys = dict(source.weights)
+    model.emitted = dict(source.weights)
     return made.eval()
 
 

@@ -252,7 +252,7 @@ class Emitter:
     def number(self, value: Value | None) -> int | float | bool | None:
         """The only element of a constant, else None."""
         tensor = self.const(value)
-        if tensor is None or tensor.count != 1 or tensor.dtype not in TORCH_TYPES:
+        if tensor is None or tensor.count != 1 or tensor.dtype not in TORCH_TYPES or id(tensor) in self.placement.keys:
             return None
         return python_number(tensor.numpy().reshape(()))
 

@@ -65,6 +65,8 @@ class Members:
         self.owners: dict[int, Member] = {}
         self.modules: dict[Hashable, Member] = {}
         self.held: list[Tensor] = []
+        self.ties: list[tuple[Member, str, Member]] = []
+        self.aliases: list[tuple[Path, Member]] = []
 
     # Registration
 
@@ -84,6 +86,31 @@ class Members:
         if id(tensor) not in self.owners:
             self.owners[id(tensor)] = Attribute(module, name)
             self.held.append(tensor)
+
+    def tied(self, wish: Path, value: Code, tensors: Mapping[str, Tensor], key: Hashable) -> Member:
+        """A module some of whose parameters are others' as well: they are assigned after the modules are made."""
+        made = self.module(wish, value, tensors, key)
+        for name, tensor in tensors.items():
+            owner = self.owners.get(id(tensor))
+            if owner is not None and (made, name, owner) not in self.ties:
+                self.ties.append((made, name, owner))
+            self.own(tensor, made, name)
+        return made
+
+    def alias(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """A second name for the module that holds all of these tensors under the same names, where there is one."""
+        owners = [self.owners.get(id(t)) for t in tensors.values()]
+        modules = {o.module for o, n in zip(owners, tensors, strict=True) if isinstance(o, Attribute) and o.hint == n}
+        if len(owners) != sum(isinstance(o, Attribute) for o in owners) or len(modules) != 1:
+            return
+        node: Container | Leaf | None = self.root
+        for name in path[:-1]:
+            node = node.children.get(name) if isinstance(node, Container) else None
+        module = modules.pop()
+        names = self.names()
+        if isinstance(node, Container) and node.kind == "block" and path[-1] not in node.children and module in names:
+            self.aliases.append((path, module))
+            self.weights.update({".".join((*path, name)): tensor for name, tensor in tensors.items()})
 
     def tensor(self, wish: Path, tensor: Tensor, *, trainable: bool, value: Code | None = None) -> Member:
         """A parameter (`trainable`) or buffer; `value` makes it from a literal instead of from the weights' file."""
@@ -106,7 +133,8 @@ class Members:
         for depth, name in enumerate(wish[:-1]):
             child = node.children.get(name)
             if isinstance(child, Leaf):
-                return self.free_path((*wish[:depth], "_".join(n for n in wish[depth:])))
+                joined = "_".join(wish[depth:])
+                return self.free_path((*wish[:depth], f"index_{joined}" if joined[0].isdigit() else joined))
             if child is None:
                 return wish
             node = child
@@ -129,6 +157,8 @@ class Members:
         """Forgets members that no statement uses."""
         used = used | {m.module for m in used if isinstance(m, Attribute)}
         self._prune(self.root, (), used)
+        kept = set(self.names())
+        self.ties = [t for t in self.ties if t[0] in kept and t[2] in kept]
 
     def _prune(self, node: Container, path: Path, used: set[Member]) -> None:
         for name, child in list(node.children.items()):
@@ -182,7 +212,7 @@ class Members:
         return found
 
     def _lists(self, node: Container, prefix: str, found: list[tuple[str, int]]) -> None:
-        if node.kind == "list" and node is not self.root:
+        if node.kind == "list":
             found.append((prefix, len(node.children)))
         for name, child in node.children.items():
             if isinstance(child, Container):
@@ -193,16 +223,45 @@ class Members:
         """True when the file needs the class `Block`."""
         return _has_block(self.root, top=True)
 
+    @property
+    def base(self) -> str:
+        """The class to derive from: one whose children may be called 0, 1, ... where they are."""
+        return {"list": "nn.ModuleList", "dict": "nn.ModuleDict"}.get(self.root.kind, "nn.Module")
+
     def lines(self, depth: int) -> list[str]:
-        """The statements of `__init__` after `super().__init__()`."""
-        lines: list[str] = []
-        for name, child in self.root.children.items():
-            if isinstance(child, Container) or child.is_module or child.trainable:
-                lines += statement(f"self.{name} = {_value(child).render({})}", depth)
-            else:
-                more = "" if child.persistent else ", persistent=False"
-                lines += statement(f"self.register_buffer({quoted(name)}, {child.value.render({})}{more})", depth)
+        """The statements of `__init__`."""
+        if self.base != "nn.Module":
+            items = _value(self.root).render({})[len(self.base) :]
+            lines = statement(f"super().__init__{items}", depth)
+        else:
+            lines = statement("super().__init__()", depth)
+            for name, child in self.root.children.items():
+                lines += statement(self._registered(name, child), depth)
+        names = self.names()
+        for module, name, owner in self.ties:
+            lines += statement(f"{names[module]}.{name} = {names[owner]}", depth)
+        for path, module in self.aliases:
+            lines += statement(f"{self.place(path)} = {names[module]}", depth)
         return lines
+
+    def place(self, path: Path) -> str:
+        """How `__init__` reaches a path."""
+        node, reached = self.root, "self"
+        for name in path:
+            reached = self.reached(node, reached, name)
+            child = node.children.get(name)
+            node = child if isinstance(child, Container) else node
+        return reached
+
+    @staticmethod
+    def _registered(name: str, child: Container | Leaf) -> str:
+        made = _value(child).render({})
+        if isinstance(child, Leaf) and not child.is_module and not child.trainable:
+            return f"self.register_buffer({quoted(name)}, {made}{'' if child.persistent else ', persistent=False'})"
+        if not name.isdigit():
+            return f"self.{name} = {made}"
+        kind = "parameter" if isinstance(child, Leaf) and child.trainable else "module"
+        return f"self.register_{kind}({quoted(name)}, {made})"
 
 
 class Attribute(Member):

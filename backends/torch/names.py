@@ -114,9 +114,7 @@ def class_name(text: str, fallback: str = "Network") -> str:
 def path_of(text: str) -> tuple[str, ...] | None:
     """The components of a path such as "layer1.0.conv1"; None where a component could not be an attribute."""
     parts = tuple(text.split("."))
-    if len(text) > 300 or not all(is_component(p) for p in parts):
-        return None
-    return None if parts[0].isdigit() else parts
+    return parts if len(text) <= 300 and all(is_component(p) for p in parts) else None
 
 
 def is_component(text: str) -> bool:

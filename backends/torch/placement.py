@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from ...ir import DType, Model, Node, Tensor, UnsupportedError, Value
-from ...ir.tensors import cast
+from ...ir.tensors import Lazy, cast
 from .names import identifier, is_component, path_of
 
 Path = tuple[str, ...]
@@ -82,6 +82,9 @@ class Placement:
 
     def __init__(self, model: Model) -> None:
         self.named = model.source_opset == 0
+        self.keys: dict[int, list[str]] = {}
+        for key, tensor in model.keys.items():
+            self.keys.setdefault(id(tensor), []).append(key)
         self.outputs = dict(zip(model.graph.outputs, model.graph.output_names, strict=True))
         self.wide: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -105,7 +108,11 @@ class Placement:
     def trainable(self, value: Value) -> bool:
         """Whether a constant is a parameter: floats that serve as weights, biases or embeddings, not as masks."""
         tensor = value.tensor
-        if not tensor.dtype.is_float or tensor.count < 2 or not any(u.op in PARAMETRIC for u in value.users):
+        if (
+            not tensor.dtype.is_float
+            or (tensor.count < 2 and id(tensor) not in self.keys)
+            or not any(u.op in PARAMETRIC for u in value.users)
+        ):
             return False
         return tensor.count > 1 << 20 or bool(np.all(np.abs(tensor.numpy().astype(np.float64)) < 1e4))
 
@@ -123,13 +130,22 @@ class Placement:
     # Modules
 
     def module(self, node: Node, weight: Value | None, default: str, bias: Value | None = None) -> Path:
-        """The path of a module: its weight's or bias's name without the last part, the node's scope, or a default."""
+        """The path of a module: its weight's or bias's name without the last part, the node's scope, or a default.
+
+        A tied weight has several names, of which the one in the node's scope is meant.
+        """
+        scope = path_of(scope_of(node))
+        tensor = weight.const if weight is not None else None
+        if isinstance(tensor, Lazy) and tensor.function == "transpose":
+            tensor = tensor.operands[0]
+        if scope and f"{'.'.join(scope)}.weight" in self.keys.get(id(tensor), ()):
+            return scope
         for value, suffix in ((weight, WEIGHT_SUFFIX), (bias, BIAS_SUFFIX)):
             stem = suffix.sub("", value.name) if value is not None else ""
             path = path_of(stem) if value is not None and stem != value.name else None
             if path is not None:
                 return path
-        return path_of(scope_of(node)) or (default,)
+        return scope or (default,)
 
     def keeps_key(self, value: Value, leaf: str = "weight") -> bool:
         """False when a module would give the constant another state_dict key than the model's own."""

@@ -12,7 +12,7 @@ from .emitter import Emitter
 from .folding import prepared
 from .helpers import sources
 from .members import TORCH_TYPES
-from .names import class_name, plain_text
+from .names import class_name, path_of, plain_text
 from .program import members_in, name_variables, render, tidy
 from .rolling import Line, lines, roll, shortened
 from .sizes import sizes_of
@@ -45,13 +45,13 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
     e.run()
     tidy(e.block)
     e.members.prune(members_in(e.block))
+    second_names(e, model)
     names = {**name_variables(e.block, e.parameters), **e.members.names()}
     title = class_name(name or ("" if GENERATED_TITLE.match(model.graph.name) else model.graph.name))
     if e.members.needs_block:
         e.helper("Block")
     code = [
         "    def __init__(self) -> None:",
-        "        super().__init__()",
         *e.members.lines(2),
         "",
         *forward(e, model, names),
@@ -63,7 +63,7 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
         *functions,
         "",
         "",
-        f"class {title}(nn.Module):",
+        f"class {title}({e.members.base}):",
         f'    """{class_line(model)}"""',
         "",
         *code,
@@ -72,6 +72,17 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
         *loader(title, stem),
     ]
     return Source("\n".join(text) + "\n", title, e.members.weights)
+
+
+def second_names(e: Emitter, model: Model) -> None:
+    """Gives modules that the original held under two names both of them."""
+    groups: dict[tuple[str, ...], dict[str, Tensor]] = {}
+    for key, tensor in model.keys.items():
+        path = path_of(key)
+        if path is not None and len(path) > 1 and key not in e.members.weights and not path[-2].isdigit():
+            groups.setdefault(path[:-1], {})[path[-1]] = tensor
+    for path, tensors in groups.items():
+        e.members.alias(path, tensors)
 
 
 def forward(e: Emitter, model: Model, names: dict[Variable, str]) -> list[str]:
