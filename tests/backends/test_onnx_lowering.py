@@ -36,7 +36,8 @@ def model(text: str, source_opset: int = 0) -> Model:
 
 def test_every_change_of_an_operator_since_the_oldest_opset_has_a_row() -> None:
     changes = {(n, s.since_version) for n, ss in HISTORY.items() for s in ss if OLDEST_OPSET < s.since_version <= 26}
-    rows = set(FORMS) | set(DECOMPOSITIONS) | {(op, v) for v, ops in UNCHANGED.items() for op in ops}
+    repairs = {("Attention", 22)}
+    rows = set(FORMS) | (set(DECOMPOSITIONS) - repairs) | {(op, v) for v, ops in UNCHANGED.items() for op in ops}
     assert {(op, v) for op, v in changes - rows if v > 13} == NEW
     assert rows <= changes | {(n, s.since_version) for n, ss in HISTORY.items() for s in ss if s.since_version > 26}
     early = {(op, v) for op, v in changes - rows if v <= 13 and v != HISTORY[op][0].since_version}

@@ -15,7 +15,7 @@ import numpy as np
 from ....ir import Builder, Node, Value, constant
 from . import groups
 from .activations import celu, gelu, hard_swish, mish, swish
-from .attention import attention, has_valid_lengths, has_window
+from .attention import attention, has_valid_lengths, has_window, shares_a_row, with_rows
 from .bits import bit_cast, bitwise, bitwise_not
 from .containers import (
     identity_of_sequence,
@@ -70,7 +70,7 @@ LAST = np.iinfo(np.int64).max
 class Decomposition:
     """How to build what stands for a node, and which nodes need that (all, unless said otherwise).
 
-    `always` is for an operator that opsets have and the pinned ONNX Runtime does not: it is never written.
+    `always` is for what opsets have and the pinned ONNX Runtime does not: it is never written.
     """
 
     build: Callable[[Node, Builder], Results]
@@ -153,6 +153,7 @@ def is_along_another(node: Node) -> bool:
 
 DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("AffineGrid", 20): Decomposition(affine_grid),
+    ("Attention", 22): Decomposition(with_rows, shares_a_row, always=True),
     ("Attention", 23): Decomposition(attention),
     ("Attention", 24): Decomposition(attention, has_valid_lengths),
     ("Attention", 25): Decomposition(attention, has_window),
@@ -227,4 +228,5 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     **{(op, 18): Decomposition(bitwise) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
     **{(op, 18): Decomposition(reduction, is_special) for op in REDUCTIONS},
 }
-"""By operator and version: what stands for a node of that version where the opset is older."""
+"""By operator and version: what stands for a node of that version where the opset is older (where a row holds always,
+the number tells it from the operator's other rows)."""
