@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from ..ir import UsageError
 from ..transforms.base import Pass, make, options_of, parse_pipeline
 from ..transforms.prune import Prune
-from ..transforms.quantize import Quantize
+from ..transforms.quantize import Equalize, Quantize
 from ..transforms.simplify import Simplify
 from .plugins import Registry
 
-BUILT_IN: dict[str, type[Pass]] = {"simplify": Simplify, "prune": Prune, "quantize": Quantize, "int8": Quantize}
+BUILT_IN: dict[str, type[Pass]] = {
+    "simplify": Simplify,
+    "prune": Prune,
+    "equalize": Equalize,
+    "quantize": Quantize,
+    "int8": Quantize,
+}
 """Name -> pass; "int8" is what `methods` calls quantize."""
 
 

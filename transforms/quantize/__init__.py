@@ -1,7 +1,8 @@
 """Int8: observers and calibration, scales, placement of quantized values, and the pass that uses them."""
 
 from .calibrate import calibrate
+from .equalize import Equalize
 from .observers import OBSERVERS, Observer, Range
 from .quantize import Quantize
 
-__all__ = ["OBSERVERS", "Observer", "Quantize", "Range", "calibrate"]
+__all__ = ["OBSERVERS", "Equalize", "Observer", "Quantize", "Range", "calibrate"]

@@ -126,10 +126,11 @@ def matmul(node: Node, x: Value, old: Value, by: Affine) -> Changes | str:
 
 
 def pooling(node: Node, x: Value, old: Value, by: Affine) -> Changes | str:
-    """f(k x) = k f(x) for k > 0, the same for all positions: the scale goes on to whoever uses the result."""
+    """f(k x) = k f(x) for k > 0 (with pools the same for all positions): the scale goes on to who uses the result."""
     if by.shift is not None or by.scale is None or any(v.users for v in node.outputs[1:]):
         return "a user has no weights"
-    if any(axis > 1 for axis in varies(by.scale)) or not bool((by.scale > 0).all()):
+    by_position = node.op not in ELEMENTWISE and any(axis > 1 for axis in varies(by.scale))
+    if by_position or not bool((by.scale > 0).all()):
         return NOT_PER_CHANNEL
     below = changes_below(node.output, node.output, by)
     return below if isinstance(below, str) else [(node, Change((x,))), *below]
@@ -180,6 +181,8 @@ def carry_out(op: Builder, changes: Changes) -> None:
     for user, change in changes:
         op.revise(user, change.inputs, change.attrs, () if user.op in LINEAR_BELOW else (user.output,))
 
+
+ELEMENTWISE = ("Relu", "LeakyRelu")
 
 LINEAR_BELOW = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
 
