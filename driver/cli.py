@@ -91,6 +91,12 @@ def _prune(verb: argparse.ArgumentParser) -> None:
         "--multiple-of", type=int, default=1, metavar="N", help="keep a multiple of N channels (default: 1)"
     )
     verb.add_argument("--importance", default="l2", help="how channels are ranked (default: l2)")
+    verb.add_argument(
+        "--compensate",
+        choices=["auto", "least-squares", "bias", "batch-norm", "none"],
+        default="auto",
+        help="what makes up for removed channels (default: least-squares with --data, else none)",
+    )
 
 
 def _quantize(verb: argparse.ArgumentParser) -> None:

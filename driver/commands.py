@@ -70,7 +70,7 @@ def prune(options: Namespace) -> int:
     return _one_pass(
         options,
         f"prune(ratio={options.ratio}, scope={options.scope!r}, multiple_of={options.multiple_of}, "
-        f"importance={options.importance!r})",
+        f"importance={options.importance!r}, compensate={None if options.compensate == 'none' else options.compensate!r})",
     )
 
 

@@ -166,7 +166,7 @@ def _run(
         runner = OrtRunner(step.model)
         against_original = measure.as_parity(
             measure.distance(reference, runner, feeds),
-            kind=step.done.contract,
+            kind=step.contract,
             against="the original model",
             inputs=source,
         )
@@ -227,10 +227,10 @@ def _step_row(step: Step, scored: dict[str, report.Metric], distance: report.Par
     return report.Step(
         name=step.done.name,
         transform=str(step.done),
-        contract=step.done.contract,
+        contract=step.contract,
         seconds=step.seconds,
         metrics=scored,
-        parity=measure.of_check(step.parity, step.done.contract) if step.parity is not None else None,
+        parity=measure.of_check(step.parity, step.contract) if step.parity is not None else None,
         distance=distance,
         rules=rule_rows(step),
         notes=tuple(step.outcome.notes),

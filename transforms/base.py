@@ -51,7 +51,8 @@ class Outcome:
     """What a pass did besides changing the model.
 
     `reference` is the model that the result must equal where the contract is "masked"; `changed` counts rewrites or
-    changed layers; `checks` are named results of checks that the pass ran itself (the mask oracle).
+    changed layers; `checks` are named results of checks that the pass ran itself (the mask oracle). `contract` is what
+    this run kept where that is not what the pass says in general.
     """
 
     changed: int = 0
@@ -61,6 +62,7 @@ class Outcome:
     warnings: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     reference: Model | None = None
     checks: dict[str, Any] = field(default_factory=dict[str, Any])
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True)

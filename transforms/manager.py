@@ -23,7 +23,7 @@ from ..ir import (
     VerificationError,
     verify,
 )
-from .base import Context, Outcome, Pass
+from .base import Context, Contract, Outcome, Pass
 from .bisect import Culprit, find
 from .instruments import Instruments
 from .parity import Check, Outputs, Parity, diverged, outputs
@@ -54,6 +54,11 @@ class Step:
     nodes: int
     parity: Parity | None
     model: Model = field(repr=False)
+
+    @property
+    def contract(self) -> Contract:
+        """What the pass kept in this run."""
+        return self.outcome.contract or self.done.contract
 
 
 def run_passes(
@@ -135,9 +140,10 @@ class _Run:
     def compared(self, done: Pass, outcome: Outcome, snapshot: Model) -> Parity:
         """The comparison by the pass's contract. Raises ParityError where that is broken."""
         found = outputs(self.model, self.feeds)
-        masked = outcome.reference if done.contract == "masked" else None
+        contract = outcome.contract or done.contract
+        masked = outcome.reference if contract == "masked" else None
         expected = outputs(masked, self.feeds) if masked is not None else self.expected
-        bound = None if done.contract == "approximate" else self.check.tolerance
+        bound = None if contract == "approximate" else self.check.tolerance
         worst = diverged(masked or snapshot, expected, self.model, found, self.feeds, bound)
         passed = None if bound is None else worst.difference.max_error <= bound
         parity = Parity(

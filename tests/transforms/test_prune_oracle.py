@@ -15,7 +15,7 @@ from tersor.transforms.prune import Prune, oracle
 from tersor.transforms.prune.analysis import analyse
 from tersor.transforms.prune.choose import Limits, choose
 from tersor.transforms.prune.groups import families, slots
-from tersor.transforms.prune.importance import IMPORTANCE
+from tersor.transforms.prune.importance import IMPORTANCE, Evidence
 from tersor.transforms.prune.kept import Kept
 from tersor.transforms.prune.oracle import Comparison, check, difference
 from tersor.transforms.prune.prepare import prepare
@@ -65,7 +65,7 @@ def pruning(model) -> Pruning:
     prepare(pruned.graph)
     axes = analyse(pruned.graph)
     found = slots(axes)
-    scores = IMPORTANCE["l2"](found, axes.atoms.count)
+    scores = IMPORTANCE["l2"].score(Evidence(found, axes.atoms.count))
     kept = Kept(axes, choose(axes, families(found), found, scores, Limits(0.5)))
     reference = masked(pruned, kept)
     operate(pruned.graph, kept)
@@ -142,7 +142,10 @@ def test_an_error_that_the_outputs_do_not_show_is_found(model):
     prepare(pruned.graph)
     axes = analyse(pruned.graph)
     found = slots(axes)
-    kept = Kept(axes, choose(axes, families(found), found, IMPORTANCE["l2"](found, axes.atoms.count), Limits(0.5)))
+    kept = Kept(
+        axes,
+        choose(axes, families(found), found, IMPORTANCE["l2"].score(Evidence(found, axes.atoms.count)), Limits(0.5)),
+    )
     reference = masked(pruned, kept)
     operate(pruned.graph, kept)
     broken = next(iter(pruned.graph))

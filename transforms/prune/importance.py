@@ -6,7 +6,8 @@ tensor's mean over its groups, so the mean score is about one everywhere and gro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,36 @@ from numpy.typing import NDArray
 from ...ir import Array, Node, Value
 from .atoms import Ids
 from .groups import Slot
+from .obs import eliminate
+from .readers import Reader, kernel, matrix
+from .statistics import Moments
 
 Scores = NDArray[np.float64]
-Importance = Callable[[Sequence[Slot], int], Scores]
-"""(slots, number of atoms) -> a score for each class, at the index of its root; the lowest go first."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a criterion looks at: the slots, the number of atoms, and what the data said about the readers, if there is
+    any.
+    """
+
+    slots: Sequence[Slot]
+    count: int
+    moments: Mapping[Reader, Moments] = field(default_factory=dict[Reader, Moments])
+    seed: int = 0
+
+
+Importance = Callable[[Evidence], Scores]
+"""A score for each class, at the index of its root; the lowest go first."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A row of the table: the score, and whether it asks for calibration data."""
+
+    score: Importance
+    needs_data: bool = False
+
 
 TINY = 1e-300
 SCALES = ("BatchNormalization", "InstanceNormalization", "GroupNormalization")
@@ -26,10 +53,10 @@ SCALES = ("BatchNormalization", "InstanceNormalization", "GroupNormalization")
 def magnitude(element: Callable[[Array], Array], total: Callable[[Scores], Scores]) -> Importance:
     """total(sum of element(w)) over a class's weights in each slot, relative to the slot's mean, averaged over them."""
 
-    def score(slots: Sequence[Slot], count: int) -> Scores:
-        sums, times = np.zeros(count), np.zeros(count)
+    def score(given: Evidence) -> Scores:
+        sums, times = np.zeros(given.count), np.zeros(given.count)
         by_constant: dict[Value, list[Slot]] = {}
-        for slot in slots:
+        for slot in given.slots:
             by_constant.setdefault(slot.constant, []).append(slot)
         for value, found in by_constant.items():
             if not counts(value):
@@ -64,7 +91,53 @@ def is_scale(node: Node, value: Value) -> bool:
     return node.op in SCALES and node.input(1) is value
 
 
-IMPORTANCE: dict[str, Importance] = {
-    "l1": magnitude(np.abs, lambda s: s),
-    "l2": magnitude(np.square, np.sqrt),
+def chance(given: Evidence) -> Scores:
+    """The control: what a criterion that knows nothing achieves."""
+    return np.random.default_rng(given.seed).random(given.count)
+
+
+def read(column: Callable[[Array, Moments], Array]) -> Importance:
+    """The readers' `column(matrix, moments)`, [groups, columns], summed over a class and relative to the mean of its
+    reader. Classes that nothing reads through a weight get their L2 magnitude, which is relative as well.
+    """
+
+    def score(given: Evidence) -> Scores:
+        sums, times = np.zeros(given.count), np.zeros(given.count)
+        for reader, moments in given.moments.items():
+            parts = column(matrix(reader.node), moments)
+            energy = parts.reshape(parts.shape[0], -1, kernel(reader.node)).sum((0, 2))
+            classes, totals = per_class(reader.slot, energy)
+            sums[classes] += totals / max(float(totals.mean()), TINY)
+            times[classes] += 1
+        return np.where(times > 0, sums / np.maximum(times, 1), L2(given))
+
+    return score
+
+
+def weight_times_input(weight: Array, moments: Moments) -> Array:
+    """|W| times the norm of the input (Wanda; Sun et al., ICLR 2024)."""
+    norm = np.sqrt(np.diagonal(moments.gram(False), axis1=1, axis2=2))
+    return np.abs(weight).sum(1) * norm
+
+
+def fluctuation(weight: Array, moments: Moments) -> Array:
+    """W^2 times the variance of the input: what a bias cannot make up for (FLAP; An et al., AAAI 2024)."""
+    variance = np.diagonal(moments.gram(True), axis1=1, axis2=2)
+    return np.square(weight).sum(1) * np.maximum(variance, 0)
+
+
+def surgeon(given: Evidence) -> Scores:
+    """Block Optimal Brain Surgeon: see `obs.eliminate`. Classes that nothing reads get their L2 magnitude."""
+    scores = eliminate(given.moments, given.count)
+    return np.where(np.isnan(scores), L2(given), scores)
+
+
+L2 = magnitude(np.square, np.sqrt)
+IMPORTANCE: dict[str, Criterion] = {
+    "l1": Criterion(magnitude(np.abs, lambda s: s)),
+    "l2": Criterion(L2),
+    "random": Criterion(chance),
+    "activation": Criterion(read(weight_times_input), needs_data=True),
+    "flap": Criterion(read(fluctuation), needs_data=True),
+    "obs": Criterion(surgeon, needs_data=True),
 }

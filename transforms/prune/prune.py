@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,11 +16,15 @@ from ..select import Selection
 from .analysis import analyse
 from .axes import AxisMap, Layer
 from .choose import Limits, Scope, choose
-from .groups import families, slots
-from .importance import IMPORTANCE
+from .compensate import COMPENSATION, affected
+from .groups import Slot, families, slots
+from .importance import IMPORTANCE, Evidence, Scores
 from .kept import Kept
 from .oracle import Comparison, check
 from .prepare import prepare
+from .readers import Reader
+from .readers import readers as readers_of
+from .statistics import Calibration, Moments, Watch
 from .surgery import masked, operate, touched
 
 SCOPES = ("local", "global")
@@ -30,8 +35,13 @@ UNMOVED = ("TSR301", "masking the removed channels changed no output: agreeing w
 class Prune(Pass):
     """Structured pruning of coupled channel groups, checked by the mask oracle.
 
+    The result computes what the original computes with the removed channels masked; that is proved first. `compensate`
+    then changes what is left from calibration data, by a row of `COMPENSATION`: "auto" is least squares where there is
+    data and nothing elsewhere, None is nothing. `ridge` holds least squares back, as a share of what is read squared.
+    The result then is an approximation of the original, better than the masked one.
+
     `ratio` is the share of groups that go: of each family of interchangeable groups (scope "local"), or of all groups
-    ranked together ("global"). `importance` names a score of `IMPORTANCE`. At least `1 - max_ratio` of each family
+    ranked together ("global"). `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
     stays, and a multiple of `multiple_of` groups where there are that many. Only layers that match `only` and not
     `skip` lose channels of their own.
     """
@@ -46,6 +56,8 @@ class Prune(Pass):
     max_ratio: float = 0.9
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    compensate: str | None = "auto"
+    ridge: float = 1e-3
 
     def __post_init__(self) -> None:
         if self.importance not in IMPORTANCE:
@@ -57,31 +69,41 @@ class Prune(Pass):
                 f"prune(ratio={self.ratio}, max_ratio={self.max_ratio}) is out of range",
                 do="give shares from 0 up to, not including, 1",
             )
+        if self.compensate not in (None, "auto", *COMPENSATION):
+            raise UsageError(
+                f"prune has no compensation {self.compensate!r}", do=f"there are auto, None, {', '.join(COMPENSATION)}"
+            )
+        if not 0 <= self.ridge < math.inf:
+            raise UsageError(f"prune(ridge={self.ridge}) is out of range", do="give a share from 0 on, such as 0.001")
         if self.multiple_of < 1:
             raise UsageError(
                 f"prune(multiple_of={self.multiple_of}) is out of range", do="give a number of channels from 1 on"
             )
 
     def run(self, model: Model, context: Context) -> Outcome:
-        """Raises ParityError when the pruned graph does not compute what the masked original does."""
+        """Raises ParityError when the pruned graph does not compute what the masked original does, and UsageError where
+        calibration data is missing, empty or unfit.
+        """
+        data, method = self.calibration(context), self.method(context)
         original, selection = model.clone(), Selection(model.graph, self.only, self.skip)
         prepare(model.graph, context.fallback)
         axes = analyse(model.graph, selection)
         found = slots(axes)
+        dense = model.clone()
         context.progress("ranking channels", 0, None)
-        scores = IMPORTANCE[self.importance](found, axes.atoms.count)
+        scores = self.scores(model, axes, found, data, context.seed)
         limits = Limits(self.ratio, self.scope, self.multiple_of, self.max_ratio)
         kept = Kept(axes, choose(axes, families(found), found, scores, limits))
         decisions = [decide(layer, kept, limits) for layer in axes.layers]
         if not any(touched(node, kept) for node in model.graph):
             model.restore(original)
             return Outcome(decisions=decisions, notes=["no channel was removed"])
-        reference = masked(model, kept)
+        reference, weaker = masked(model, kept), affected(model, dense, kept)
         operate(model.graph, kept)
         context.progress("comparing with the masked original", 0, None)
         comparison = check(original, reference, model, kept, feeds(original, context))
         require(comparison)
-        return Outcome(
+        outcome = Outcome(
             changed=sum(d.decision != "kept" for d in decisions),
             decisions=decisions,
             notes=[summary(original, model, comparison)],
@@ -89,6 +111,39 @@ class Prune(Pass):
             reference=reference,
             checks={"mask_oracle": comparison},
         )
+        if method is not None and data is not None:
+            count = COMPENSATION[method](weaker, model, dense, data, self.ridge)
+            outcome.notes.append(f"compensated by {method}: {count} nodes, after that comparison")
+            outcome.reference, outcome.contract = None, "approximate"
+        return outcome
+
+    def method(self, context: Context) -> str | None:
+        """The row of COMPENSATION that is used."""
+        if self.compensate == "auto":
+            return "least-squares" if context.samples is not None else None
+        return self.compensate
+
+    def calibration(self, context: Context) -> Calibration | None:
+        """The samples, where there are any. Raises UsageError where an option needs them and there are none."""
+        if context.samples is not None:
+            return Calibration(context.samples, context.progress, context.seed)
+        criterion = IMPORTANCE[self.importance].needs_data and f"importance={self.importance!r}"
+        wants = criterion or (self.compensate not in (None, "auto") and f"compensate={self.compensate!r}")
+        if wants:
+            raise UsageError(
+                f"prune({wants}) needs calibration data",
+                why="what layers read is measured on real inputs",
+                do="give some with data=... (--data on the command line), or leave the option out",
+            )
+        return None
+
+    def scores(self, model: Model, axes: AxisMap, found: list[Slot], data: Calibration | None, seed: int) -> Scores:
+        criterion, moments = IMPORTANCE[self.importance], dict[Reader, Moments]()
+        if criterion.needs_data and data is not None:
+            readers = readers_of(found)
+            measured = data.moments(model, model, [Watch(r.node, r.node.output) for r in readers])
+            moments = dict(zip(readers, measured, strict=True))
+        return criterion.score(Evidence(found, axes.atoms.count, moments, seed))
 
 
 def feeds(model: Model, context: Context) -> Feeds:

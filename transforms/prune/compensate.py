@@ -1,0 +1,186 @@
+"""Making up for removed channels from calibration data alone: no gradients, no labels.
+
+Layer after layer, in the order of the graph, what a layer reads in the pruned model is measured beside what the
+original layer gave, so that each one also corrects what the ones before it left over. Nothing here decides what is
+removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from ...ir import Array, Dense, Model, Node, Value
+from .kept import Kept
+from .obs import TINY, damped
+from .readers import FLAT_OPS, input_axis, matrix, set_matrix
+from .statistics import Calibration, Moments, Watch
+
+T = TypeVar("T")
+
+STAGES = 64
+"""Layers are measured one at a time where there are no more than this many, else several at a time."""
+
+
+@dataclass(frozen=True)
+class Affected:
+    """What compensation may change: layers that read fewer channels, and the normalisations behind one, each watched
+    beside the value that it should give (a layer) or read (a normalisation).
+    """
+
+    layers: list[Watch]
+    norms: list[Watch]
+
+
+def affected(pruned: Model, reference: Model, kept: Kept) -> Affected:
+    """Found before surgery on `pruned`, whose nodes are those of `reference` in the same order."""
+    behind: set[Value] = set()
+    found = Affected([], [])
+    for node, twin in zip(pruned.graph, reference.graph, strict=True):
+        axis = input_axis(node)
+        reads_fewer = axis is not None and kept.indices(node.operand(1), axis) is not None
+        if reads_fewer:
+            made = len(node.output.shape or ()) - 1 if node.op in FLAT_OPS else 1
+            found.layers.append(Watch(node, twin.output, kept.indices(node.output, made)))
+        if reads_fewer or any(v in behind for v in node.inputs):
+            behind.update(node.outputs)
+            if (
+                node.op == "BatchNormalization"
+                and not node.int("training_mode")
+                and all(map(is_constant, node.inputs[3:]))
+            ):
+                found.norms.append(Watch(node, twin.operand(0), kept.indices(node.operand(0), 1)))
+    return found
+
+
+def is_constant(value: Value | None) -> bool:
+    return value is not None and value.is_const
+
+
+def stages(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    size = -(-len(items) // STAGES) or 1
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def least_squares(found: Affected, pruned: Model, reference: Model, data: Calibration, ridge: float) -> int:
+    """W' = argmin |y - W' x - b|^2 + ridge |W' - W|^2 with the ridge as a share of the mean square of x, as in channel
+    pruning (He et al., ICCV 2017). Where there is no place for a bias b the means take part in the fit.
+    """
+    return each_layer(found, pruned, reference, data, lambda node, moments: solve(node, moments, ridge))
+
+
+def correct_biases(found: Affected, pruned: Model, reference: Model, data: Calibration, ridge: float) -> int:
+    """Moves the mean of each output to where it was (bias correction; Nagel et al., ICCV 2019). Layers without a place
+    for a bias stay as they are.
+    """
+    return each_layer(found, pruned, reference, data, correct_bias)
+
+
+def estimate_norms(found: Affected, pruned: Model, reference: Model, data: Calibration, ridge: float) -> int:
+    """The means and variances of BatchNormalization follow what it reads: moved by as much, stretched by as much. So
+    nothing changes where nothing was removed, also on data unlike that of the training.
+    """
+    for part in stages(found.norms):
+        now = data.channels(pruned, [watch.node.operand(0) for watch in part])
+        before = data.channels(reference, [watch.target for watch in part])
+        for watch, (mean, variance), (old_mean, old_variance) in zip(part, now, before, strict=True):
+            node, left = watch.node, slice(None) if watch.left is None else watch.left
+            moved = node.operand(3).tensor.numpy() + mean - old_mean[left]
+            stretch = variance / np.maximum(old_variance[left], TINY)
+            stretched = node.operand(4).tensor.numpy() * np.where(old_variance[left] > TINY, stretch, 1)
+            node.set_input(3, rounded(moved, node.operand(3)))
+            node.set_input(4, rounded(stretched, node.operand(4)))
+    return len(found.norms)
+
+
+def each_layer(
+    found: Affected, pruned: Model, reference: Model, data: Calibration, apply: Callable[[Node, Moments], None]
+) -> int:
+    for part in stages(found.layers):
+        for watch, moments in zip(part, data.moments(pruned, reference, part), strict=True):
+            apply(watch.node, moments)
+    return len(found.layers)
+
+
+Method = Callable[[Affected, Model, Model, Calibration, float], int]
+"""(what may change, pruned model, original, data, ridge) -> how many nodes were changed."""
+
+COMPENSATION: dict[str, Method] = {
+    "least-squares": least_squares,
+    "bias": correct_biases,
+    "batch-norm": estimate_norms,
+}
+
+
+def solve(node: Node, moments: Moments, ridge: float) -> None:
+    centred = Offset.of(node) is not None
+    gram, weight = moments.gram(centred), matrix(node)
+    heavy = damped(gram, ridge)
+    cross = moments.cross(centred) + weight @ (heavy - gram)
+    set_matrix(node, np.linalg.solve(heavy, cross.swapaxes(1, 2)).swapaxes(1, 2))
+    correct_bias(node, moments)
+
+
+def correct_bias(node: Node, moments: Moments) -> None:
+    place = Offset.of(node)
+    if place is not None:
+        mean_x, mean_y = moments.x / moments.count, moments.y / moments.count
+        place.add((mean_y - np.einsum("goc,gc->go", matrix(node), mean_x)).reshape(-1))
+
+
+@dataclass(frozen=True)
+class Offset:
+    """Where a constant can be added to a layer's outputs: an operand of `node`, `sign` times what it does there.
+
+    `replaces` where the operand already is part of the layer's own output.
+    """
+
+    node: Node
+    index: int
+    sign: int = 1
+    replaces: bool = False
+
+    @staticmethod
+    def of(layer: Node) -> Offset | None:
+        """The layer's own bias, the mean of a BatchNormalization behind it, a constant added to it, or a new bias."""
+        user = next(iter(layer.output.users)) if len(layer.output.users) == 1 else None
+        own = layer.input(2) if layer.op != "MatMul" else None
+        if own is not None:
+            return Offset(layer, 2, replaces=True) if own.is_const and own.tensor.shape == outputs(layer) else None
+        if user is not None and user.op == "BatchNormalization" and user.operand(3).is_const:
+            return Offset(user, 3, sign=-1)
+        if layer.op != "MatMul":
+            return Offset(layer, 2, replaces=True)
+        if user is not None and user.op == "Add":
+            index = 1 if user.operand(0) is layer.output else 0
+            if user.operand(index).is_const and user.operand(index).tensor.shape == outputs(layer):
+                return Offset(user, index)
+        return None
+
+    def add(self, numbers: Array) -> None:
+        old = self.node.input(self.index)
+        if old is None:
+            weight = self.node.operand(1)
+            made = rounded(numbers, weight, f"{weight.name.removesuffix('weight')}bias")
+            self.node.set_inputs([*self.node.inputs[:2], made])
+        elif self.replaces:
+            self.node.set_input(self.index, rounded(numbers, old))
+        else:
+            self.node.set_input(self.index, rounded(old.tensor.numpy() + self.sign * numbers, old))
+
+
+def outputs(layer: Node) -> tuple[int, ...]:
+    """The shape of a bias."""
+    groups, out, _ = matrix(layer).shape
+    return (groups * out,)
+
+
+def rounded(numbers: Array, like: Value, name: str = "") -> Value:
+    """A constant of the element type and, without another, the name of `like`."""
+    dtype = like.tensor.dtype
+    made = Dense(np.ascontiguousarray(numbers.astype(dtype.numpy)), dtype)
+    return Value(name or like.name, made.type, const=made)

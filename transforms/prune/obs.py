@@ -1,0 +1,100 @@
+"""Block Optimal Brain Surgeon: the order in which channels go when their readers' weights are solved again each time.
+
+Removing the columns j of a layer Y = W X raises its squared error, after the best correction of all other columns, by
+tr(W_j (H^-1_jj)^-1 W_j^T) with H = X X^T (Hassibi and Stork, NIPS 1992). The correction W -= W_j (H^-1_jj)^-1 H^-1_j
+and the same elimination in H^-1 give the cost of the next removal, so a class that another one could stand in for
+becomes dear once that one is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...ir import Array
+from .readers import Reader, kernel, matrix
+from .statistics import Moments
+
+DAMPING = 1e-3
+"""Added to the diagonal of H, as a share of its mean."""
+ROUNDS = 128
+"""Classes that meet in the same readers are eliminated in at most about this many rounds, several at once where there
+are more."""
+TINY = 1e-30
+
+
+def damped(gram: Array, share: float = DAMPING) -> Array:
+    """The Gram matrices with `share` of each one's mean diagonal added to its diagonal."""
+    size = gram.shape[-1]
+    mean = np.trace(gram, axis1=1, axis2=2) / size
+    return gram + np.maximum(share * mean, TINY)[:, None, None] * np.eye(size)
+
+
+class Layer:
+    """One reader while its channels go: its weight and the inverse of its damped, centred Gram matrix, by group."""
+
+    def __init__(self, reader: Reader, moments: Moments) -> None:
+        self.weight = matrix(reader.node)
+        self.inverse = np.linalg.inv(damped(moments.gram(True)))
+        self.energy = max(float(moments.variance().sum()), TINY)
+        taps = kernel(reader.node)
+        roots, active = reader.slot.roots, reader.slot.active
+        channels = {int(c): active[roots[active] == c] for c in np.unique(roots[active])}
+        self.columns = {c: (found[:, None] * taps + np.arange(taps)).reshape(-1) for c, found in channels.items()}
+
+    def costs(self) -> dict[int, float]:
+        """What removing each class alone adds to the squared error, as a share of the variance of the output."""
+        by_size: dict[int, list[int]] = {}
+        for each, j in self.columns.items():
+            by_size.setdefault(j.size, []).append(each)
+        found: dict[int, float] = {}
+        for classes in by_size.values():
+            j = np.stack([self.columns[c] for c in classes])
+            part = np.moveaxis(self.weight[:, :, j], 1, -1)
+            inner = self.inverse[:, j[:, :, None], j[:, None, :]]
+            total = np.einsum("gcjo,gcjo->c", np.linalg.solve(inner, part), part) / self.energy
+            found.update(zip(classes, total.tolist(), strict=True))
+        return found
+
+    def remove(self, each: int) -> None:
+        j = self.columns.pop(each)
+        step = np.linalg.solve(self.inverse[:, j[:, None], j[None, :]], self.inverse[:, j, :])
+        self.weight = self.weight - self.weight[:, :, j] @ step
+        self.inverse = self.inverse - self.inverse[:, :, j] @ step
+        self.weight[:, :, j] = 0
+
+
+def eliminate(moments: Mapping[Reader, Moments], count: int) -> NDArray[np.float64]:
+    """The cost of each class at its turn, at the index of its root, never less than that of an earlier one; NaN for
+    classes that no reader reads. Costs are shares of the readers' output variances, added up over the readers.
+    """
+    scores = np.full(count, np.nan)
+    for together in components(list(moments)):
+        layers = [Layer(reader, moments[reader]) for reader in together]
+        left = sorted({c for layer in layers for c in layer.columns})
+        at_once, floor = max(1, len(left) // ROUNDS), 0.0
+        while left:
+            costs = dict.fromkeys(left, 0.0)
+            for layer in layers:
+                for each, cost in layer.costs().items():
+                    costs[each] += cost
+            for each in sorted(left, key=lambda c: costs[c])[:at_once]:
+                floor = scores[each] = max(floor * (1 + 1e-9), costs[each])
+                left.remove(each)
+                for layer in layers:
+                    if each in layer.columns:
+                        layer.remove(each)
+    return scores
+
+
+def components(found: list[Reader]) -> list[list[Reader]]:
+    """Readers that share a class, directly or through others."""
+    parts: list[tuple[set[int], list[Reader]]] = []
+    for reader in found:
+        classes = set(reader.slot.roots[reader.slot.active].tolist())
+        meeting = [p for p in parts if p[0] & classes]
+        parts = [p for p in parts if not p[0] & classes]
+        parts.append((classes.union(*(p[0] for p in meeting)), [r for p in meeting for r in p[1]] + [reader]))
+    return [readers for _, readers in parts]
