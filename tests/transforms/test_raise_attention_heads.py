@@ -145,6 +145,10 @@ TOGETHER: dict[str, str] = {
     "parts of the heads": """%w = Reshape(%x, i64[4]{0,0,6,8}) : f32[B,S,6,8]
         %h = Transpose(%w) {perm=[0,2,1,3]} : f32[B,6,S,8]
         %qh, %kh, %vh = Split(%h, i64[3]{2,2,2}) {axis=1} : f32[B,2,S,8], f32[B,2,S,8], f32[B,2,S,8]""",
+    "parts of the heads as a product wants its keys": """%w = Reshape(%x, i64[4]{0,0,6,8}) : f32[B,S,6,8]
+        %h = Transpose(%w) {perm=[0,2,3,1]} : f32[B,6,8,S]
+        %qt, %kt, %vt = Split(%h, i64[3]{2,2,2}) {axis=1} : f32[B,2,8,S], f32[B,2,8,S], f32[B,2,8,S] """ + " ".join(
+        f"%{x}h = Transpose(%{x}t) {{perm=[0,1,3,2]}} : f32[B,2,S,8]" for x in "qkv"),
 }  # fmt: skip
 
 
@@ -155,6 +159,8 @@ def test_parts_of_one_projection_are_split_while_packed(check_rules, name: str):
 
 
 PACK_LEFT: dict[str, tuple[str, str]] = {
+    "keys that were turned by themselves": (SPLITS.replace("%kh = Transpose(%kr) {perm=[0,2,1,3]}", "%kt = Transpose(%kr) {perm=[0,2,3,1]} : f32[B,2,8,T] %kh = Transpose(%kt) {perm=[0,1,3,2]}"),
+        "queries, keys or values are not packed before it"),
     "heads that were not packed": (SPLITS.replace("%vh = Transpose(%vr) {perm=[0,2,1,3]}", "%vh = Reshape(%vr, i64[4]{0,2,-1,8})"),
         "queries, keys or values are not packed before it"),
     "a result with its heads elsewhere": (SPLITS, "its heads do not come last behind it"),

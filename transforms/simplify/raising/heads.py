@@ -12,7 +12,8 @@ from ....ir import Builder, Node, Value
 from ....ir.rewrite import Result, decline, rule
 from .parts import integers
 
-HEADS_FIRST = (0, 2, 1, 3)
+HEADS_FIRST, TURNED = (0, 2, 1, 3), (0, 2, 3, 1)
+SWAPPED = (0, 1, 3, 2)
 Q, K, V = range(3)
 
 
@@ -120,6 +121,10 @@ class Packing:
             return None
         if node.op == "Transpose" and node.ints("perm", ()) == HEADS_FIRST:
             return self.joined(node.operand(0), shape[1] * shape[3])
+        if node.op == "Transpose" and node.ints("perm", ()) == SWAPPED:
+            part = node.operand(0)
+            of_heads = part.node is not None and part.op == "Split" and part.node.int("axis") in (1, -3)
+            return self.part_of_heads(part, part.node, TURNED) if of_heads and part.node is not None else None
         if node.op == "RotaryEmbedding" and value.only_user is user:
             inner = self.packed(node.operand(0), node)
             attrs = {**node.attrs, "num_heads": shape[1]}
@@ -140,7 +145,7 @@ class Packing:
         node = value.node
         assert node is not None
         if node.op == "Split" and node.int("axis") in (1, -3):
-            return self.part_of_heads(value, node)
+            return self.part_of_heads(value, node, HEADS_FIRST)
         entry = entry_of(value)
         if entry is None:
             return None
@@ -158,12 +163,13 @@ class Packing:
             return None
         return self.parts(source, [width] * count)[place]
 
-    def part_of_heads(self, value: Value, node: Node) -> Value | None:
+    def part_of_heads(self, value: Value, node: Node, perm: tuple[int, ...]) -> Value | None:
+        """One of the outputs of a Split of heads that were moved together, to where `perm` has them."""
         moved = node.operand(0).node
-        if moved is None or moved.op != "Transpose" or moved.ints("perm", ()) != HEADS_FIRST:
+        if moved is None or moved.op != "Transpose" or moved.ints("perm", ()) != perm:
             return None
-        wide = moved.operand(0)
-        widths = [v.shape[1] * v.shape[3] if v.shape is not None else None for v in node.outputs]
+        wide, size = moved.operand(0), perm.index(3)
+        widths = [v.shape[1] * v.shape[size] if v.shape is not None else None for v in node.outputs]
         if wide.shape is None or not all(isinstance(w, int) for w in widths):
             return None
         sizes = [int(w) for w in widths if w is not None]
