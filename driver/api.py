@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from ..backends.runners import Feeds, OrtRunner
@@ -37,7 +37,8 @@ def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, free
 
     Of the tuple the last two may be left out. Tensors of onnx_ir are shared. Weights of a file stay in it, mapped;
     mmap=False copies them, for files that are replaced in place. Old files list weights among the inputs, with
-    defaults; freeze_defaults=True makes constants of them, which can then be folded, pruned and quantized. Raises
+    defaults; freeze_defaults=True makes constants of them, which can then be folded, pruned and quantized. A program
+    with operators that tersor has no rules for comes by way of PyTorch's own exporter, with a warning. Raises
     UsageError for a missing file or another kind of object, InvalidModelError for a file that is broken or breaks a
     limit, UnsupportedError for an operator that cannot be taken in.
     """
@@ -51,7 +52,7 @@ def load(model: Source, *, limits: Limits | None = None, mmap: bool = True, free
         if isinstance(model, torch.export.ExportedProgram):
             from ..frontends.torch import from_exported
 
-            return from_exported(model)
+            return _or_exported(lambda: from_exported(model))
         if isinstance(model, torch.nn.Module):
             raise UsageError("a module needs example arguments", do="call load((module, (example_input,)))")
     if (held := onnx_ir_model(model)) is not None:
@@ -72,7 +73,19 @@ def _load_module(module: Any = None, args: Any = None, kwargs: Any = None, shape
         raise UsageError(
             "not a module with arguments", do="call load((module, args, kwargs, dynamic_shapes)), the last two optional"
         )
-    return from_module(module, args, kwargs, dynamic_shapes=shapes)
+    return _or_exported(lambda: from_module(module, args, kwargs, dynamic_shapes=shapes))
+
+
+def _or_exported(lower: Callable[[], Model]) -> Model:
+    """What our own rules give, or PyTorch's own exporter for a whole program that has operators unknown to them."""
+    from ..frontends.torch import UnknownOperatorsError
+
+    try:
+        return lower()
+    except UnknownOperatorsError as unknown:
+        from .exporter import from_stock_exporter
+
+        return from_stock_exporter(unknown)
 
 
 def verify(

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...ir import Model, UsageError
+from .errors import UnknownOperatorsError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["from_exported", "from_module"]
+__all__ = ["UnknownOperatorsError", "from_exported", "from_module"]
 
 
 def from_exported(program: torch.export.ExportedProgram) -> Model:
     """A Model that computes what an exported program computes.
 
     Parameters and buffers become constants that share the tensors' memory and are named as in the state dict; nodes
-    know their module's path and the line of the user's code. Raises UsageError without torch, UnsupportedError for an
-    operator that has neither a lowering nor a decomposition and for a program that changes its own buffers.
+    know their module's path and the line of the user's code. Raises UsageError without torch, UnknownOperatorsError
+    for operators that have neither a lowering nor a decomposition, UnsupportedError for a program that changes its own
+    buffers.
     """
     _require_torch()
     from . import program as implementation

@@ -266,6 +266,8 @@ class Importer:
     def lower(self, node: Node, name: str, fake: Any) -> Any:
         """Runs the node's row, then names and types its results."""
         op = self.op
+        if name not in ROWS:
+            raise Undecomposed(fail(node, "it has no row"), [node.target])
         arguments = [self.resolve(a) for a in node.args]
         options = {k: self.resolve(v) for k, v in node.kwargs.items() if k not in MEANINGLESS}
         op.loc = self.locations.of(node)
@@ -413,11 +415,10 @@ def to_array(tensor: torch.Tensor) -> Array:
 
 
 def _name_of(program: ExportedProgram) -> str:
-    """The class of the outermost module, for the graph's name."""
+    """The class of the outermost module, for the graph's name; nodes that torch made itself do not know it."""
     for node in program.graph.nodes:
-        stack = node.meta.get("nn_module_stack")
-        if stack and "" in [path for path, _ in stack.values()]:
-            kind = next(iter(stack.values()))[1]
-            name = kind if isinstance(kind, str) else kind.__name__
-            return name.rsplit(".", 1)[-1]
+        for path, kind in (node.meta.get("nn_module_stack") or {}).values():
+            if path == "":
+                name = kind if isinstance(kind, str) else kind.__name__
+                return name.rsplit(".", 1)[-1]
     return "graph"

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 
 from ...ir import Model, UnsupportedError, UsageError
+from .errors import UnknownOperatorsError
 from .importer import Undecomposed, import_program
 from .interface import size_names
 from .locations import unsupported
@@ -24,20 +25,23 @@ def from_exported(program: ExportedProgram, names: Mapping[str, str] | None = No
     """A Model that computes what an exported program computes; `names` renames its symbolic sizes.
 
     Parameters and buffers become constants that share the tensors' memory and are named as in the state dict. An
-    operator without a lowering is decomposed, and that one alone. Raises UnsupportedError where that does not help or
-    the program keeps state.
+    operator without a lowering is decomposed, and that one alone. Raises UnknownOperatorsError where that does not
+    help, UnsupportedError where the program keeps state.
     """
-    found = mutations(program.graph_module)
+    found, given = mutations(program.graph_module), program
     check_state(program, found)
     if not found.certain or any(mutates(m) for m in wrapped_modules(program)):
         program = program.run_decompositions({})
         check_results(program)
-    return decomposing(program, names or {})
+    try:
+        return decomposing(program, names or {})
+    except Undecomposed as unknown:
+        operators = tuple(dict.fromkeys(str(target) for target in unknown.targets))
+        raise UnknownOperatorsError(unknown.error, operators, given) from None
 
 
 def decomposing(program: ExportedProgram, names: Mapping[str, str]) -> Model:
-    """Imports a program, each time with the operators decomposed that stood in the way before. Raises
-    UnsupportedError."""
+    """Imports a program, each time with the operators decomposed that stood in the way before. Raises Undecomposed."""
     tried: dict[Any, Undecomposed] = {}
     while True:
         try:
@@ -50,14 +54,14 @@ def decomposing(program: ExportedProgram, names: Mapping[str, str]) -> Model:
             program = program.run_decompositions(chosen)
 
 
-def blamed(found: Undecomposed, tried: Mapping[Any, Undecomposed]) -> UnsupportedError:
+def blamed(found: Undecomposed, tried: Mapping[Any, Undecomposed]) -> Undecomposed:
     """The error to show: that of the operator the user called, when it was its decomposition that led nowhere."""
     earlier = next((first for target, first in tried.items() if len(first.targets) == 1), None)
     if earlier is None or found.targets[0] in tried:
-        return found.error
+        return found
     first = earlier.error
     why = f"it has no row, and its decomposition uses {found.targets[0]}, which has none"
-    return UnsupportedError(first.what, where=first.where, why=why, do=first.do)
+    return Undecomposed(UnsupportedError(first.what, where=first.where, why=why, do=first.do), earlier.targets)
 
 
 def check_state(program: ExportedProgram, found: Mutations) -> None:
