@@ -67,10 +67,11 @@ def simplify(options: Namespace) -> int:
 
 
 def prune(options: Namespace) -> int:
+    compensate = None if options.compensate == "none" else options.compensate
     return _one_pass(
         options,
         f"prune(ratio={options.ratio}, scope={options.scope!r}, multiple_of={options.multiple_of}, "
-        f"importance={options.importance!r}, compensate={None if options.compensate == 'none' else options.compensate!r})",
+        f"importance={options.importance!r}, compensate={compensate!r})",
     )
 
 
