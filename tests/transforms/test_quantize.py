@@ -14,7 +14,7 @@ from tersor.ir import DType, Graph, Model, UsageError, parse, structural_hash, v
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.quantize import OBSERVERS, Quantize, calibrate
 from tersor.transforms.quantize.observers import NotFinite
-from tersor.transforms.quantize.report import float_layers, lacks_vnni, optimised
+from tersor.transforms.quantize.report import float_nodes, lacks_vnni, optimised
 
 NETWORK = """
 graph @net(%x: f32[N,3,16,16]) -> (y) {
@@ -111,7 +111,7 @@ def test_a_convolutional_network_in_int8_is_close_to_the_original_on_other_data(
 def test_every_layer_of_it_runs_in_integer_kernels():
     model, outcome = quantize(NETWORK, Quantize(reduce_range=True), images())
     assert outcome.warnings == []
-    assert float_layers(model) == []
+    assert float_nodes(model) == []
 
 
 def test_decisions_name_the_layer_its_operator_and_its_error():
@@ -439,18 +439,60 @@ def test_a_batch_normalization_that_was_not_folded_is_reported():
     assert [(code, where) for code, _, where in outcome.warnings] == [("TSR203", "norm")]
 
 
-def test_layers_that_the_runtime_computes_in_float_are_reported():
-    graph = parse(
-        """graph (%x: u8[N,3,8,8]) -> (y) {
-          @w : i8[4,3,3,3]
-          %1 = DequantizeLinear(%x, f32[]{0.5}, u8[]{0}) : f32[N,3,8,8]
-          %2 = DequantizeLinear(@w, f32[]{0.1}, i8[]{0}) : f32[4,3,3,3]
-          %3 = Conv(%1, %2) : f32[N,4,6,6]  # stem
-          return %3
-        }""",
-        {"w": np.ones((4, 3, 3, 3), np.int8)},
-    )
-    assert float_layers(Model(graph)) == ["stem/Conv"]
+QDQ = """graph (%x: u8[N,4,8,8]) -> (y) {{
+  @w : i8[4,4,3,3] = random(1)
+  @b : f32[4] = random(2)
+  @v : i8[4,8] = random(3)
+  %1 = DequantizeLinear(%x, f32[]{{0.5}}, u8[]{{0}}) : f32[N,4,8,8]
+  %2 = DequantizeLinear(@w, f32[]{{0.1}}, i8[]{{0}}) : f32[4,4,3,3]
+  %3 = DequantizeLinear(@v, f32[]{{0.1}}, i8[]{{0}}) : f32[4,8]
+  {}
+}}"""
+FLOAT = {
+    "an output": ("%9 = Conv(%1, %2) : f32[N,4,6,6]  # stem\nreturn %9", "Conv", "its result goes to the end of the graph"),
+    "an operator without an integer kernel": (
+        "%8 = Conv(%1, %2) : f32[N,4,6,6]  # stem\n%7 = Softsign(%8) : f32[N,4,6,6]\n"
+        "%9 = QuantizeLinear(%7, f32[]{0.5}, u8[]{0}) : u8[N,4,6,6]\nreturn %9", "Conv", "its result goes to Softsign"),
+    "a float input": (
+        "%4 = Softsign(%1) : f32[N,4,8,8]\n%8 = Conv(%4, %2) : f32[N,4,6,6]  # stem\n"
+        "%9 = QuantizeLinear(%8, f32[]{0.5}, u8[]{0}) : u8[N,4,6,6]\nreturn %9", "Conv", "its input is not quantized"),
+    "a float bias": (
+        "%5 = Flatten(%x) {axis=3} : u8[M,8]\n%6 = DequantizeLinear(%5, f32[]{0.5}, u8[]{0}) : f32[M,8]\n"
+        "%9 = Gemm(%6, %3, @b) {transB=1} : f32[M,4]  # stem\nreturn %9", "Gemm", "its bias is float"),
+    "sixteen bits": (
+        "%4 = Cast(%x) {to=4} : u16[N,4,8,8]\n%5 = DequantizeLinear(%4, f32[]{0.5}, u16[]{0}) : f32[N,4,8,8]\n"
+        "%8 = AveragePool(%5) {kernel_shape=[2,2]} : f32[N,4,7,7]  # stem\n"
+        "%9 = QuantizeLinear(%8, f32[]{0.5}, u16[]{0}) : u16[N,4,7,7]\nreturn %9", "AveragePool", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_what_the_runtime_computes_in_float_is_reported_with_the_reason(name: str):
+    body, op, why = FLOAT[name]
+    (found,) = float_nodes(Model(parse(QDQ.format(body))))
+    assert (found.op, found.name.split("/")[0]) == (op, "stem")
+    assert found.why.startswith(why)
+    assert bool(found.why) == bool(why)
+
+
+def test_what_has_an_integer_kernel_is_not_reported():
+    body = """%8 = Conv(%1, %2) : f32[N,4,6,6]  # stem
+    %9 = QuantizeLinear(%8, f32[]{0.5}, u8[]{0}) : u8[N,4,6,6]
+    return %9"""
+    assert float_nodes(Model(parse(QDQ.format(body)))) == []
+
+
+def test_a_network_around_a_float_operator_has_no_layer_that_stays_float():
+    text = """graph @net(%x: f32[N,4,8,8]) -> (y) {
+      @w : f32[4,4,3,3] = random(1)
+      @v : f32[4,4,1,1] = random(2)
+      %1 = Conv(%x, @w) : f32[N,4,6,6]  # stem
+      %2 = Softsign(%1) : f32[N,4,6,6]
+      %3 = Conv(%2, @v) : f32[N,4,6,6]  # head
+      return %3
+    }"""
+    _, outcome = quantize(text, Quantize(reduce_range=True), [{"x": np.ones((1, 4, 8, 8), np.float32)}])
+    assert outcome.warnings == []
 
 
 def test_the_cpu_is_asked_for_instructions_that_do_not_saturate(tmp_path: Path):

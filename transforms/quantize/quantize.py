@@ -24,7 +24,7 @@ from .layers import QUANTIZED, Layer, layers
 from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
-from .report import float_layers, lacks_vnni, signal_to_noise
+from .report import float_nodes, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
 MODES = ("static", "dynamic")
@@ -180,10 +180,11 @@ class Quantize(Pass):
 
     def warnings(self, model: Model) -> list[tuple[str, str, str]]:
         """Layers that are int8 in name only, norms that were not folded, sums that saturate on this CPU."""
-        found = [
-            ("TSR201", "ONNX Runtime computes this layer in float, from dequantized integers: skip it", name)
-            for name in float_layers(model)
-        ]
+        found: list[tuple[str, str, str]] = []
+        for node in float_nodes(model):
+            why = f" ({node.why})" if node.why else ""
+            what = f"ONNX Runtime computes this {node.op} in float, from dequantized integers{why}: skip it"
+            found.append(("TSR201", what, node.name))
         norm = next(
             (n for n in model.graph if n.op == "BatchNormalization" and n.operand(0).op == "DequantizeLinear"), None
         )

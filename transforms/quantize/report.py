@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -19,6 +20,7 @@ from ...backends.onnx import save
 from ...backends.runners import OrtRunner, Samples
 from ...ir import Model, Node, Value
 from .calibrate import limited
+from .placement import CONNECTORS
 
 FLOAT_KERNELS = frozenset(["Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"])
 SIGNAL_SAMPLES = 16
@@ -39,15 +41,67 @@ def optimised(model: Model) -> onnx.GraphProto:
         return onnx.load(path / "optimised.onnx", load_external_data=False).graph
 
 
-def float_layers(model: Model) -> list[str]:
-    """Names of the nodes that ONNX Runtime's optimised graph computes in float from dequantized weights: int8 in
-    name only."""
-    graph = optimised(model)
-    from_integers = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    for node in graph.node:
-        if node.op_type == "Transpose" and node.input[0] in from_integers:
-            from_integers.add(node.output[0])
-    return [node.name for node in graph.node if node.op_type in FLOAT_KERNELS and node.input[1] in from_integers]
+@dataclass(frozen=True)
+class FloatNode:
+    """A quantized node that ONNX Runtime computes in float all the same; `why` is "" where the reason is not known."""
+
+    name: str
+    op: str
+    why: str
+
+
+def float_nodes(model: Model) -> list[FloatNode]:
+    """The quantized nodes that reached no integer kernel in ONNX Runtime's optimised graph: those with weights from a
+    DequantizeLinear, and others between DequantizeLinear and QuantizeLinear nodes on all sides.
+    """
+    return _Executed(optimised(model)).float_nodes()
+
+
+class _Executed:
+    """An optimised graph, with the maker and the users of each value."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.makers = {name: node for node in graph.node for name in node.output}
+        self.users: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.users.setdefault(name, []).append(node)
+
+    def float_nodes(self) -> list[FloatNode]:
+        found: list[FloatNode] = []
+        for node in self.graph.node:
+            if node.op_type in FLOAT_KERNELS and self.is_restored(node.input[1]):
+                found.append(FloatNode(node.name, node.op_type, self.why_layer(node)))
+            elif node.op_type in CONNECTORS and self.is_between(node):
+                found.append(FloatNode(node.name, node.op_type, ""))
+        return found
+
+    def is_restored(self, name: str) -> bool:
+        """True for what a DequantizeLinear gives, transposed or not."""
+        maker = self.makers.get(name)
+        if maker is not None and maker.op_type == "Transpose":
+            maker = self.makers.get(maker.input[0])
+        return maker is not None and maker.op_type == "DequantizeLinear"
+
+    def is_between(self, node: onnx.NodeProto) -> bool:
+        operands = node.input if CONNECTORS[node.op_type].every else node.input[:1]
+        users = [user.op_type for name in node.output for user in self.users.get(name, ())]
+        return bool(users) and set(users) == {"QuantizeLinear"} and all(self.is_restored(name) for name in operands)
+
+    def why_layer(self, node: onnx.NodeProto) -> str:
+        """The first thing about a layer that its integer kernel does not take."""
+        if not self.is_restored(node.input[0]):
+            return "its input is not quantized"
+        if len(node.input) > 2 and node.input[2] and not self.is_restored(node.input[2]):
+            return "its bias is float"
+        if any(a.name == "activation" for a in node.attribute):
+            return "an activation was fused into the float kernel first"
+        users = {user.op_type for user in self.users.get(node.output[0], ())}
+        if node.op_type in ("Conv", "FusedConv") and users != {"QuantizeLinear"}:
+            what = ", ".join(sorted(users - {"QuantizeLinear"})) or "the end of the graph"
+            return f"its result goes to {what} before it is quantized again"
+        return ""
 
 
 def signal_to_noise(
