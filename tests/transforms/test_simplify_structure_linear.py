@@ -85,6 +85,17 @@ def test_joining_heads_before_a_linear_operator_is_part_of_what_is_reshaped_behi
     check_rules([meet_across_linear], before, windows(after + "return %r", type_="f32[N,2,3,2,4]"), fired=1)
 
 
+def test_a_reshaping_that_may_become_one_gather_with_what_follows_is_left_for_that(check_rules):
+    body = (
+        JOINED
+        + LINEAR
+        + "%r = Reshape(%s, i64[4]{-1,2,3,6}) : f32[N,2,3,6] %t = Transpose(%r) {perm=[0,2,1,3]} : f32[N,3,2,6] "
+    )
+    reason = "it is part of a larger region"
+    before = windows(body + "return %t", type_="f32[N,2,3,2,4]")
+    check_rules([meet_across_linear], before, None, fired=0, declined=[reason])
+
+
 def test_a_linear_operator_whose_last_axis_changes_on_both_sides_keeps_both_reshapings(check_rules):
     reason = "the last axis changes on both sides"
     body = JOINED + LINEAR + HEADS + "return %r"

@@ -91,6 +91,9 @@ def meet_across_linear(op: Builder, node: Node) -> Result:
             return build_reshape(op, found.of(op, source), target)
     if after[-1] != columns:
         return decline("the last axis changes on both sides")
+    user = node.output.only_user
+    if user is not None and user.op == "Transpose":
+        return decline("it is part of a larger region")
     target = reshaping(op, source.shape, (*after[:-1], rows))
     return (
         decline("its target cannot be written") if target is None else found.of(op, build_reshape(op, source, target))
