@@ -20,7 +20,7 @@ from ...ir.tensors import reshape
 from .code import Code, Member, Piece, Variable, call, code, form, infix, literal, raw, sequence
 from .members import TORCH_TYPES, Members
 from .names import identifier, path_of, plain_text
-from .placement import Placement
+from .placement import Placement, scope_of
 from .program import Assign, Block
 
 SMALL_ELEMENTS = 16
@@ -103,6 +103,7 @@ class Emitter:
         self.suggestion = ""
         self.heading = ""
         self.section = self.part = ""
+        self.scope: tuple[str, ...] = ()
 
     # The walk
 
@@ -188,11 +189,12 @@ class Emitter:
                 self.refuse(node, f"its output {index} is not supported")
 
     def assign(self, targets: list[Variable], value: Code) -> None:
-        self.block.statements.append(Assign(targets, value, self.heading, self.part))
+        self.block.statements.append(Assign(targets, value, self.heading, self.part, self.scope))
         self.heading = ""
 
     def note_section(self, node: Node) -> None:
         """A heading comment where the walk enters another part of the model."""
+        self.scope = path_of(scope_of(node)) or ()
         self.part = section = self.placement.section(node)
         if section and section != self.section:
             self.section, self.heading = section, plain_text(section)

@@ -12,7 +12,7 @@ BLOCK = '''
 class Block(nn.Module):
     """A named group of modules, parameters (nn.Parameter) and buffers (other tensors)."""
 
-    def __init__(self, **members: nn.Module | Tensor) -> None:
+    def __init__(self, /, **members: nn.Module | Tensor) -> None:
         super().__init__()
         for name, member in members.items():
             if isinstance(member, (nn.Module, nn.Parameter)):

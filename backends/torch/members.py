@@ -177,8 +177,12 @@ class Members:
 
     def names(self) -> dict[Variable, str]:
         """How `forward` reaches each member."""
+        return self.names_in(self.root)
+
+    def names_in(self, node: Container) -> dict[Variable, str]:
+        """The same for the class that a container becomes."""
         found: dict[Variable, str] = {}
-        self._names(self.root, "self", found)
+        self._names(node, "self", found)
         for member in self.owners.values():
             if isinstance(member, Attribute) and member.module in found:
                 found[member] = f"{found[member.module]}.{member.hint}"
@@ -207,8 +211,12 @@ class Members:
 
     def lists(self) -> list[tuple[str, int]]:
         """Every `nn.ModuleList` as `forward` reaches it, and its length."""
+        return self.lists_in(self.root)
+
+    def lists_in(self, node: Container) -> list[tuple[str, int]]:
+        """The same for the class that a container becomes."""
         found: list[tuple[str, int]] = []
-        self._lists(self.root, "self", found)
+        self._lists(node, "self", found)
         return found
 
     def _lists(self, node: Container, prefix: str, found: list[tuple[str, int]]) -> None:
@@ -236,7 +244,7 @@ class Members:
         else:
             lines = statement("super().__init__()", depth)
             for name, child in self.root.children.items():
-                lines += statement(self._registered(name, child), depth)
+                lines += statement(self.registered(name, child), depth)
         names = self.names()
         for module, name, owner in self.ties:
             lines += statement(f"{names[module]}.{name} = {names[owner]}", depth)
@@ -254,7 +262,8 @@ class Members:
         return reached
 
     @staticmethod
-    def _registered(name: str, child: Container | Leaf) -> str:
+    def registered(name: str, child: Container | Leaf) -> str:
+        """The statement that makes a child."""
         made = _value(child).render({})
         if isinstance(child, Leaf) and not child.is_module and not child.trainable:
             return f"self.register_buffer({quoted(name)}, {made}{'' if child.persistent else ', persistent=False'})"

@@ -23,12 +23,13 @@ GENERIC = ("x", "y", "z", "u", "v", "w")
 
 @dataclass(slots=True)
 class Assign:
-    """`targets = value`; `section` is the part of the model that it belongs to."""
+    """`targets = value`; `section` is the part of the model that it belongs to, `scope` the module."""
 
     targets: list[Variable]
     value: Code
     heading: str = ""
     section: str = ""
+    scope: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -121,9 +122,13 @@ def members_in(block: Block) -> set[Member]:
 
 def tidy(block: Block) -> None:
     """Drops what nobody uses and nests short expressions in the statement after them."""
-    counts = Counter(uses(block))
-    _drop(block, counts)
-    _nest(block, counts)
+    drop(block)
+    _nest(block, Counter(uses(block)))
+
+
+def drop(block: Block) -> None:
+    """Drops what nobody uses."""
+    _drop(block, Counter(uses(block)))
 
 
 def _drop(block: Block, counts: Counter[Variable]) -> None:

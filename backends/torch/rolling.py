@@ -71,7 +71,7 @@ def _roll_list(items: list[Item], expression: str, length: int, taken: Collectio
     index = 0
     while index < length - 1:
         count, body = _run(items, expression, starts, index)
-        if count > 1 and count * len(body) > 3:
+        if count > 1 and count * len(body) > 2:
             first = starts[index]
             assert first is not None
             loop = _loop(body, expression, (index, count, length), taken)
@@ -82,7 +82,7 @@ def _roll_list(items: list[Item], expression: str, length: int, taken: Collectio
 
 
 def _first_use(items: Sequence[Item], wanted: str) -> int | None:
-    return next((i for i, item in enumerate(items) if wanted in _flat(item)), None)
+    return next((i for i, item in enumerate(items) if wanted in flat(item)), None)
 
 
 def _run(items: list[Item], expression: str, starts: list[int | None], index: int) -> tuple[int, list[Item]]:
@@ -92,15 +92,15 @@ def _run(items: list[Item], expression: str, starts: list[int | None], index: in
         return 0, []
     size = second - first
     body = [_generic(item, expression, index) for item in items[first:second]]
-    if any(f"{expression}[" in _flat(item) or f"{expression}." in _flat(item) for item in body):
+    if any(f"{expression}[" in flat(item) or f"{expression}." in flat(item) for item in body):
         return 0, []
     count = 1
     while index + count < len(starts) and starts[index + count] == first + count * size:
         here = first + count * size
         others = [_generic(item, expression, index + count) for item in items[here : here + size]]
-        if len(others) != size or [_flat(a) for a in others] != [_flat(b) for b in body]:
+        if len(others) != size or [flat(a) for a in others] != [flat(b) for b in body]:
             break
-        body = [_common(a, b) for a, b in zip(body, others, strict=True)]
+        body = [common(a, b) for a, b in zip(body, others, strict=True)]
         count += 1
     return count, body
 
@@ -121,24 +121,24 @@ def _named(item: Item, name: str) -> Item:
     return Suite(item.header.replace(PLACEHOLDER, name), tuple(_named(i, name) for i in item.body))
 
 
-def _common(a: Item, b: Item) -> Item:
+def common(a: Item, b: Item) -> Item:
     """The first of two equal statements, without notes that differ."""
     if isinstance(a, Line) and isinstance(b, Line):
         return a if a.note == b.note else replace(a, note="")
     assert isinstance(a, Suite)
     assert isinstance(b, Suite)
-    return Suite(a.header, tuple(_common(x, y) for x, y in zip(a.body, b.body, strict=True)))
+    return Suite(a.header, tuple(common(x, y) for x, y in zip(a.body, b.body, strict=True)))
 
 
-def _flat(item: Item) -> str:
-    return item.text if isinstance(item, Line) else "\n".join([item.header, *(_flat(i) for i in item.body)])
+def flat(item: Item) -> str:
+    return item.text if isinstance(item, Line) else "\n".join([item.header, *(flat(i) for i in item.body)])
 
 
 def _loop(body: Sequence[Item], expression: str, span: tuple[int, int, int], taken: Collection[str]) -> Suite:
     start, count, length = span
     stop = start + count
     part = "" if count == length else f"[{start or ''}:{stop if stop < length else ''}]"
-    names = {*taken, *RESERVED, *(word for item in body for word in re.findall(r"\w+(?= in )", _flat(item)))}
+    names = {*taken, *RESERVED, *(word for item in body for word in re.findall(r"\w+(?= in )", flat(item)))}
     name = unused(_singular(expression), names)
     return Suite(f"for {name} in {expression}{part}:", tuple(_named(item, name) for item in body), spaced=True)
 
@@ -153,13 +153,13 @@ def shortened(items: Sequence[Item], lists: Sequence[tuple[str, int]], taken: Co
 
 
 def _shorten(items: list[Item], module: str, wanted: str, taken: Collection[str]) -> list[Item]:
-    places = [i for i, item in enumerate(items) if module in _flat(item)]
-    if sum(_flat(items[i]).count(module) for i in places) < OFTEN:
+    places = [i for i, item in enumerate(items) if module in flat(item)]
+    if sum(flat(items[i]).count(module) for i in places) < OFTEN:
         return items
     first, stop = places[0], places[-1] + 1
     if any(isinstance(item, Suite) and not item.spaced for item in items[first:stop]):
         return items
-    words = {word for item in items[first:stop] for word in re.findall(r"\w+", _flat(item))}
+    words = {word for item in items[first:stop] for word in re.findall(r"\w+", flat(item))}
     name = unused(wanted, {*taken, *RESERVED, *words})
     head = items[first]
     body = [_renamed(item, module, name) for item in items[first:stop]]

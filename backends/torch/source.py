@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...ir import Model, Tensor, TensorType, Value
+from .classes import extract, function
 from .code import Variable
 from .emitter import Emitter
 from .folding import prepared
 from .helpers import sources
 from .members import TORCH_TYPES
 from .names import class_name, path_of, plain_text
-from .program import members_in, name_variables, render, tidy
+from .program import drop, members_in, name_variables, render, tidy
 from .rolling import Line, lines, roll, shortened
 from .sizes import sizes_of
 from .table import TABLE
@@ -43,12 +44,15 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
     model, contents = prepared(model)
     e = Emitter(model, TABLE, sizes_of, contents)
     e.run()
-    tidy(e.block)
+    drop(e.block)
     e.members.prune(members_in(e.block))
     second_names(e, model)
-    names = {**name_variables(e.block, e.parameters), **e.members.names()}
     title = class_name(name or ("" if GENERATED_TITLE.match(model.graph.name) else model.graph.name))
-    if e.members.needs_block:
+    sizes = {variable for size in e.dimensions.values() for variable in size.variables()}
+    classes = extract(e.block, e.members, e.parameters, sizes, title)
+    tidy(e.block)
+    names = {**name_variables(e.block, e.parameters), **e.members.names()}
+    if e.members.needs_block or any(re.search(r"\bBlock\(", line) for line in classes):
         e.helper("Block")
     code = [
         "    def __init__(self) -> None:",
@@ -59,8 +63,9 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
     functions = [line for text in sources(e.helpers) for line in ("", "", *text.split("\n"))]
     text = [
         *docstring(model, title, [names[p] for p in e.parameters], stem),
-        *imports([*functions, *code]),
+        *imports([*functions, *classes, *code]),
         *functions,
+        *classes,
         "",
         "",
         f"class {title}({e.members.base}):",
@@ -94,7 +99,7 @@ def forward(e: Emitter, model: Model, names: dict[Variable, str]) -> list[str]:
     several = "Tensor, ..." if len(results) > SHOWN_RESULTS else ", ".join("Tensor" for _ in results)
     returned = "Tensor" if len(results) == 1 else f"tuple[{several}]"
     return [
-        *signature([f"{names[p]}: Tensor" for p in e.parameters], returned),
+        *function("forward", [f"{names[p]}: Tensor" for p in e.parameters], returned),
         *lines([*body, Line(f"return {', '.join(results)}", note)], 2),
     ]
 
@@ -140,16 +145,6 @@ def imports(code: Sequence[str]) -> list[str]:
     if re.search(r"\bF\.", text):
         found.append("import torch.nn.functional as F")
     return [*found, "from safetensors.torch import load_file", "from torch import Tensor, nn"]
-
-
-def signature(arguments: Sequence[str], returned: str) -> list[str]:
-    line = f"    def forward(self{''.join(', ' + a for a in arguments)}) -> {returned}:"
-    if len(line) <= 100:
-        return [line]
-    inner = ", ".join(["self", *arguments])
-    if len(inner) + 8 <= 100 and arguments:
-        return ["    def forward(", f"        {inner}", f"    ) -> {returned}:"]
-    return ["    def forward(", *[f"        {a}," for a in ["self", *arguments]], f"    ) -> {returned}:"]
 
 
 def loader(title: str, stem: str) -> list[str]:
