@@ -2,10 +2,10 @@
 
     python benchmarks/prune_quality.py --data FOLDER [--networks 20 56] [--less 0.1 0.2 0.3 0.4 0.5] [--seeds 3]
 
-FOLDER has `models/cifar_resnet/resnet20_bn.onnx`, `resnet56_bn.onnx`, `cifar10/train5085.npz` and `test512.npz`. Calibration
-takes training images alone; a seed chooses them. The inner channels of every block are pruned until the given share of
-the FLOPs is gone. What an accuracy lost is paired over the same test images and averaged over the seeds, with a 95 %
-interval of the mean over images.
+FOLDER has `models/cifar_resnet/resnet20_bn.onnx`, `resnet56_bn.onnx`, `cifar10/train5085.npz` and `test512.npz`.
+Calibration takes training images alone; a seed chooses them. The inner channels of every block are pruned until the
+given share of the FLOPs is gone. What is lost of the accuracy is paired over the same test images and averaged over the
+seeds, with a 95 % interval of the mean over images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from tersor.backends.runners import Feeds, OrtRunner
-from tersor.driver import load
+from tersor.frontends.onnx import load
 from tersor.ir import Array, Model
 from tersor.transforms.base import Context
 from tersor.transforms.cost import graph_flops
@@ -36,7 +36,6 @@ GOALS = {("20", 0.3): 2.0, ("20", 0.5): 7.0, ("56", 0.3): 0.5, ("56", 0.5): 2.5}
 class Row:
     network: str
     criterion: str
-    scope: str
     compensate: str
     wanted: float
     fewer_flops: float
@@ -62,14 +61,15 @@ def right(model: Model, x: Array, labels: Array) -> Array:
     return (np.concatenate(logits).argmax(1) == labels).astype(float)
 
 
-def ratio_for(model: Model, less: float, scope: str, criterion: str, context: Context) -> float:
-    """The ratio at which the share `less` of the FLOPs is gone, to half a percent."""
-    if scope == "flops":
-        return less
+def ratio_for(model: Model, less: float) -> float:
+    """The ratio at which the share `less` of the FLOPs is gone, to half a percent.
+
+    How many channels go does not depend on which ones.
+    """
     low, high, before = 0.0, 0.9, graph_flops(model.graph)
     while high - low > 0.005:
         middle, trial = (low + high) / 2, model.clone()
-        Prune(ratio=middle, importance="l2", scope=scope, only=INNER, compensate=None).run(trial, Context())
+        Prune(ratio=middle, importance="l2", only=INNER, compensate=None).run(trial, Context())
         gone = 1 - graph_flops(trial.graph) / before
         low, high = (middle, high) if gone < less else (low, middle)
     return high
@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
         dense, flops = right(model, x, labels), graph_flops(model.graph)
         print(f"ResNet-{network}: {100 * dense.mean():.2f} % of {len(x)} test images")
         for less in options.less:
-            ratio = ratio_for(model, less, options.scope, "l2", Context())
+            ratio = ratio_for(model, less)
             for criterion in options.criteria:
                 for compensate in options.compensate:
                     found, started = [], time.perf_counter()
@@ -93,14 +93,13 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
                         Prune(
                             ratio=ratio,
                             importance=criterion,
-                            scope=options.scope,
                             only=INNER,
                             compensate=None if compensate == "none" else compensate,
                         ).run(pruned, Context(samples=feeds(train["x"][chosen]), seed=seed))
                         found.append(right(pruned, x, labels))
                     lost = dense - np.mean(found, 0)
                     yield Row(
-                        network, criterion, options.scope, compensate, less, 1 - graph_flops(pruned.graph) / flops,
+                        network, criterion, compensate, less, 1 - graph_flops(pruned.graph) / flops,
                         100 * float(np.mean(found)), 100 * float(lost.mean()),
                         196 * float(lost.std(ddof=1)) / len(lost) ** 0.5, time.perf_counter() - started,
                     )  # fmt: skip
@@ -113,7 +112,6 @@ def main() -> None:
     parser.add_argument("--less", nargs="+", type=float, default=[0.1, 0.2, 0.3, 0.4, 0.5])
     parser.add_argument("--criteria", nargs="+", default=list(IMPORTANCE), choices=list(IMPORTANCE))
     parser.add_argument("--compensate", nargs="+", default=["none", "least-squares"])
-    parser.add_argument("--scope", default="local")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=1024, help="calibration images (default: 1024)")
     parser.add_argument("--json", type=Path, help="also write the rows here")
