@@ -102,7 +102,7 @@ def _prune(verb: argparse.ArgumentParser) -> None:
 def _quantize(verb: argparse.ArgumentParser) -> None:
     _transform(verb)
     _selection(verb)
-    modes = ["static", "dynamic"]
+    modes = ["static", "dynamic", "weights"]
     verb.add_argument("--mode", choices=modes, default="static", help="static needs --data (default: static)")
     verb.add_argument(
         "--observer",

@@ -16,7 +16,7 @@ from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import Sizes, bind_sizes
 from ..select import Selection, label
-from . import dynamic, insertion, scheme
+from . import dynamic, insertion, scheme, weights
 from .bias import ChannelMeans, Means, corrected, means_of
 from .calibrate import observe, require
 from .gain import not_worth
@@ -27,8 +27,14 @@ from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .report import float_nodes, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
-MODES = ("static", "dynamic")
+MODES = ("static", "dynamic", "weights")
 STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias")
+IDLE = {
+    "static": ("bits", "block"),
+    "dynamic": ("bits", "block", *STATIC_ONLY),
+    "weights": (*STATIC_ONLY, "per_channel", "reduce_range"),
+}
+"""Mode -> the options that have no effect with it."""
 
 Make = Callable[[], Statistic]
 
@@ -39,7 +45,8 @@ class Quantize(Pass):
 
     `mode` "static" takes ranges of activations from calibration data (convolutions and matrix products, as
     QuantizeLinear and DequantizeLinear); "dynamic" finds them at run time and needs no data (matrix products only:
-    transformers).
+    transformers); "weights" stores matrices and embedding tables as integers of `bits` bits (8 or 4) with one scale per
+    `block` of them, and computes in float (see `weights`).
 
     `observer` is how ranges are found: "minmax", "moving_average" (of the batches' extremes), "percentile" (of which
     `percentile` percent are kept), "entropy", or "mse".
@@ -63,6 +70,8 @@ class Quantize(Pass):
     cost_aware: bool = False
     correct_bias: bool = False
     reduce_range: bool = False
+    bits: int = 8
+    block: int = 32
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that do not exist and for options that would have no effect."""
@@ -75,11 +84,14 @@ class Quantize(Pass):
         if self.samples < 0:
             raise UsageError(f"samples={self.samples} is negative", do="give 0 to use all samples")
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        idle = [n for n in STATIC_ONLY if self.mode == "dynamic" and getattr(self, n) != defaults[n]]
+        idle = [n for n in IDLE[self.mode] if getattr(self, n) != defaults[n]]
         if idle:
-            raise UsageError(
-                f"{idle[0]} has no effect with mode='dynamic'", why="it calibrates nothing", do="leave it out"
-            )
+            why = "it calibrates nothing" if idle[0] in STATIC_ONLY else "it is for another mode"
+            raise UsageError(f"{idle[0]} has no effect with mode={self.mode!r}", why=why, do="leave it out")
+        if self.bits not in weights.BITS:
+            raise UsageError(f"bits={self.bits} is not possible", do="give 8 or 4")
+        if self.block < 16 or self.block & (self.block - 1):
+            raise UsageError(f"block={self.block} is not a power of two from 16 on", do="give 32, 64 or 128")
         if self.percentile != defaults["percentile"] and self.observer != "percentile":
             raise UsageError(
                 f"percentile has no effect with observer={self.observer!r}",
@@ -92,6 +104,8 @@ class Quantize(Pass):
         Raises UsageError for patterns that match nothing and for missing, empty or unfit calibration data, and
         NotFinite where a value is NaN or infinite on it.
         """
+        if self.mode == "weights":
+            return self.store_weights(model, context)
         samples = require(context.samples) if self.mode == "static" else context.samples
         infer(model.graph, context.fallback)
         decisions = self.decide(model, samples)
@@ -105,6 +119,20 @@ class Quantize(Pass):
         if chosen:
             outcome.warnings = self.warnings(model)
         outcome.notes.append(f"{len(chosen)} of {len(decisions)} layers in int8")
+        return outcome
+
+    def store_weights(self, model: Model, context: Context) -> Outcome:
+        """Weight-only quantization; needs no data."""
+        infer(model.graph, context.fallback)
+        found = weights.candidates(model.graph, Selection(model.graph, self.only, self.skip), self.block)
+        chosen = {node: row for node, row in found.items() if isinstance(row, weights.Stored)}
+        outcome = Outcome(changed=len(chosen))
+        outcome.decisions = [
+            Decision.of(node, *(("as it is", row) if isinstance(row, str) else (f"int{self.bits} weights", "")))
+            for node, row in found.items()
+        ]
+        weights.store(model.graph, chosen, self.bits, self.block)
+        outcome.notes.append(f"{len(chosen)} of {len(found)} weights in int{self.bits}")
         return outcome
 
     def decide(self, model: Model, samples: Samples | None) -> list[Candidate]:
@@ -137,10 +165,10 @@ class Quantize(Pass):
         parameters = insertion.activation_parameters(placement, ranges)
         outputs = {before: results(now)[0] for before, now in zip(chosen, prepared, strict=True)}
         reference = OrtRunner(model, taps=list(outputs.values()))
-        weights = {node: self.weight(layer, parameters[layer.input]) for node, layer in prepared.items()}
+        scales = {node: self.weight(layer, parameters[layer.input]) for node, layer in prepared.items()}
         for node, found in means.items():
-            prepared[node] = corrected(prepared[node], weights[node], found)
-        dequantized = insertion.insert(graph, placement, prepared, parameters, weights)
+            prepared[node] = corrected(prepared[node], scales[node], found)
+        dequantized = insertion.insert(graph, placement, prepared, parameters, scales)
         noise = signal_to_noise(reference, model, {n: dequantized.get(v, v) for n, v in outputs.items()}, samples)
         insertion.erase_unused(dequantized.values())
         return noise
