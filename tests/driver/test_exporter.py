@@ -9,13 +9,15 @@ import numpy as np
 import onnx
 import pytest
 import tersor as ts
-import torch
-from tersor.backends.runners import OrtRunner
-from tersor.driver import exporter
-from tersor.driver.exporter import FallbackWarning
-from tersor.frontends.onnx import load as load_onnx
-from tersor.frontends.torch import UnknownOperatorsError, from_exported
-from torch.export import export
+
+torch = pytest.importorskip("torch")
+
+from tersor.backends.runners import OrtRunner  # noqa: E402
+from tersor.driver import exporter  # noqa: E402
+from tersor.driver.exporter import FallbackWarning  # noqa: E402
+from tersor.frontends.onnx import load as load_onnx  # noqa: E402
+from tersor.frontends.torch import UnknownOperatorsError, from_exported  # noqa: E402
+from torch.export import export  # noqa: E402
 
 
 class Counted(torch.nn.Module):
