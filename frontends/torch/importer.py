@@ -62,6 +62,9 @@ CHECKS = frozenset(
 )  # fmt: skip
 """Operators that only check; their results are not used."""
 
+PLACES = frozenset(["aten.sym_storage_offset.default"])
+"""Numbers about memory, which tensors here have none of; only guards read them."""
+
 WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 """Higher-order operators that run a submodule as it is, and where it stands among their arguments."""
 
@@ -256,6 +259,8 @@ class Importer:
             size = self.op.sizes.of(fake)
             if size is None:
                 raise fail(node, f"the size {fake} has a form that sizes lack")
+            if name_of(node) in PLACES:
+                return size
             if not self.op.sizes.is_defined(size):
                 self.op.sizes.define(size, self.lower(node, name_of(node), None))
             return size

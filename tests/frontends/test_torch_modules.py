@@ -556,3 +556,24 @@ else:
     raise SystemExit("no error")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class FromPlace(torch.nn.Module):
+    """The end of a vector, from a place on that is computed, counted from either end: guards ask where
+    that lies in memory."""
+
+    def forward(self, x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        start = place.item()
+        torch._check(start >= -8)
+        torch._check(start <= 8)
+        return x[start:] * 2
+
+
+def test_guards_about_memory_are_no_part_of_the_graph():
+    x, place = torch.arange(8.0), torch.tensor(3)
+    program = torch.export.export(FromPlace(), (x, place), strict=False)
+    kinds = {str(n.target) for n in program.graph.nodes}
+    assert "aten.sym_storage_offset.default" in kinds
+    model = from_exported(program)
+    got = next(iter(OrtRunner(model).run({"x": x.numpy(), "place": np.asarray(5)}).values()))
+    assert np.array_equal(got, [10, 12, 14])
