@@ -178,13 +178,13 @@ class Importer:
                 raise fail(node, declined.why) from None
             value = self.env[node] = self.graph.add_input(node.name, kind)
             for axis, size in enumerate(kind.shape or ()):
-                self.op.sizes.define(size, (value, axis))
+                self.op.symbols.define(size, (value, axis))
         elif isinstance(fake, torch.SymInt):
-            size = self.op.sizes.of(fake)
+            size = self.op.symbols.of(fake)
             value = self.graph.add_input(node.name, TensorType(DTYPES[torch.int64], ()))
             self.env[node] = size
             if size is not None:
-                self.op.sizes.define(size, value)
+                self.op.symbols.define(size, value)
         else:
             self.env[node] = fake
 
@@ -256,13 +256,13 @@ class Importer:
         """What a node that computes with sizes stands for: a size, or a value read from a tensor. Truth values only
         guard."""
         if isinstance(fake, torch.SymInt):
-            size = self.op.sizes.of(fake)
+            size = self.op.symbols.of(fake)
             if size is None:
                 raise fail(node, f"the size {fake} has a form that sizes lack")
             if name_of(node) in PLACES:
                 return size
-            if not self.op.sizes.is_defined(size):
-                self.op.sizes.define(size, self.lower(node, name_of(node), None))
+            if not self.op.symbols.is_defined(size):
+                self.op.symbols.define(size, self.lower(node, name_of(node), None))
             return size
         if isinstance(fake, torch.SymFloat):
             return self.lower(node, name_of(node), None)
@@ -340,7 +340,7 @@ class Importer:
             for value in results:
                 for axis, size in enumerate(value.shape or () if value is not None else ()):
                     if value is not None and not isinstance(size, int):
-                        self.op.sizes.define(size, (value, axis))
+                        self.op.symbols.define(size, (value, axis))
 
     def outputs(self, results: Sequence[Any]) -> None:
         """The graph's outputs: what the module returns, flattened; entries that are None are left out."""

@@ -68,7 +68,7 @@ class Lowering(Builder):
 
     def __init__(self, graph: Graph, sizes: Sizes) -> None:
         super().__init__(graph)
-        self.sizes = sizes
+        self.symbols = sizes
         self.outs: list[TensorType] = []
         self._transposed: dict[Value, Value] = {}
 
@@ -95,7 +95,7 @@ class Lowering(Builder):
         """The type of a fake tensor; a size without an expression becomes a fresh one."""
         if fake.dtype not in DTYPES:
             self.decline(f"ONNX has no element type for {fake.dtype}")
-        sizes = [self.sizes.of(d) for d in fake.shape]
+        sizes = [self.symbols.of(d) for d in fake.shape]
         return TensorType(DTYPES[fake.dtype], tuple(fresh() if s is None else s for s in sizes))
 
     def call(self, name: str, *operands: Operand, **attrs: AttributeArgument) -> Value:
@@ -144,7 +144,7 @@ class Lowering(Builder):
         """A size as an int64 scalar."""
         if isinstance(size, int):
             return self.scalar(size, DType.I64)
-        return typed(self.Squeeze(self.sizes.vector(self, size), [0]), DType.I64, ())
+        return typed(self.Squeeze(self.symbols.vector(self, size), [0]), DType.I64, ())
 
     def dims(self, sizes: Iterable[Size]) -> Value:
         """Sizes as an int64 vector: a constant where all are known, else put together from the shapes of values."""
@@ -161,7 +161,7 @@ class Lowering(Builder):
                 parts.append(constant(np.asarray(run, np.int64)))
                 run = []
             if size is not None:
-                parts.append(self.sizes.vector(self, size))
+                parts.append(self.symbols.vector(self, size))
         return parts[0] if len(parts) == 1 else self.Concat(*parts, axis=0)
 
     def reshape(self, x: Value, shape: Sequence[Size]) -> Value:
