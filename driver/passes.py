@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir import UsageError
-from ..transforms.base import Pass, make, options_of, parse_pipeline
+from ..transforms.base import Pass, options_of
+from ..transforms.options import make, parse_pipeline
 from ..transforms.prune import Prune
 from ..transforms.quantize import Equalize, Quantize
 from ..transforms.simplify import Simplify

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ..frontends.onnx import fallback
 from ..ir import TersorError, UsageError
-from ..transforms.base import Context, Pass, make
+from ..transforms.base import Context, Pass
 from ..transforms.manager import run_passes
+from ..transforms.options import make
 from ..transforms.parity import Check
 from ..transforms.reproducer import Case, read
 from .passes import available

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from ..backends.runners import Samples
-from ..ir import Model, Node, UsageError
+from ..ir import Model, Node
 from ..ir.inference import Fallback
 from ..ir.rewrite import Fuel, RuleStatistics
 from .select import label
@@ -96,85 +93,16 @@ class Pass(ABC):
 
     def __str__(self) -> str:
         """The pass in pipeline text, without the options that have their default."""
-        options = [
-            f"{f.name}={getattr(self, f.name)!r}"
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default
-        ]
+        defaults = options_of(type(self))
+        values = {name: getattr(self, name) for name in defaults}
+        options = [f"{name}={value!r}" for name, value in values.items() if value != defaults[name]]
         return f"{self.name}({', '.join(options)})" if options else self.name
 
 
 def options_of(kind: type[Pass]) -> dict[str, Any]:
-    """The names of a pass's options and their defaults."""
-    return {f.name: f.default for f in dataclasses.fields(kind)}
-
-
-def make(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
-    """An instance of a pass. Raises UsageError for an option that it does not have."""
-    known = options_of(kind)
-    for name in options:
-        if name not in known:
-            raise UsageError(
-                f"pass {kind.name!r} has no option {name!r}", do=f"its options are {', '.join(known) or 'none'}"
-            )
-    frozen: dict[str, Any] = {k: (*cast(list[Any], v),) if isinstance(v, list) else v for k, v in options.items()}
-    return kind(**frozen)
-
-
-NAME = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(?:\((.*)\))?\s*\Z", re.DOTALL)
-"""One pass in pipeline text: its name, and what stands in its parentheses."""
-
-
-def parse_pipeline(text: str, passes: Mapping[str, type[Pass]]) -> list[Pass]:
-    """Passes from text such as `simplify,prune(ratio=0.3),quantize(mode="static")`. Raises UsageError with what is
-    wrong.
-    """
-    return [_pass(item, passes) for item in _items(text)]
-
-
-def _items(text: str) -> list[str]:
-    """The parts of a pipeline between the commas that stand outside of parentheses and strings."""
-    items, depth, quote = [""], 0, ""
-    for place, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote and text[place - 1] != "\\" else quote
-        elif letter in "'\"":
-            quote = letter
-        else:
-            depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and not depth and not quote:
-            items.append("")
-        else:
-            items[-1] += letter
-    return items if len(items) == 1 or items[-1].strip() else items[:-1]
-
-
-def _pass(item: str, passes: Mapping[str, type[Pass]]) -> Pass:
-    found = NAME.match(item)
-    if found is None:
-        raise UsageError(f"not a pass: {item.strip()!r}", do="write passes as in simplify,prune(ratio=0.3)")
-    name, options = found.group(1), _options(found.group(2) or "", item)
-    if name not in passes:
-        close = get_close_matches(name, passes, 1)
-        raise UsageError(
-            f"there is no pass called {name!r}",
-            why=f"did you mean {close[0]!r}?" if close else "",
-            do=f"the passes are {', '.join(sorted(passes))}",
-        )
-    return make(passes[name], options)
-
-
-def _options(text: str, item: str) -> dict[str, Any]:
-    """The options between the parentheses of a pass. Raises UsageError for anything but plain values by name."""
-    try:
-        call = ast.parse(f"options({text})", mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise UsageError(
-            f"not a pass: {item.strip()!r}", why=str(error), do="write passes as in simplify,prune(ratio=0.3)"
-        ) from error
-    if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
-        raise UsageError(f"not a pass: {item.strip()!r}", do="give options by name, as in prune(ratio=0.3)")
-    try:
-        return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except ValueError as error:
-        raise UsageError(f"an option in {item.strip()!r} is not a plain value", why=str(error)) from error
+    """The names of a pass's options and their defaults; `dataclasses.MISSING` is that of an option without one."""
+    return {
+        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        for f in dataclasses.fields(kind)
+        if f.init
+    }

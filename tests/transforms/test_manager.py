@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from tersor.ir import Model, ParityError, UsageError, VerificationError, constant, structural_hash
-from tersor.transforms.base import Context, Outcome, Pass, parse_pipeline
+from tersor.transforms.base import Context, Outcome, Pass
 from tersor.transforms.manager import run_passes
+from tersor.transforms.options import parse_pipeline
 from tersor.transforms.parity import Check
 
 TEXT = "graph(%x: f32[N,4]) -> (y) { @w : f32[4,4] = random(1) %a = MatMul(%x, @w) : f32[N,4] %b = Relu(%a) : f32[N,4] return %b }"

@@ -10,8 +10,9 @@ import pytest
 from tersor.backends.runners import OrtRunner
 from tersor.ir import Model, symbol, verify
 from tersor.ir.inference import infer
-from tersor.transforms.base import Context, Outcome, parse_pipeline
+from tersor.transforms.base import Context, Outcome
 from tersor.transforms.manager import run_passes
+from tersor.transforms.options import parse_pipeline
 from tersor.transforms.prune import Prune
 from tersor.transforms.prune.rules.layout import blocks
 
