@@ -16,10 +16,6 @@ CLAUSE = re.compile(
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def _latency(step: Step) -> float | None:
-    return step.latency.median_ms if step.latency else None
-
-
 def _sqnr(step: Step) -> float | None:
     """Infinite where nothing differs, which the report keeps as None."""
     if step.distance is None:
@@ -28,7 +24,7 @@ def _sqnr(step: Step) -> float | None:
 
 
 MEASURES: dict[str, tuple[Callable[[Step], float | None], dict[str, float]]] = {
-    "latency": (_latency, {"ms": 1.0, "s": 1000.0}),
+    "latency": (lambda s: s.median_ms, {"ms": 1.0, "s": 1000.0}),
     "size": (lambda s: s.bytes, {k: float(v) for k, v in BYTES.items()}),
     "parameters": (lambda s: s.parameters, {"": 1.0, "k": 1e3, "M": 1e6}),
     "flops": (lambda s: s.flops, {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}),

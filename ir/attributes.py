@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Union
+
+import numpy as np
 
 from .tensors import Tensor
 from .types import MapType, OptionalType, SequenceType, SparseType, TensorType
@@ -62,3 +65,9 @@ def same(a: Attribute, b: Attribute) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.same_as(b)
     return type(a) is type(b) and a == b
+
+
+@lru_cache(maxsize=1 << 14)
+def shortest(number: float) -> float:
+    """The float32 `number` as the decimal with the fewest digits that rounds to it: 0.1, not 0.10000000149011612."""
+    return float(str(np.float32(number)))

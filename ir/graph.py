@@ -21,7 +21,7 @@ from .locations import NOWHERE, Loc
 from .schemas import lookup
 from .tensors import Tensor, as_tensor, binary
 from .tensors.lazy import TensorLike
-from .types import ANY, TensorType, Type
+from .types import ANY, DType, TensorType, Type
 
 if TYPE_CHECKING:
     import networkx
@@ -55,13 +55,26 @@ class Value:
 
     @property
     def op(self) -> str:
-        """The operator that computes it; '' for constants."""
-        return self.node.op if self.node is not None else ""
+        """The operator that computes it, after its domain where that is another one than ONNX's; '' for constants."""
+        node = self.node
+        if node is None:
+            return ""
+        return f"{node.domain}::{node.op}" if node.domain else node.op
 
     @property
     def shape(self) -> tuple[Any, ...] | None:
         """The shape of a tensor (ints and Dims); None where the rank is unknown or it is no tensor."""
         return self.type.shape if isinstance(self.type, TensorType) else None
+
+    @property
+    def dtype(self) -> DType | None:
+        """The element type of a tensor; None for anything else, or where it is unknown."""
+        return self.type.dtype if isinstance(self.type, TensorType) else None
+
+    @property
+    def is_float(self) -> bool:
+        """True for a tensor of floating-point numbers."""
+        return isinstance(self.type, TensorType) and self.type.dtype.is_float
 
     @property
     def rank(self) -> int | None:
@@ -179,6 +192,16 @@ class Node:
         self.graph: Graph | None = None
         self.prev: Node | None = None
         self.next: Node | None = None
+
+    @property
+    def operands(self) -> tuple[Value | None, ...]:
+        """The operator's own inputs, without what its regions capture."""
+        return self.inputs[: len(self.inputs) - self.captures] if self.captures else self.inputs
+
+    @property
+    def captured(self) -> tuple[Value | None, ...]:
+        """What its regions capture: the last inputs."""
+        return self.inputs[len(self.inputs) - self.captures :]
 
     @property
     def output(self) -> Value:

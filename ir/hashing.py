@@ -54,7 +54,7 @@ class _Hasher:
         rows = [node.domain, node.op, str(_present(node))]
         rows += [self.value(v) for v in _given(node)]
         rows += [f"{k}={self.attribute(v)}" for k, v in sorted(node.attrs.items())]
-        outer = node.inputs[len(node.inputs) - node.captures :]
+        outer = node.captured
         rows += [f"{k}={self.graph(r, outer)}" for k, r in sorted(node.regions.items())]
         return _digest(rows)
 

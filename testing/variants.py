@@ -79,7 +79,7 @@ def shared(graph: Graph, feeds: list[Feeds], random: np.random.Generator, avoid:
     yield Variant("interior value is an output", copy, feeds)
     copy = graph.clone()
     value = interior(copy)[place]
-    real = isinstance(value.type, TensorType) and value.type.dtype.is_float
+    real = value.is_float
     names = [op for op in (ONLOOKERS if real else ("Identity",)) if op not in avoid]
     if names:
         node = copy.insert(Node(names[0], [value], {}, [Value("onlooker", value.type)]))

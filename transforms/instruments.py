@@ -13,7 +13,6 @@ from .base import Pass
 from .bisect import changes
 
 ALL = "all"
-MOMENTS = ("before", "after", "changed", "failure")
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class Emission:
             used: list[Value | None] = []
             for node in inner:
                 used += self.operands(node)
-                used += captured(node)
+                used += node.captured
             # A small constant that a region yields and nobody else uses stands there as a Constant node.
             used += [v for v in inner.exit.inputs if inner is graph or (v is not None and not _is_small(v))]
             for value in used:
@@ -134,7 +134,7 @@ class Emission:
     def operands(self, node: Node) -> Sequence[Value | None]:
         """The operands to be written, without captures."""
         form = self.forms.get(node)
-        return form.operands if form is not None else node.inputs[: len(node.inputs) - node.captures]
+        return form.operands if form is not None else node.operands
 
     def body(self, graph: Graph, fields: GraphFields) -> None:
         for node in graph:
@@ -182,7 +182,7 @@ class Emission:
         for value in region.inputs[:own]:
             self.names[value] = self.values.unique(text(value.name) or f"{fallback}_input")
             fields.inputs.append(self.encode.value_info(self.names[value], value.type))
-        for inner, outer in zip(region.inputs[own:], captured(node), strict=True):
+        for inner, outer in zip(region.inputs[own:], node.captured, strict=True):
             assert outer is not None, "a captured value is never missing"
             self.names[inner] = self.names[outer]
         names: list[str] = []
@@ -203,7 +203,7 @@ class Emission:
         """
         outside: dict[Value, str] = {}
         for inner in region.graphs():
-            for value in (v for n in (*inner, inner.exit) for v in (*self.operands(n), *captured(n))):
+            for value in (v for n in (*inner, inner.exit) for v in (*self.operands(n), *n.captured)):
                 if value is None or value.const is None or value in outside:
                     continue
                 outside[value] = self.names.get(value, "")
@@ -214,7 +214,7 @@ class Emission:
     def node(self, node: Node) -> bytes:
         form, names = self.forms.get(node), self.names
         schema = lookup(node.op, node.domain)
-        operands = node.inputs[: len(node.inputs) - node.captures] if form is None else form.operands
+        operands = node.operands if form is None else form.operands
         inputs = ["" if v is None else names[v] for v in operands]
         while inputs and not inputs[-1]:
             inputs.pop()
@@ -257,11 +257,6 @@ def _is_foreign(graph: Graph) -> bool:
             return True
         node = node.graph.parent if node.graph is not None else None
     return False
-
-
-def captured(node: Node) -> Sequence[Value | None]:
-    """The operands that the node's regions capture."""
-    return node.inputs[len(node.inputs) - node.captures :]
 
 
 def node_name(node: Node) -> str:

@@ -14,21 +14,10 @@ import onnx
 from ...ir import Attribute, Type
 from ...ir.attributes import kind_of
 from ...ir.types import AnyType
+from ...ir.varint import varint
 from .protos import set_attribute, set_type, text
 
 LENGTH_DELIMITED = 2
-
-
-def varint(number: int) -> bytes:
-    """A number in groups of seven bits, the lowest first."""
-    if number < 0x80:
-        return bytes((number,))
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def tag(field: int, length: int) -> bytes:

@@ -197,16 +197,18 @@ def slice_(node: Node, xs: Operands) -> Results:
     return x[tuple(window)]
 
 
+def in_range(indices: Array, size: int) -> bool:
+    """True where every index, counted from the end if negative, is one of an axis of `size` entries."""
+    return not indices.size or bool(indices.min() >= -size and indices.max() < size)
+
+
 def gather(node: Node, xs: Operands) -> Results:
     """Negative indices count from the end; those out of range are left to fail (Gather-13)."""
     x, indices = xs
     axis = node.int("axis", 0)
     if x is None or indices is None:
         return None
-    size = x.shape[axis]
-    if indices.size and (indices.min() < -size or indices.max() >= size):
-        return None
-    return np.take(x, indices, axis)
+    return np.take(x, indices, axis) if in_range(indices, x.shape[axis]) else None
 
 
 def gather_elements(node: Node, xs: Operands) -> Results:
@@ -215,13 +217,9 @@ def gather_elements(node: Node, xs: Operands) -> Results:
     if x is None or indices is None:
         return None
     size = x.shape[axis]
-    if indices.size and (indices.min() < -size or indices.max() >= size):
+    if not in_range(indices, size) or not same_axes(x, indices, axis):
         return None
-    return (
-        np.take_along_axis(x, np.where(indices < 0, indices + size, indices), axis)
-        if same_axes(x, indices, axis)
-        else None
-    )
+    return np.take_along_axis(x, np.where(indices < 0, indices + size, indices), axis)
 
 
 def same_axes(x: Array, indices: Array, axis: int) -> bool:

@@ -70,7 +70,7 @@ def _carry(model: Model) -> dict[str, DType]:
     graph = model.graph
     carried: dict[str, DType] = {}
     for value in graph.inputs:
-        own = value.type.dtype if isinstance(value.type, TensorType) else None
+        own = value.dtype
         if own not in CARRIERS or not isinstance(value.type, TensorType):
             continue
         carried[value.name] = own
@@ -82,7 +82,7 @@ def _carry(model: Model) -> dict[str, DType]:
             graph.defaults[value] = cast(graph.defaults[value], CARRIERS[own])
     outputs: list[Value] = []
     for value, name in zip(graph.outputs, graph.output_names, strict=True):
-        own = value.type.dtype if isinstance(value.type, TensorType) else None
+        own = value.dtype
         if own in CARRIERS and isinstance(value.type, TensorType):
             carried[name] = own
             wide = value.type.with_dtype(CARRIERS[own])

@@ -8,17 +8,13 @@ from .emitter import Emitter, Outputs, Row, Sizes
 from .program import Block, Branch, Repeat
 
 
-def captured(node: Node) -> tuple[Value | None, ...]:
-    return node.inputs[len(node.inputs) - node.captures :]
-
-
 def branch(node: Node, e: Emitter) -> None:
     """If-25 as a Python if."""
     condition = condition_of(node.operand(0), e)
     blocks: list[Block] = []
     for name in ("then_branch", "else_branch"):
         region = node.regions[name]
-        with e.region(region, captured(node)) as block:
+        with e.region(region, node.captured) as block:
             e.nodes(region)
             block.results = [e.tensor(v) for v in region.outputs]
         blocks.append(block)
@@ -43,7 +39,7 @@ def loop(node: Node, e: Emitter) -> None:
     lists = [Variable("parts") for _ in node.outputs[len(carried) :]]
     initial = [e.tensor(v) for v in node.inputs[2 : 2 + len(carried)]]
     always = _always_true(body, e)
-    with e.region(body, captured(node)) as block:
+    with e.region(body, node.captured) as block:
         e.sizes[body.inputs[0]] = Sizes((code(counter),), 0)
         e.variables[body.inputs[1]] = keep
         e.variables.update(zip(carried, targets, strict=True))

@@ -180,6 +180,11 @@ class Step(Record):
     rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def median_ms(self) -> float | None:
+        """Milliseconds per inference; None where they were not measured."""
+        return self.latency.median_ms if self.latency else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer(Record):

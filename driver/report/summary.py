@@ -21,10 +21,6 @@ class _Quantity:
     whisker: Callable[[Step], tuple[float | None, float | None]] = lambda step: (None, None)
 
 
-def _median(step: Step) -> float | None:
-    return step.latency.median_ms if step.latency else None
-
-
 def _spread(step: Step) -> tuple[float | None, float | None]:
     return (step.latency.low_ms, step.latency.high_ms) if step.latency else (None, None)
 
@@ -33,7 +29,7 @@ _SIZE = _Quantity("Size", lambda step: step.bytes, text.size)
 _PARAMETERS = _Quantity("Parameters", lambda step: step.parameters, text.compact)
 _FLOPS = _Quantity("FLOPs", lambda step: step.flops, text.compact)
 _NODES = _Quantity("Nodes", lambda step: step.nodes, text.compact)
-_LATENCY = _Quantity("Latency", _median, text.milliseconds, _spread)
+_LATENCY = _Quantity("Latency", lambda step: step.median_ms, text.milliseconds, _spread)
 
 
 def metric_names(report: Report) -> list[str]:
@@ -94,7 +90,7 @@ def _figures(report: Report) -> Markup:
         return (read(first), read(last)) if first and last else (None, None)
 
     figures = [_quantity_figure(quantity, *ends(quantity.read)) for quantity in (_SIZE, _PARAMETERS, _FLOPS)]
-    figures.append(_latency_figure(last.latency if last else None, *ends(_median)))
+    figures.append(_latency_figure(last.latency if last else None, *ends(_LATENCY.read)))
     for metric in metric_names(report) or ["accuracy"]:
         figures.append(_metric_figure(metric, *ends(lambda step, metric=metric: _metric(step, metric))))
     return element("dl", figures, class_="figures")

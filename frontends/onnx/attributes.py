@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
-import numpy as np
 from onnx import AttributeProto, TypeProto
 
 from ...ir import Attribute, EmptyList, InvalidModelError, UnsupportedError
-from ...ir.attributes import TypeAttribute
+from ...ir.attributes import TypeAttribute, shortest
 from ...ir.types import AnyType
 from .strings import text
 from .tensors import TensorReader
 from .types import Sizes, type_of
 
 _Read = Callable[[AttributeProto, TensorReader, object], Attribute]
-
-
-@lru_cache(maxsize=1 << 14)
-def shortest(number: float) -> float:
-    """The float32 `number` as the decimal with the fewest digits that rounds to it: 0.1, not 0.10000000149011612."""
-    return float(str(np.float32(number)))
 
 
 def string(data: bytes) -> str | bytes:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...ir import MappedFile
+from ...ir.varint import varint
 
 THRESHOLD = 1024
 """Payloads below this many bytes stay in the message: a mapped slice costs more than they do."""
@@ -168,7 +169,7 @@ class _Walker:
                 new = self.payload(inside[field], body, stop, depth)
                 if new is not None:
                     size = sum(len(piece) for piece in new)
-                    pieces += [data.part(kept, position), _varint_bytes(field << 3 | wire), _varint_bytes(size), *new]
+                    pieces += [data.part(kept, position), varint(field << 3 | wire), varint(size), *new]
                     kept = stop
             position = stop
         if not pieces:
@@ -216,12 +217,3 @@ def _varint(data: Source, position: int, end: int) -> tuple[int, int]:
         if shift > 63:
             raise NotWalkable(position, "a number is too long")
     raise NotWalkable(position, "the data end inside a number")
-
-
-def _varint_bytes(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

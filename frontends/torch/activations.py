@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...ir import DType, Value
-from .lowering import Lowering, Row, Rows, axis_of, rank_of, shape_of, short
+from ...ir.attributes import shortest
+from .lowering import Lowering, Row, Rows, axis_of, rank_of, shape_of
 
 
 def relu(op: Lowering, x: Value) -> Value:
@@ -19,7 +20,7 @@ def relu6(op: Lowering, x: Value) -> Value:
 
 
 def leaky_relu(op: Lowering, x: Value, negative_slope: float = 0.01) -> Value:
-    return op.LeakyRelu(x, alpha=short(negative_slope))
+    return op.LeakyRelu(x, alpha=shortest(negative_slope))
 
 
 def prelu(op: Lowering, x: Value, weight: Value) -> Value:
@@ -34,12 +35,12 @@ def prelu(op: Lowering, x: Value, weight: Value) -> Value:
 def elu(op: Lowering, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
     if input_scale != 1:
         op.decline(f"ONNX's Elu has no input scale, and this one is {input_scale}")
-    made = op.Elu(x, alpha=short(alpha))
+    made = op.Elu(x, alpha=shortest(alpha))
     return made if scale == 1 else op.Mul(made, op.scalar(scale, op.out.dtype))
 
 
 def celu(op: Lowering, x: Value, alpha: float = 1.0) -> Value:
-    return op.Celu(x, alpha=short(alpha))
+    return op.Celu(x, alpha=shortest(alpha))
 
 
 def selu(op: Lowering, x: Value) -> Value:
@@ -65,7 +66,7 @@ def hardswish(op: Lowering, x: Value) -> Value:
 
 def hardsigmoid(op: Lowering, x: Value) -> Value:
     """clip(x / 6 + 1 / 2, 0, 1)."""
-    return op.HardSigmoid(x, alpha=short(1 / 6), beta=0.5)
+    return op.HardSigmoid(x, alpha=shortest(1 / 6), beta=0.5)
 
 
 def softplus(op: Lowering, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
@@ -88,11 +89,11 @@ def softsign(op: Lowering, x: Value) -> Value:
 
 
 def hardshrink(op: Lowering, x: Value, lambd: float = 0.5) -> Value:
-    return op.Shrink(x, lambd=short(lambd), bias=0.0)
+    return op.Shrink(x, lambd=shortest(lambd), bias=0.0)
 
 
 def softshrink(op: Lowering, x: Value, lambd: float = 0.5) -> Value:
-    return op.Shrink(x, lambd=short(lambd), bias=short(lambd))
+    return op.Shrink(x, lambd=shortest(lambd), bias=shortest(lambd))
 
 
 def threshold(op: Lowering, x: Value, threshold: float, value: float) -> Value:
@@ -131,7 +132,7 @@ def rrelu(
     op: Lowering, x: Value, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, generator: object = None
 ) -> Value:
     """The mean slope outside training."""
-    return op.LeakyRelu(dropout(op, x, 0.0, training), alpha=short((lower + upper) / 2))
+    return op.LeakyRelu(dropout(op, x, 0.0, training), alpha=shortest((lower + upper) / 2))
 
 
 def tanhshrink(op: Lowering, x: Value) -> Value:

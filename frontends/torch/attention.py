@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from ...ir import DType, Size, Value
+from ...ir.attributes import shortest
 from ...ir.dims import product
-from .lowering import Lowering, Rows, dtype_of, rank_of, shape_of, short, typed
+from .lowering import Lowering, Rows, dtype_of, rank_of, shape_of, typed
 
 
 def scaled_dot_product_attention(
@@ -24,7 +25,7 @@ def scaled_dot_product_attention(
     width = shape_of(query)[-1]
     if scale is None and not isinstance(width, int):
         op.decline("the head dimension is symbolic, so its scale is not a fixed number")
-    factor = short(scale if scale is not None else 1 / math.sqrt(op.ints(width)[0] or 1))
+    factor = shortest(scale if scale is not None else 1 / math.sqrt(op.ints(width)[0] or 1))
     samples = op.out_shape[: max(1, len(op.out_shape) - 3)]
     q, k, v = (four_axes(op, x, samples) for x in (query, key, value))
     attrs = {"scale": factor} | ({"is_causal": 1} if is_causal else {})

@@ -26,8 +26,8 @@ def full(op: Lowering, _: object, fill_value: Any, **__: object) -> Value:
     return _fill(op, fill_value)
 
 
-def new_full(op: Lowering, _: object, __: object, fill_value: Any) -> Value:
-    return _fill(op, fill_value)
+def new_full(op: Lowering, _: object, size: object, fill_value: Any, **__: object) -> Value:
+    return full(op, size, fill_value)
 
 
 def fill(op: Lowering, _: object, value: Any) -> Value:

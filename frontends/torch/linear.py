@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...ir import Size, Value
+from ...ir.attributes import shortest
 from .elementwise import scaled, typed_like_out
-from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, short, typed
+from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, typed
 
 
 def linear(op: Lowering, x: Value, weight: Value, bias: Value | None = None) -> Value:
@@ -32,7 +33,7 @@ def addmm(op: Lowering, x: Value, a: Value, b: Value, beta: Any = 1, alpha: Any 
 
 
 def gemm_factors(**factors: Any) -> dict[str, float]:
-    return {name: short(f) for name, f in factors.items() if f != 1}
+    return {name: shortest(f) for name, f in factors.items() if f != 1}
 
 
 def outer(op: Lowering, a: Value, b: Value) -> Value:

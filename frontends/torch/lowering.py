@@ -227,11 +227,6 @@ class Lowering(Builder):
         return numbers * count if count is not None and len(numbers) == 1 else numbers
 
 
-def short(number: float) -> float:
-    """The number with the fewest digits that is the same float32: how attributes are kept."""
-    return float(str(np.float32(number)))
-
-
 def typed(made: Value, dtype: DType, shape: Sequence[Size] | None) -> Value:
     """Sets the type of an intermediate result that a row goes on to ask about; a folded constant has its own."""
     if made.const is None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from ...ir import DType, Size, Value
-from .lowering import TORCH_DTYPES, Lowering, Rows, dtype_of, rank_of, shape_of, short, typed
+from ...ir.attributes import shortest
+from .lowering import TORCH_DTYPES, Lowering, Rows, dtype_of, rank_of, shape_of, typed
 from .reductions import variance_and_mean
 
 
@@ -30,7 +31,7 @@ def batch_norm(
     size = shape_of(mean)
     scale = vector(op, weight, size, 1.0, dtype_of(mean))
     shift = vector(op, bias, size, 0.0, dtype_of(mean))
-    return op.BatchNormalization(x, scale, shift, mean, variance, epsilon=short(eps))
+    return op.BatchNormalization(x, scale, shift, mean, variance, epsilon=shortest(eps))
 
 
 def batch_statistics_norm(op: Lowering, x: Value, weight: Value | None, bias: Value | None, eps: float) -> Value:
@@ -64,7 +65,7 @@ def layer_norm(
     """Normalizes over the last axes, then scales and shifts each entry."""
     scale = vector(op, weight, op.ints(normalized_shape), 1.0, dtype_of(x))
     operands = [x, scale] if bias is None else [x, scale, bias]
-    return op.LayerNormalization(*operands, axis=-len(normalized_shape), epsilon=short(eps))
+    return op.LayerNormalization(*operands, axis=-len(normalized_shape), epsilon=shortest(eps))
 
 
 def native_layer_norm(
@@ -79,7 +80,7 @@ def rms_norm(
     """x / sqrt(mean(x^2) + eps) over the last axes; the element type's epsilon where none is given."""
     scale = vector(op, weight, op.ints(normalized_shape), 1.0, dtype_of(x))
     small = torch.finfo(TORCH_DTYPES[dtype_of(x)]).eps if eps is None else eps
-    return op.RMSNormalization(x, scale, axis=-len(normalized_shape), epsilon=short(small))
+    return op.RMSNormalization(x, scale, axis=-len(normalized_shape), epsilon=shortest(small))
 
 
 def group_norm(
@@ -92,7 +93,7 @@ def group_norm(
     scale = vector(op, weight, channels, 1.0, dtype_of(x))
     shift = vector(op, bias, channels, 0.0, dtype_of(x))
     wide = x if rank_of(x) > 2 else op.unsqueeze(x, [2])
-    made = op.GroupNormalization(wide, scale, shift, num_groups=num_groups, epsilon=short(eps))
+    made = op.GroupNormalization(wide, scale, shift, num_groups=num_groups, epsilon=shortest(eps))
     return made if wide is x else op.squeeze(typed(made, dtype_of(x), [*shape, 1]), [2])
 
 
@@ -119,7 +120,7 @@ def instance_norm(
         return batch_norm(op, x, weight, bias, mean, variance, False, momentum, eps)
     channels = shape_of(x)[1:2]
     scale = vector(op, weight, channels, 1.0, dtype_of(x))
-    return op.InstanceNormalization(x, scale, vector(op, bias, channels, 0.0, dtype_of(x)), epsilon=short(eps))
+    return op.InstanceNormalization(x, scale, vector(op, bias, channels, 0.0, dtype_of(x)), epsilon=shortest(eps))
 
 
 ROWS: Rows = {

@@ -12,7 +12,7 @@ from onnx import defs
 from ..graph import Node, Value
 from ..schemas import effective_version
 from ..tensors import Tensor
-from ..types import DType, TensorType
+from ..types import DType
 
 Source = tuple[tuple[int, ...], Union[DType, None]]
 """Where an output's element type comes from: the first known one of some operands, else the only one allowed."""
@@ -46,7 +46,7 @@ def _resolve(node: Node, source: Source) -> DType | None:
 
 def element_type(value: Value | None) -> DType | None:
     """The element type of a tensor operand, where it is known."""
-    return value.type.dtype if value is not None and isinstance(value.type, TensorType) else None
+    return value.dtype if value is not None else None
 
 
 @lru_cache(maxsize=4096)

@@ -48,7 +48,7 @@ def shape_of(node: Node, index: int) -> Shape:
 
 def shape_or_none(value: Value | None) -> Shape | None:
     """The shape of an operand that need not be there or be known."""
-    return value.type.shape if value is not None and isinstance(value.type, TensorType) else None
+    return value.shape if value is not None else None
 
 
 def shape_of_rank(node: Node, index: int, rank: int) -> Shape:

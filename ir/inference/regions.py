@@ -184,7 +184,7 @@ def settled(type_: Type, open_sizes: set[Size]) -> Answer:
 def sequence_map(engine: Inference, node: Node) -> list[Answer]:
     """The body once per element; its results in sequences (SequenceMap-17)."""
     body = node.regions["body"]
-    operands = node.inputs[: len(node.inputs) - node.captures]
+    operands = node.operands
     for index, (outer, inner) in enumerate(zip(operands, body.inputs, strict=False)):
         if outer is None:
             raise Unknown

@@ -218,7 +218,7 @@ class Operator(Pattern):
                     True,
                 )
                 return
-        inputs = node.inputs[: len(node.inputs) - node.captures]
+        inputs = node.operands
         if len(inputs) > len(self.operands):
             match.fail(lambda: f"{node.where} has {len(inputs)} operands, expected at most {len(self.operands)}", True)
             return
@@ -265,7 +265,7 @@ class Alternatives(Pattern):
 
     def solutions(self, value: Value | None, match: Match) -> Iterator[None]:
         place = match.place
-        if self.starts is not None and (value is None or value.op not in self.ops):
+        if self.starts is not None and (value is None or value.node is None or value.node.op not in self.ops):
             match.fail(lambda: f"expected {' or '.join(self.starts or ())}, found {described(value)}")
             return
         for pattern in self.patterns:

@@ -54,7 +54,7 @@ RAISED: dict[str, tuple[Rule, str, str]] = {
     "hard swish": (
         a.raise_hard_swish, "%i = HardSigmoid(%x) {alpha=0.16666667, beta=0.5} ; %a = Mul(%x, %i) ;", "HardSwish(%x)"),
     "hard swish whose product comes first": (
-        a.raise_clipped_hard_swish, CLIPPED + "%m = Mul(%x, %i) ; %a = Div(%m, f32[]{6.0}) ;", "HardSwish(%x)"),
+        a.raise_hard_swish, CLIPPED + "%m = Mul(%x, %i) ; %a = Div(%m, f32[]{6.0}) ;", "HardSwish(%x)"),
     "softplus": (
         a.raise_softplus, "%i = Exp(%x) ; %u = Add(f32[]{1.0}, %i) ; %a = Log(%u) ;", "Softplus(%x)"),
     "softplus without overflow": (

@@ -8,7 +8,7 @@ outputs are the negative control: they have to differ from the masked ones, or t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,13 @@ import numpy as np
 from ...backends.compare import compare
 from ...backends.runners import Feeds, OrtRunner, ReferenceRunner
 from ...ir import Array, DType, Model, TensorType, TersorError, Value
-from ..cost import bind_sizes, parameter_count, static_shape
+from ..cost import Sizes, bind_sizes, parameter_count, static_shape
 from .kept import Kept
+from .portions import portions
+from .rules.semantic import MASKED_STATISTICS
 
 TOLERANCES: Mapping[DType, float] = {DType.F32: 1e-5, DType.F64: 1e-9, DType.F16: 1e-2, DType.BF16: 8e-2}
 """Largest difference by element type; other types, and float values of no listed type, have to agree exactly."""
-
-TAP_BYTES = 1 << 29
-"""Values are compared in portions of about this size, so that memory stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class Pair:
 def pairs(masked: Model, pruned: Model, kept: Kept) -> list[Pair]:
     """Every tensor that nodes of both graphs compute. What Shape reads differs on purpose and is left out."""
     found: list[Pair] = []
-    for old, new in zip(masked.graph, pruned.graph, strict=True):
+    counterparts = (node for node in masked.graph if node.loc.rule != MASKED_STATISTICS)
+    for old, new in zip(counterparts, pruned.graph, strict=True):
         for reference, candidate in zip(old.outputs, new.outputs, strict=True):
             tensor = isinstance(reference.type, TensorType) and reference.type.dtype is not DType.STRING
             if tensor and candidate.users and new.op not in ("Shape", "Size"):
@@ -75,7 +75,8 @@ def check(original: Model, masked: Model, pruned: Model, kept: Kept, feeds: Feed
     """
     found, errors = pairs(masked, pruned, kept), list[float]()
     outputs: list[Array] = []
-    for portion in portions(found, feeds, masked):
+    sizes = bind_sizes(masked.graph, {name: np.shape(array) for name, array in feeds.items()})
+    for portion in portions(found, lambda pair: value_bytes(pair, sizes)):
         taps = [*(p.reference for p in portion), *masked.graph.outputs]
         reference = OrtRunner(masked, taps=taps, optimize=False).run_taps(feeds)
         candidate = OrtRunner(pruned, taps=[p.candidate for p in portion], optimize=False).run_taps(feeds)
@@ -125,16 +126,6 @@ def difference(reference: Array, candidate: Array, kept: Mapping[int, Array]) ->
     return compare(reference, candidate).max_error
 
 
-def portions(found: Sequence[Pair], feeds: Feeds, model: Model) -> Iterator[list[Pair]]:
-    """The pairs in order, in lists whose values take about TAP_BYTES."""
-    sizes = bind_sizes(model.graph, {name: np.shape(array) for name, array in feeds.items()})
-    portion: list[Pair] = []
-    total = 0
-    for pair in found:
-        total += 4 * math.prod(static_shape(pair.reference, sizes) or ())
-        portion.append(pair)
-        if total > TAP_BYTES:
-            yield portion
-            portion, total = [], 0
-    if portion:
-        yield portion
+def value_bytes(pair: Pair, sizes: Sizes) -> int:
+    """What the values of a pair take, as single precision."""
+    return 4 * math.prod(static_shape(pair.reference, sizes) or ())

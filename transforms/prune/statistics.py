@@ -13,10 +13,7 @@ from ..base import Progress
 from ..simplify.structure import erase_dead
 from . import readers
 from .atoms import Ids
-
-PORTION_BYTES = 1 << 29
-"""Moments are accumulated for about this many bytes of layers at a time; every portion is one more pass over the
-samples."""
+from .portions import portions
 
 PLACES = 128
 """Rows of one sample that take part, chosen at random: neighbouring positions of an image say much the same."""
@@ -88,7 +85,7 @@ class Calibration:
     def moments(self, model: Model, reference: Model, watched: Sequence[Watch]) -> list[Moments]:
         """One pass over the samples for every portion of `watched`; raises UsageError where there are no samples."""
         made: list[Moments] = []
-        for portion in portions(watched):
+        for portion in portions(watched, moment_bytes):
             made += self.portion(model, reference, portion)
         return made
 
@@ -141,19 +138,10 @@ def empty(node: Node) -> Moments:
     return Moments.empty(groups, columns, outputs)
 
 
-def portions(watched: Sequence[Watch]) -> Iterator[list[Watch]]:
-    """The layers in order, in lists whose moments take about PORTION_BYTES."""
-    portion: list[Watch] = []
-    total = 0
-    for watch in watched:
-        groups, outputs, columns = readers.matrix(watch.node).shape
-        total += 8 * groups * columns * (columns + outputs)
-        portion.append(watch)
-        if total > PORTION_BYTES:
-            yield portion
-            portion, total = [], 0
-    if portion:
-        yield portion
+def moment_bytes(watch: Watch) -> int:
+    """What the moments of a layer take."""
+    groups, outputs, columns = readers.matrix(watch.node).shape
+    return 8 * groups * columns * (columns + outputs)
 
 
 class Prefix:

@@ -13,7 +13,7 @@ from .loops import inlined, loop
 
 def sequence_map(node: Node, op: Builder) -> Sequence[Value | None]:
     """A loop that puts what the body makes of the elements at the end of sequences (SequenceMap-17)."""
-    own = node.inputs[: len(node.inputs) - node.captures]
+    own = node.operands
     operands = [v for v in own if v is not None]
     captured = [v for v in node.inputs[len(own) :] if v is not None]
     empty: list[Value] = []

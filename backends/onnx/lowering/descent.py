@@ -159,7 +159,7 @@ def spelled(node: Node, opset: int) -> Form | None:
         return None
     written = [v if v.users or not v.index else None for v in node.outputs]
     if same:
-        _check_types(node, node.op, opset, "inputs", node.inputs[: len(node.inputs) - node.captures])
+        _check_types(node, node.op, opset, "inputs", node.operands)
         _check_types(node, node.op, opset, "outputs", written)
         return None
     form = form_of(node)

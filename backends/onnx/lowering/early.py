@@ -181,7 +181,7 @@ def only_positive(*names: str) -> FormRule:
 
 def one_type(form: Form) -> None:
     """The operands had one element type (Pow-12)."""
-    types = {v.type.dtype if isinstance(v.type, TensorType) else None for v in form.operands if v is not None}
+    types = {v.dtype for v in form.operands if v is not None}
     if len(types) != 1 or None in types:
         raise Inexpressible("its operands are not known to have one element type")
 

@@ -47,7 +47,7 @@ FormRule = Callable[[Form], None]
 
 def form_of(node: Node) -> Form:
     """The canonical form, to be edited."""
-    return Form(node, node.op, list(node.inputs[: len(node.inputs) - node.captures]), dict(node.attrs))
+    return Form(node, node.op, list(node.operands), dict(node.attrs))
 
 
 def without(*names: str, unless: Callable[[Attribute], bool] = lambda _: True) -> FormRule:

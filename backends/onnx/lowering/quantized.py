@@ -10,23 +10,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ....ir import Builder, DType, Node, TensorType, Value, constant
+from ....ir import Builder, DType, Node, Value, constant
 from .form import Inexpressible
 from .operands import cast, dtype_of, indices, scalar, shape_of, size_of
 
 SMALL = (DType.I8, DType.U8, DType.I16, DType.U16)
 
 
-def element_type(value: Value | None) -> DType | None:
-    return value.type.dtype if value is not None and isinstance(value.type, TensorType) else None
-
-
 def quantized_type(node: Node) -> DType | None:
     """The element type on the quantized side."""
     if node.op == "DequantizeLinear":
-        return element_type(node.operand(0))
+        return node.operand(0).dtype
     code = node.int("output_dtype", 0)
-    return DType.of_code(code) if code else element_type(node.input(2)) or DType.U8
+    if code:
+        return DType.of_code(code)
+    zero_point = node.input(2)
+    return (None if zero_point is None else zero_point.dtype) or DType.U8
 
 
 def is_blocked_or_16_bit(node: Node) -> bool:
@@ -37,7 +36,7 @@ def is_blocked_or_16_bit(node: Node) -> bool:
 
 def is_half(node: Node) -> bool:
     """True where 16-bit floats are quantized, or made (version 19)."""
-    floats = (element_type(node.operand(0)), element_type(node.operand(1)))
+    floats = (node.operand(0).dtype, node.operand(1).dtype)
     return any(d in (DType.F16, DType.BF16) for d in floats) and quantized_type(node) in (*SMALL, DType.I32)
 
 
@@ -90,7 +89,7 @@ def _spread(node: Node, op: Builder, index: int, dtype: DType) -> Value:
 
 
 def has_half_scales(node: Node) -> bool:
-    return any(element_type(node.operand(i)) in (DType.F16, DType.BF16) for i in (1, 4, 6))
+    return any(node.operand(i).dtype in (DType.F16, DType.BF16) for i in (1, 4, 6))
 
 
 def q_linear_mat_mul(node: Node, op: Builder) -> Sequence[Value | None]:

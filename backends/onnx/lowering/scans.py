@@ -11,7 +11,7 @@ from .operands import indices, scalar, shape_of, size_of
 
 def scan_as_loop(node: Node, op: Builder) -> Sequence[Value | None]:
     """A loop that gathers a slice of each scanned operand; what it stacks goes to its axis (Scan-9)."""
-    own, captured = node.inputs[: len(node.inputs) - node.captures], node.inputs[len(node.inputs) - node.captures :]
+    own, captured = node.operands, node.captured
     count = node.int("num_scan_inputs")
     states, items = ([v for v in part if v is not None] for part in (own[:-count], own[-count:]))
     seen = [v for v in captured if v is not None]

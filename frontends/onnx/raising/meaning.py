@@ -91,7 +91,7 @@ def scan_batch(step: Step) -> None:
         raise step.refuse("Scan-8 with sequence_lens has no later form")
     operands = node.inputs[1 : len(node.inputs) - node.captures]
     element = [Value(v.name, _without_first_axis(v.type)) for v in operands if v is not None]
-    captured = [Value(v.name, v.type) for v in node.inputs[len(node.inputs) - node.captures :] if v is not None]
+    captured = [Value(v.name, v.type) for v in node.captured if v is not None]
     if len(element) != len(operands):
         raise step.refuse("one of its operands is missing")
     directions = step.pop("directions")

@@ -14,7 +14,7 @@ from typing import Union
 import numpy as np
 
 from ....ir import Builder, Node, Size, Value
-from .channels import Wide, embedded, is_shared, known, reshaped, scaled, shifted, sizes_of, varies
+from .channels import Wide, embedded, is_shared, known, reshaped, scaled, shifted, varies
 from .linear import LINEAR, SHARED_WEIGHT, Affine, Change, named, trimmed
 
 STEPS = 24
@@ -99,7 +99,7 @@ def selection(node: Node) -> tuple[int | None, frozenset[int]]:
     """The one axis along which a Gather or Slice takes some entries, counted from the front, and which; None where
     it is no such node.
     """
-    shape = sizes_of(node.input(0)) if node.op in ("Gather", "Slice") else None
+    shape = node.operand(0).shape if node.op in ("Gather", "Slice") else None
     if shape is None:
         return None, frozenset()
     if node.op == "Gather":
@@ -151,13 +151,13 @@ def transposed(value: Value, array: Wide, _: float) -> Wide | None:
 
 def regrouped(value: Value, array: Wide, _: float) -> Wide | None:
     assert value.node is not None
-    shape, source = sizes_of(value), sizes_of(value.node.operand(0))
+    shape, source = value.shape, value.node.operand(0).shape
     return None if shape is None or source is None or 0 in shape else reshaped(array, shape, source)
 
 
 def expanded(value: Value, array: Wide, _: float) -> Wide | None:
     assert value.node is not None
-    shape, source = sizes_of(value), sizes_of(value.node.operand(0))
+    shape, source = value.shape, value.node.operand(0).shape
     if shape is None or source is None:
         return None
     lead = len(shape) - len(source)
@@ -170,7 +170,7 @@ def split(value: Value, array: Wide, neutral: float) -> Wide | None:
     node = value.node
     assert node is not None
     axis = node.int("axis") % array.ndim
-    sizes = [shape[axis] for v in node.outputs if (shape := sizes_of(v)) is not None]
+    sizes = [shape[axis] for v in node.outputs if (shape := v.shape) is not None]
     lengths = [s for s in sizes if isinstance(s, int)]
     if len(lengths) != len(node.outputs):
         return None
@@ -182,7 +182,7 @@ def selected(value: Value, array: Wide, neutral: float) -> Wide | None:
     """What a Gather or Slice does not take sees the neutral element."""
     node = value.node
     assert node is not None
-    source = sizes_of(node.operand(0))
+    source = node.operand(0).shape
     axis, _ = selection(node)
     if axis is None or source is None:
         return None
@@ -276,8 +276,8 @@ def summand(value: Value, by: Affine) -> Sequence[Step]:
 
 def has_shape_of(value: Value, node: Node, index: int) -> bool:
     """True when operand `index` is not broadcast, so that a constant fits it as it fits the output."""
-    shape = sizes_of(value)
-    return shape is not None and sizes_of(node.operand(index)) == shape
+    shape = value.shape
+    return shape is not None and node.operand(index).shape == shape
 
 
 def factor(value: Value, by: Affine) -> Sequence[Step]:

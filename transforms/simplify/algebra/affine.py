@@ -11,7 +11,7 @@ import numpy as np
 from ....ir import Builder, Node, TensorType, Value, constant
 from ....ir.rewrite import Result, decline, rule
 from .absorb import absorb
-from .channels import Wide, aligned, is_float, numbers, shifted, sizes_of
+from .channels import Wide, aligned, numbers, shifted
 from .linear import Affine
 
 
@@ -23,7 +23,7 @@ def batchnorm_numbers(bn: Node) -> Affine | str:
     scale, shift, mean, variance = (numbers(bn.input(i)) for i in range(1, 5))
     if scale is None or shift is None or mean is None or variance is None:
         return "its parameters are not constants"
-    if x.rank is None or not is_float(x):
+    if x.rank is None or not x.is_float:
         return "its rank is not known"
     k = scale / np.sqrt(variance + bn.float("epsilon"))
     if not bool(np.isfinite(k).all()):
@@ -92,7 +92,7 @@ def operand_of(node: Node, index: int) -> Wide | None:
 
 def fold(op: Builder, node: Node, value: Value, by: Affine) -> Result:
     """`value` instead of `node`, where the weights above can take what the node does."""
-    if not is_float(value) or sizes_of(value) is None or sizes_of(value) != sizes_of(node.output):
+    if not value.is_float or value.shape is None or value.shape != node.output.shape:
         return decline("it broadcasts, or its shape is not known")
     found = absorb(value, node, by)
     if isinstance(found, str):

@@ -15,7 +15,7 @@ from ....ir import Builder, Node, Tensor, Value, constant
 from ....ir.rewrite import Result, decline, rule
 from ....ir.tensors import Dense, Lazy, binary, reshape
 from .affine import batchnorm_numbers, operand_of
-from .channels import Wide, aligned, along, is_float, is_shared, known, numbers, scaled, sizes_of, varies
+from .channels import Wide, aligned, along, is_shared, known, numbers, scaled, varies
 from .linear import NOT_CONSTANT, NOT_PER_CHANNEL, SHARED_WEIGHT, Affine, Change, bias_name, named
 from .projections import bias_of
 
@@ -167,7 +167,7 @@ def changes_below(value: Value, x: Value, by: Affine) -> Changes | str:
 def fold(op: Builder, node: Node, x: Value, by: Affine) -> Result:
     """`x` instead of `node`, where every user can take what the node does."""
     value = node.output
-    if not is_float(x) or sizes_of(x) is None or sizes_of(x) != sizes_of(value):
+    if not x.is_float or x.shape is None or x.shape != value.shape:
         return decline("it broadcasts, or its shape is not known")
     changes = changes_below(value, x, by)
     if isinstance(changes, str):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....ir import DType, Size, TensorType, Value
+from ....ir import DType, Size, Value
 from ....ir.dims import exact_div
 from ....ir.tensors import Dense, Lazy, Placeholder, Tensor, binary
 
@@ -69,15 +69,6 @@ def along(array: Wide, axis: int, channels: int) -> Wide | None:
     if any(a != axis for a in varies(array)) or array.size not in (1, channels):
         return None
     return np.broadcast_to(array.reshape(-1), (channels,))
-
-
-def sizes_of(value: Value | None) -> tuple[Size, ...] | None:
-    """The shape of a value; None where its rank is not known."""
-    return value.type.shape if value is not None and isinstance(value.type, TensorType) else None
-
-
-def is_float(value: Value) -> bool:
-    return isinstance(value.type, TensorType) and value.type.dtype.is_float
 
 
 def reshaped(array: Wide, shape: Sequence[Size], source: Sequence[Size]) -> Wide | None:

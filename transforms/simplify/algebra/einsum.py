@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ....ir import Builder, Node, Value
 from ....ir.rewrite import Result, decline, rule
-from .channels import is_float, sizes_of
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def cost(form: Form, node: Node, out: str) -> int | None:
 def write_einsum_as_operator(op: Builder, node: Node) -> Result:
     """An Einsum that is a matrix product, a product, a sum or a Transpose is that operator."""
     operands = [v for v in node.inputs if v is not None]
-    shapes = [sizes_of(v) for v in operands]
-    if len(operands) > 2 or any(s is None for s in shapes) or not all(is_float(v) for v in operands):
+    shapes = [v.shape for v in operands]
+    if len(operands) > 2 or any(s is None for s in shapes) or not all(v.is_float for v in operands):
         return decline("it has more than two operands, or their ranks are not known")
     equation = parse(node.str("equation"), [v.rank for v in operands])
     if isinstance(equation, str):

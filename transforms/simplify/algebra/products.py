@@ -9,7 +9,7 @@ import numpy as np
 from ....ir import Builder, Node, Tensor, Value, constant
 from ....ir.rewrite import P, Result, decline, rule
 from ....ir.tensors import Lazy, binary, reshape, transpose
-from .channels import LARGEST, is_float, is_shared, known, scaled, sizes_of
+from .channels import LARGEST, is_shared, known, scaled
 from .linear import bias_name, named
 
 x, w, b = P.var("x"), P.var("w"), P.var("b")
@@ -18,8 +18,8 @@ x, w, b = P.var("x"), P.var("w"), P.var("b")
 @rule(P.Add(P.MatMul(x, w).named("product"), P.const("b")))
 def write_as_gemm(op: Builder, x: Value, w: Value, b: Value, product: Node) -> Result:
     """A product of two matrices plus a constant row is a Gemm."""
-    shape = sizes_of(product.output)  # the sum's own may be that of the row, against which one column broadcasts
-    if x.rank != 2 or w.rank != 2 or shape is None or len(shape) != 2 or not is_float(x):
+    shape = product.output.shape  # the sum's own may be that of the row, against which one column broadcasts
+    if x.rank != 2 or w.rank != 2 or shape is None or len(shape) != 2 or not x.is_float:
         return decline("it is not a product of two matrices")
     columns = shape[1]
     if b.tensor.shape not in ((columns,), (1, columns)):
@@ -76,7 +76,7 @@ def drop_identity_product(op: Builder, node: Node) -> Result:
             return decline("its constant is not an identity matrix")
         other = node.operand(1 - index)
         is_identity = bool((tensor.numpy() == np.eye(tensor.shape[0])).all())
-        if not is_identity or (other.rank or 0) < 2 or sizes_of(other) != sizes_of(node.output):
+        if not is_identity or (other.rank or 0) < 2 or other.shape != node.output.shape:
             return decline("its constant is not an identity matrix")
         return other
     return decline("it has no constant operand")

@@ -9,7 +9,6 @@ import numpy as np
 from ....ir import Builder, Node
 from ....ir.rewrite import Result, decline, rule
 from .absorb import Found, absorb
-from .channels import is_float, sizes_of
 from .linear import Affine
 
 
@@ -25,7 +24,7 @@ def fold_attention_scale(op: Builder, node: Node) -> Result:
         return decline("its scale is 1")
     found: Found = ""
     for operand in (node.operand(0), node.operand(1)):
-        if operand.rank is None or not is_float(operand):
+        if operand.rank is None or not operand.is_float:
             return decline("the rank of its queries is not known")
         found = absorb(operand, node, Affine(np.full((1,) * operand.rank, scale), None))
         if not isinstance(found, str):
@@ -40,7 +39,7 @@ def attention_scale(node: Node) -> float | None:
     """The factor of the scores: the attribute, or 1 / sqrt(head size)."""
     if node.attr("scale") is not None:
         return node.float("scale")
-    shape = sizes_of(node.operand(0))
+    shape = node.operand(0).shape
     if not shape or not isinstance(shape[-1], int):
         return None
     return 1 / math.sqrt(shape[-1] if len(shape) == 4 else shape[-1] // node.int("q_num_heads"))

@@ -134,15 +134,15 @@ def is_sixth(alpha: object) -> bool:
     return isinstance(alpha, float) and abs(alpha * 6 - 1) < 1e-6
 
 
-@rule(rooted(P.Mul(x, P.HardSigmoid(x, alpha=is_sixth, beta=0.5))))
+@rule(
+    rooted(
+        P.Mul(x, P.HardSigmoid(x, alpha=is_sixth, beta=0.5))
+        | scaled(P.Mul(x, P.Clip(P.Add(x, 3), 0, 6)), 1 / 6)
+        | P.Mul(scaled(x, 1 / 6), P.Clip(P.Add(x, 3), 0, 6))
+    )
+)
 def raise_hard_swish(op: Builder, x: Value, root: Node) -> Result:
-    """x * HardSigmoid(x, 1/6, 1/2) is HardSwish (HardSwish-22)."""
-    return unary(root, x, op.HardSwish(x))
-
-
-@rule(rooted(scaled(P.Mul(x, P.Clip(P.Add(x, 3), 0, 6)), 1 / 6) | P.Mul(scaled(x, 1 / 6), P.Clip(P.Add(x, 3), 0, 6))))
-def raise_clipped_hard_swish(op: Builder, x: Value, root: Node) -> Result:
-    """x * Clip(x + 3, 0, 6) / 6 is HardSwish, where the product comes first."""
+    """x * HardSigmoid(x, 1/6, 1/2) is HardSwish (HardSwish-22), and so is x * Clip(x + 3, 0, 6) / 6."""
     return unary(root, x, op.HardSwish(x))
 
 
@@ -336,7 +336,6 @@ RULES: tuple[Rule, ...] = (
     raise_scaled_swish,
     raise_hard_sigmoid,
     raise_hard_swish,
-    raise_clipped_hard_swish,
     raise_softplus,
     drop_softplus_threshold,
     raise_mish,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ....ir import Builder, DType, Node, TensorType, Value
+from ....ir import Builder, DType, Node, Value
 from ....ir.dims import Size
 from ....ir.rewrite import P, Pattern, Result, Rule, decline, rule
 from .parts import axes_of, number, rooted
@@ -21,10 +21,6 @@ COMPOSES = frozenset(
 """Reductions that give over two sets of axes, one after the other, what they give over both at once."""
 REDUCTIONS = sorted(COMPOSES | {"ReduceLogSum", "ReduceSumSquare"})
 POOLS = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
-
-
-def is_float(value: Value) -> bool:
-    return isinstance(value.type, TensorType) and value.type.dtype in FLOATS
 
 
 def reduction(op: Builder, name: str, x: Value, over: Sequence[int], like: Node) -> Value:
@@ -104,7 +100,7 @@ def raise_mean(op: Builder, x: Value, sum: Node, count: Value | None, share: Val
     given = number(count if count is not None else share)
     if over is None or terms is None:
         return decline("the number of terms is not known")
-    if given is None or not is_float(x) or root.output.type != sum.output.type:
+    if given is None or not x.is_float or root.output.type != sum.output.type:
         return decline("it is not divided by one number in floating point")
     if abs(given / terms - 1 if count is not None else given * terms - 1) > 1e-6:
         return decline("it is not divided by the number of terms")
@@ -118,7 +114,7 @@ def raise_sum(op: Builder, x: Value, mean: Node, count: Value, root: Node) -> Re
     given = number(count)
     if over is None or terms is None:
         return decline("the number of terms is not known")
-    if given is None or not is_float(x) or root.output.type != mean.output.type or abs(given / terms - 1) > 1e-6:
+    if given is None or not x.is_float or root.output.type != mean.output.type or abs(given / terms - 1) > 1e-6:
         return decline("it is not multiplied by the number of terms")
     return reduction(op, "ReduceSum", x, over, mean)
 
@@ -140,7 +136,7 @@ def formula(name: str, result: str, pattern: Pattern, doc: str) -> Rule:
     def made(op: Builder, x: Value, root: Node) -> Result:
         inner = root if root.op in REDUCTIONS else root.operand(0).node
         assert inner is not None
-        if not is_float(x):
+        if not x.is_float:
             return decline("it is not in floating point")
         over = axes_of(inner)
         if over is None:
@@ -183,7 +179,7 @@ power = P.Exp(x).named("power").shared
 def raise_softmax(op: Builder, x: Value, power: Node, sum: Node, root: Node) -> Result:
     """exp(x) / sum(exp(x)) along an axis is Softmax."""
     over = axes_of(sum)
-    if over is None or len(over) != 1 or not is_float(x) or x.rank is None:
+    if over is None or len(over) != 1 or not x.is_float or x.rank is None:
         return decline("it does not run over one axis of floats")
     if any(user not in (root, sum) for user in power.output.users):
         return decline("the exponential has other users")
@@ -194,7 +190,7 @@ def raise_softmax(op: Builder, x: Value, power: Node, sum: Node, root: Node) -> 
 def raise_log_softmax(op: Builder, x: Value, sum: Node) -> Result:
     """x - log(sum(exp(x))) along an axis is LogSoftmax."""
     over = axes_of(sum)
-    if over is None or len(over) != 1 or not is_float(x) or x.rank is None:
+    if over is None or len(over) != 1 or not x.is_float or x.rank is None:
         return decline("it does not run over one axis of floats")
     return op.LogSoftmax(x, axis=over[0] - x.rank)
 

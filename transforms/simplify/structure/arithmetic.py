@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir import Builder, Node, Tensor, TensorType, Value, constant
+from ....ir import Builder, Node, Tensor, Value, constant
 from ....ir.rewrite import P, Result, decline, rule
 from ....ir.tensors import Lazy
 from .spans import is_readable
@@ -25,11 +25,6 @@ def is_number(value: Value) -> bool:
     if tensor is None or tensor.count != 1 or not is_readable(tensor):
         return False
     return "." not in value.name or value.name.startswith("/")
-
-
-def is_float(value: Value) -> bool:
-    """True for a tensor of floating-point numbers."""
-    return isinstance(value.type, TensorType) and value.type.dtype.is_float
 
 
 def lazily(function: str, a: Value, b: Value) -> Value:
@@ -83,7 +78,7 @@ def _merged(op: Builder, x: Value, c: Value, d: Value, outer: Node) -> Result:
     found = CHAINS.get((inner.op, outer.op))
     if found is None:
         return decline("one adds and the other multiplies")
-    if not is_float(x) and (inner.op, outer.op) not in INTEGER_CHAINS:
+    if not x.is_float and (inner.op, outer.op) not in INTEGER_CHAINS:
         return decline("integers are rounded in between")
     if c.tensor.dtype is not d.tensor.dtype:
         return decline("element types differ")
@@ -182,7 +177,7 @@ def multiply_instead_of_dividing_reciprocal(op: Builder, x: Value, y: Value) -> 
 @rule(P.Mul(x, P.Div(1.0, y).named("inner")))
 def divide_instead_of_multiplying_quotient(op: Builder, x: Value, y: Value, inner: Node) -> Result:
     """x * (1 / y) is x / y."""
-    if not is_float(y) or (inner.operand(0).rank or 0) > (y.rank or 0):
+    if not y.is_float or (inner.operand(0).rank or 0) > (y.rank or 0):
         return decline("integers, or a shape that the quotient gives")
     return op.Div(x, y)
 
@@ -197,7 +192,7 @@ def swap_reciprocal_of_quotient(op: Builder, x: Value, y: Value) -> Result:
 def root_instead_of_power(op: Builder, node: Node) -> Result:
     """x to the power of 0.5 is a square root, to the power of -1 a reciprocal."""
     exponent, base = node.operand(1), node.operand(0)
-    if not is_number(exponent) or exponent.rank != 0 or not is_float(base):
+    if not is_number(exponent) or exponent.rank != 0 or not base.is_float:
         return decline("the exponent is not a number of the program")
     number = float(exponent.tensor.item())
     if number == 0.5:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from ....ir import Builder, DType, Node, TensorType, Value
+from ....ir import Builder, DType, Node
 from ....ir.rewrite import Result, decline, rule
 
 FRACTION_BITS = {DType.F16: 11, DType.BF16: 8, DType.F32: 24, DType.F64: 53}
 """Integers up to 2 to this power have exact values."""
 
 EXPONENT_BITS = {DType.F16: 5, DType.BF16: 8, DType.F32: 8, DType.F64: 11}
-
-
-def dtype_of(value: Value) -> DType | None:
-    """The element type of a tensor; None for anything else."""
-    return value.type.dtype if isinstance(value.type, TensorType) else None
 
 
 def is_lossless(source: DType, target: DType) -> bool:
@@ -41,10 +36,10 @@ def drop_lossless_cast(op: Builder, node: Node) -> Result:
     inner = node.operand(0).node
     if inner is None or inner.op != "Cast":
         return decline("its operand is no Cast")
-    source, between = dtype_of(inner.operand(0)), dtype_of(node.operand(0))
+    source, between = inner.operand(0).dtype, node.operand(0).dtype
     if source is None or between is None or not is_lossless(source, between):
         return decline("the first Cast loses something")
-    if source is dtype_of(node.output):
+    if source is node.output.dtype:
         return inner.operand(0)
     return op.Cast(inner.operand(0), **node.attrs)
 
@@ -52,7 +47,7 @@ def drop_lossless_cast(op: Builder, node: Node) -> Result:
 @rule("CastLike")
 def cast_instead_of_cast_like(op: Builder, node: Node) -> Result:
     """A CastLike to a known element type is a Cast."""
-    target = dtype_of(node.operand(1))
+    target = node.operand(1).dtype
     if target is None:
         return decline("the element type is not known")
     return op.Cast(node.operand(0), **{**node.attrs, "to": target.code})
