@@ -9,13 +9,13 @@ from .axes import AxisMap, Frozen
 from .rules import RULES
 
 
-def analyse(graph: Graph, selection: Selection | None = None) -> AxisMap:
+def analyse(graph: Graph, selection: Selection | None = None, semantic: bool = False) -> AxisMap:
     """The atoms of every value of the outermost graph, tied and frozen by its operators, its interface and the user's
-    selection.
+    selection. Where `semantic`, channels over which statistics are taken may go.
 
     Regions are not looked into: a node that has some freezes what it touches. The graph has to be prepared (`prepare`).
     """
-    axes = AxisMap()
+    axes = AxisMap(semantic)
     for value in graph.inputs:
         why = "whose default the caller may replace" if value in graph.defaults else "whose size the caller sets"
         axes.bind(

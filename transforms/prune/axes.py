@@ -41,11 +41,14 @@ class AxisMap:
 
     `quiet` holds the values whose removed entries are zero once the constants are masked; `unmasked` the constants that
     keep their numbers in the masked graph because a zero there would divide something; `layers` the weighted nodes in
-    order; `looked_at` the values whose ids were asked for since it was last cleared.
+    order; `looked_at` the values whose ids were asked for since it was last cleared; `marked` the nodes that take
+    statistics over channels that may go, which only a `semantic` map allows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, semantic: bool = False) -> None:
         self.atoms = Atoms()
+        self.semantic = semantic
+        self.marked: set[Node] = set()
         self.layers: list[Layer] = []
         self.quiet: set[Value] = set()
         self.unmasked: set[Value] = set()

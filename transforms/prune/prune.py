@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from .statistics import Calibration, Moments, Watch
 from .surgery import masked, operate, touched
 
 SCOPES = ("local", "global")
+NORMS = ("strict", "semantic")
+Norms = Literal["strict", "semantic"]
 UNMOVED = ("TSR301", "masking the removed channels changed no output: agreeing with it proves little", "")
 
 
@@ -42,7 +44,9 @@ class Prune(Pass):
 
     `ratio` is the share of groups that go: of each family of interchangeable groups (scope "local"), or of all groups
     ranked together ("global"). `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
-    stays, and a multiple of `multiple_of` groups where there are that many. Only layers that match `only` and not
+    stays, and a multiple of `multiple_of` groups where there are that many. Where `norms` is "semantic", channels also
+    go over which normalisations and means take statistics, and the masked original takes these over the channels that
+    stay; where it is "strict", such channels stay. Only layers that match `only` and not
     `skip` lose channels of their own.
     """
 
@@ -54,6 +58,7 @@ class Prune(Pass):
     scope: Scope = "local"
     multiple_of: int = 1
     max_ratio: float = 0.9
+    norms: Norms = "strict"
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     compensate: str | None = "auto"
@@ -64,6 +69,8 @@ class Prune(Pass):
             raise UsageError(f"prune has no importance {self.importance!r}", do=f"there are {', '.join(IMPORTANCE)}")
         if self.scope not in SCOPES:
             raise UsageError(f"prune has no scope {self.scope!r}", do=f"there are {', '.join(SCOPES)}")
+        if self.norms not in NORMS:
+            raise UsageError(f"prune has no norms {self.norms!r}", do=f"there are {', '.join(NORMS)}")
         if not 0 <= self.ratio < 1 or not 0 <= self.max_ratio < 1:
             raise UsageError(
                 f"prune(ratio={self.ratio}, max_ratio={self.max_ratio}) is out of range",
@@ -87,7 +94,7 @@ class Prune(Pass):
         data, method = self.calibration(context), self.method(context)
         original, selection = model.clone(), Selection(model.graph, self.only, self.skip)
         prepare(model.graph, context.fallback)
-        axes = analyse(model.graph, selection)
+        axes = analyse(model.graph, selection, self.norms == "semantic")
         found = slots(axes)
         dense = model.clone()
         context.progress("ranking channels", 0, None)
@@ -141,7 +148,7 @@ class Prune(Pass):
         criterion, moments = IMPORTANCE[self.importance], dict[Reader, Moments]()
         if criterion.needs_data and data is not None:
             readers = readers_of(found)
-            measured = data.moments(model, model, [Watch(r.node, r.node.output) for r in readers])
+            measured = data.moments(model, [Watch(r.node, r.node.output) for r in readers])
             moments = dict(zip(readers, measured, strict=True))
         return criterion.score(Evidence(found, axes.atoms.count, moments, seed))
 

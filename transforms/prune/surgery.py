@@ -60,7 +60,8 @@ def masked(model: Model, kept: Kept) -> Model:
     """A copy of the model before surgery in which every constant is zero wherever a dead channel meets it.
 
     That silences a channel where it is made and where it is read, so that whatever a function makes of the zeros in
-    between does not matter. Divisors keep their numbers.
+    between does not matter. Divisors keep their numbers. Nodes that take statistics over channels of which some go take
+    them over those that stay.
     """
     copy = model.clone()
     done: set[Value] = set()
@@ -72,6 +73,9 @@ def masked(model: Model, kept: Kept) -> Model:
             changed = kept.changed(value)
             if changed:
                 other.const = mask(value.const, changed)
+        rule = RULES.get(node.op)
+        if node in kept.axes.marked and rule is not None and rule.restate is not None:
+            rule.restate(twin, node, kept)
     return copy
 
 

@@ -1,6 +1,7 @@
 """Normalisations and other operators that compute statistics along axes.
 
-An axis that statistics run over is frozen: without some of its channels the statistics of the rest would be others.
+An axis that statistics run over is frozen, unless the analysis is semantic: without some of its channels the statistics
+of the rest are others.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ import numpy as np
 from ....ir import Node
 from ..axes import AxisMap, Frozen, shape, spread, static
 from ..kept import Kept
-from .elementwise import same
+from .elementwise import same, spans
 from .row import Rule
-
-STATISTICS = "its statistics run over this axis"
+from .semantic import STATISTICS, restate_groups, restate_norm, statistics
 
 
 def batch_normalization(node: Node, axes: AxisMap) -> None:
@@ -39,10 +39,16 @@ def instance_normalization(node: Node, axes: AxisMap) -> None:
 
 
 def group_normalization(node: Node, axes: AxisMap) -> None:
-    """X.1 = scale = bias, and whole groups at a time, so that no statistics change (GroupNormalization-21)."""
+    """X.1 = scale = bias, and whole groups at a time, so that no statistics change (GroupNormalization-21). Few groups
+    lose the same positions in each where statistics may change.
+    """
     x, scale, bias = (node.operand(i) for i in range(3))
     members = spread(axes[x, 1], static(x, 1)).reshape(node.int("num_groups"), -1)
-    axes.atoms.tie(members, members[:, :1])
+    if axes.semantic and not many(node):
+        axes.marked.add(node)
+        axes.atoms.tie(members, members[:1])
+    else:
+        axes.atoms.tie(members, members[:, :1])
     axes.tie(axes[x, 1], axes[scale, 0])
     axes.tie(axes[x, 1], axes[bias, 0])
     axes.freeze_axes(x, range(2, len(shape(x))), node, STATISTICS)
@@ -50,11 +56,17 @@ def group_normalization(node: Node, axes: AxisMap) -> None:
     axes.hush(node.output, scale in axes.quiet and bias in axes.quiet and not axes.is_active(axes[x, 0]))
 
 
+def many(node: Node) -> bool:
+    """Whether a normalisation has more groups than channels in each: then whole ones are enough to choose from."""
+    groups = node.int("num_groups")
+    return groups >= static(node.operand(0), 1) // groups
+
+
 def fewer_groups(node: Node, kept: Kept) -> None:
     """The number of groups that are left."""
     x, groups = node.operand(0), node.int("num_groups")
     left = kept.indices(x, 1)
-    if left is not None:
+    if left is not None and node not in kept.axes.marked:
         node.attrs["num_groups"] = int(left.size) * groups // static(x, 1)
 
 
@@ -65,13 +77,16 @@ def trailing_statistics(node: Node, axes: AxisMap) -> None:
     x = node.operand(0)
     rank = len(shape(x))
     normalised = range(node.int("axis", -1) % rank, rank)
-    for value in (v for v in node.inputs if v is not None):
-        offset = rank - len(shape(value))
-        axes.freeze_axes(value, [a - offset for a in normalised if a >= offset], node, STATISTICS)
-        for axis in range(offset, normalised.start):
-            if value is not x and shape(value)[axis - offset] != 1:
+    statistics(node, axes, x, normalised)
+    for value in node.inputs[1:]:
+        offset = rank - len(shape(value)) if value is not None else rank
+        for axis in range(offset, rank):
+            if value is not None and shape(value)[axis - offset] != 1:
                 axes.tie(axes[x, axis], axes[value, axis - offset])
     axes.bind(node.output, axes.of(x))
+    active = axes.active_axes(node.output)
+    scaled = (v for v in node.inputs[1:] if v is not None)
+    axes.hush(node.output, all(v in axes.quiet and spans(v, node.output, a) for v in scaled for a in active))
     for statistic in node.outputs[1:]:
         frozen = axes.frozen(node, STATISTICS)
         axes.bind(statistic, [ids if a not in normalised else frozen for a, ids in enumerate(axes.of(x))])
@@ -108,9 +123,9 @@ def cumulative(node: Node, axes: AxisMap) -> None:
 ROWS: dict[str, Rule] = {
     "BatchNormalization": Rule(batch_normalization),
     "InstanceNormalization": Rule(instance_normalization),
-    "GroupNormalization": Rule(group_normalization, fewer_groups),
-    "LayerNormalization": Rule(trailing_statistics),
-    "RMSNormalization": Rule(trailing_statistics),
+    "GroupNormalization": Rule(group_normalization, fewer_groups, restate_groups),
+    "LayerNormalization": Rule(trailing_statistics, restate=restate_norm),
+    "RMSNormalization": Rule(trailing_statistics, restate=restate_norm),
     "LpNormalization": along_attribute("axis"),
     "Softmax": along_attribute("axis"),
     "LogSoftmax": along_attribute("axis"),

@@ -8,6 +8,7 @@ from ..axes import AxisMap, Frozen, integers, need_integers, shape
 from ..kept import Kept
 from .linear import SPATIAL, freeze_space
 from .row import Rule, set_integers
+from .semantic import restate_reduction, statistics
 
 IGNORES_ZEROS = frozenset(["ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2"])
 """Reductions to which zeros add nothing: what is left out is what the masked graph adds."""
@@ -16,16 +17,23 @@ KEEPS_ZERO = IGNORES_ZEROS | frozenset(["ReduceMean", "ReduceMax", "ReduceMin", 
 
 def reduce(node: Node, axes: AxisMap) -> None:
     """Axes in the second operand, all without it (ReduceSum-13, ReduceMean-18, ...); the others pass."""
-    x = node.operand(0)
-    rank = len(shape(x))
-    if node.input(1) is None or node.operand(1).shape == (0,):
-        reduced = set[int]() if node.int("noop_with_empty_axes") else set(range(rank))
-    else:
-        reduced = {axis % rank for axis in need_integers(node.input(1), "axes")}
+    x, reduced = node.operand(0), reduced_axes(node)
     if not (node.op in IGNORES_ZEROS and x in axes.quiet):
-        axes.freeze_axes(x, reduced, node, "it reduces over this axis")
+        statistics(node, axes, x, reduced, "it reduces over this axis")
     axes.bind(node.output, drop(axes, axes.of(x), reduced, keep=bool(node.int("keepdims"))))
     axes.hush(node.output, node.op in KEEPS_ZERO and x in axes.quiet)
+
+
+def reduced_axes(node: Node) -> set[int]:
+    rank = len(shape(node.operand(0)))
+    if node.input(1) is None or node.operand(1).shape == (0,):
+        return set[int]() if node.int("noop_with_empty_axes") else set(range(rank))
+    return {axis % rank for axis in need_integers(node.input(1), "axes")}
+
+
+def restate(twin: Node, node: Node, kept: Kept) -> None:
+    """Takes what stays alone into account."""
+    restate_reduction(twin, node, kept, reduced_axes(node))
 
 
 def drop(axes: AxisMap, ids: list[Ids], reduced: set[int], keep: bool) -> list[Ids]:
@@ -116,7 +124,7 @@ REDUCTIONS = (
 POOLS = ("AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool")
 
 ROWS: dict[str, Rule] = {
-    **{op: Rule(reduce) for op in REDUCTIONS},
+    **{op: Rule(reduce, restate=restate) for op in REDUCTIONS},
     **{op: Rule(pool) for op in POOLS},
     **{op: Rule(region_pool) for op in ("RoiAlign", "MaxRoiPool", "GridSample")},
     "ArgMax": Rule(arg),

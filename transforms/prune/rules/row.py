@@ -13,6 +13,7 @@ from ..kept import Kept
 
 Tie = Callable[[Node, AxisMap], None]
 Rewrite = Callable[[Node, Kept], None]
+Restate = Callable[[Node, Node, Kept], None]
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Rule:
 
     `tie` says which indices of its operands and outputs live and die together, and binds the outputs; it raises
     `Frozen` on a form that it does not cover. `rewrite` adapts attributes and integer operands (groups, sizes, offsets)
-    to what is kept; the types of the graph are still the old ones while it runs.
+    to what is kept; the types of the graph are still the old ones while it runs. `restate` changes the node's twin in
+    the masked graph (its first argument) so that it takes statistics over what is kept.
     """
 
     tie: Tie
     rewrite: Rewrite | None = None
+    restate: Restate | None = None
 
 
 def set_integers(node: Node, index: int, numbers: Sequence[int] | int) -> None:
