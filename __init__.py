@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .driver.data import data
     from .driver.explain import why
     from .driver.ir_pass import as_ir_pass
+    from .driver.recipes import Recipe, recipe
     from .driver.result import Result
     from .frontends.onnx import Limits
     from .ir import Builder, Graph, Model, Node, TersorError, UsageError, Value, parse, to_text
@@ -45,6 +46,7 @@ _HOMES = {
     ".driver.data": ("data",),
     ".driver.explain": ("why",),
     ".driver.ir_pass": ("as_ir_pass",),
+    ".driver.recipes": ("Recipe", "recipe"),
     ".driver.result": ("Result",),
     ".frontends.onnx": ("Limits",),
     ".ir": ("Builder", "Graph", "Model", "Node", "TersorError", "UsageError", "Value", "parse", "to_text"),
@@ -75,6 +77,7 @@ __all__ = [
     "Pass",
     "Prune",
     "Quantize",
+    "Recipe",
     "Result",
     "Rewriter",
     "Rule",
@@ -93,6 +96,7 @@ __all__ = [
     "decline",
     "load",
     "parse",
+    "recipe",
     "rule",
     "save",
     "testing",

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
-from ..backends.onnx import Opset
 from ..ir import TersorError
 from ..transforms.simplify import PROMISES
 from . import commands
@@ -75,9 +74,16 @@ def _simplify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--assume", action="append", default=[], choices=list(PROMISES), metavar="PROMISE", help=promises)
 
 
-def opset(text: str) -> Opset:
+def opset(text: str) -> str | int:
     """`keep` (the model's own), `best` (the newest that runs) or a number. Raises ValueError otherwise."""
-    return None if text == "keep" else "best" if text == "best" else int(text)
+    return text if text in ("keep", "best") else int(text)
+
+
+def positive(text: str) -> int:
+    """A number from 1 on. Raises ValueError otherwise."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 def _prune(verb: argparse.ArgumentParser) -> None:
@@ -109,6 +115,19 @@ def _quantize(verb: argparse.ArgumentParser) -> None:
         default="minmax",
         help="how ranges are found: minmax, moving_average, percentile, entropy, mse (default: minmax)",
     )
+    _jobs(verb)
+
+
+def _run(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("recipe", metavar="RECIPE", help="a .toml or .json file with the passes and their options")
+    _transform(verb)
+    _jobs(verb)
+    timed = "timed runs of each step; 0: no latency (default: the recipe's, else 60 for a goal with latency)"
+    verb.add_argument("--runs", type=int, metavar="N", help=timed)
+    verb.add_argument(
+        "--report", action="append", default=[], metavar="FILE", help="also write a .html or .json report"
+    )
+    verb.add_argument("--no-lock", action="store_true", help="write no FILE.lock.json beside the output")
 
 
 def _compress(verb: argparse.ArgumentParser) -> None:
@@ -124,6 +143,7 @@ def _compress(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--pytorch", action="store_true", help="also write model.py, model.safetensors and a parity test")
     _run_flags(verb)
     _selection(verb)
+    _jobs(verb)
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -165,6 +185,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "simplify": ("Make a graph smaller without changing what it computes.", _simplify),
     "prune": ("Remove channels, checked against the masked original.", _prune),
     "quantize": ("Quantize to int8.", _quantize),
+    "run": ("Run the passes of a recipe, and write down what was run.", _run),
     "compress": ("Run several passes, measure each step, judge a goal, write a report.", _compress),
     "verify": ("Compare the outputs of two models.", _verify),
     "bench": ("Time models on this machine, interleaved in one run.", _bench),
@@ -187,13 +208,18 @@ def _transform(verb: argparse.ArgumentParser) -> None:
 
 def _run_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", help=DATA)
-    verb.add_argument("--seed", type=int, default=0, help=SEED)
+    verb.add_argument("--seed", type=int, help=SEED)
     verb.add_argument("--freeze-defaults", action="store_true", help="make constants of inputs that have a default")
     verb.add_argument("--no-check", action="store_true", help="do not compare the outputs after each pass")
     verb.add_argument("--strict", action="store_true", help="treat warnings as errors: nothing is written")
     verb.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, do nothing")
     verb.add_argument("--force", action="store_true", help="replace what is there")
     _instruments(verb)
+
+
+def _jobs(verb: argparse.ArgumentParser) -> None:
+    jobs = "threads that calibration is shared out to; what comes out is the same (default: 1)"
+    verb.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs)
 
 
 def _instruments(verb: argparse.ArgumentParser) -> None:

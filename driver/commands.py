@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from hashlib import sha256
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,15 @@ from ..ir import Model, ParityError, TersorError, UsageError, to_text
 from ..ir.rewrite import Explanation
 from ..transforms.base import Pass, options_of
 from ..transforms.instruments import Instruments
-from ..transforms.parity import Check
-from . import api, files, folders, report
+from . import api, files, folders, locks, report
 from .compress import bisect, default_reproducers
-from .compress import compress as run_compress
 from .data import Data, from_path
-from .evaluate import load_function
 from .explain import known_rules, why
 from .passes import available, resolve, with_selection
 from .plugins import Registry
 from .progress import Bars
-from .result import Result
+from .recipes import Goal, Options, Recipe, lock_path, recipe
+from .result import Result, report_kind
 from .table import latency, ratio, rule_table, size, step_table
 
 OK, GOAL_MISSED, PARITY = 0, 1, ParityError.exit_code
@@ -67,11 +66,10 @@ def simplify(options: Namespace) -> int:
 
 
 def prune(options: Namespace) -> int:
-    compensate = None if options.compensate == "none" else options.compensate
     return _one_pass(
         options,
         f"prune(ratio={options.ratio}, scope={options.scope!r}, multiple_of={options.multiple_of}, "
-        f"importance={options.importance!r}, compensate={compensate!r})",
+        f"importance={options.importance!r}, compensate={options.compensate!r})",
     )
 
 
@@ -80,17 +78,75 @@ def quantize(options: Namespace) -> int:
 
 
 def _one_pass(options: Namespace, pipeline: str) -> int:
+    steps = with_selection(resolve(pipeline), getattr(options, "only", ()), getattr(options, "skip", ()))
+    chosen = _overridden(Recipe(tuple(steps), run=Options(runs=0)), options)
     output = Path(options.output)
-    files.refuse_existing([output], options.force)
-    model = api.load(options.model, freeze_defaults=options.freeze_defaults)
-    passes = with_selection(resolve(pipeline), getattr(options, "only", ()), getattr(options, "skip", ()))
+    files.ready([output], options.force)
+    model = api.load(options.model, freeze_defaults=chosen.run.freeze_defaults)
     if options.dry_run:
-        return _plan(passes, [output])
+        return _plan(chosen.steps, [output])
     if options.bisect:
-        return _bisect(options, model, passes)
-    result = _run(options, model, passes, runs=0)
-    save(result.model, output, opset=options.opset)
+        return _bisect(options, model, chosen)
+    result = _run(options, model, chosen)
+    save(result.model, output, opset=chosen.opset)
     return _show(options, result)
+
+
+def _overridden(chosen: Recipe, options: Namespace) -> Recipe:
+    """The recipe with what the command line says in place of what it says itself."""
+    said = {
+        "seed": options.seed,
+        "opset": getattr(options, "opset", None),
+        "runs": getattr(options, "runs", None),
+        "freeze_defaults": options.freeze_defaults or None,
+        "check": False if options.no_check else None,
+    }
+    run = replace(chosen.run, **{name: value for name, value in said.items() if value is not None})
+    return replace(chosen, run=run) if options.data is None else replace(chosen.with_data(options.data), run=run)
+
+
+def run(options: Namespace) -> int:
+    chosen, output = _overridden(recipe(options.recipe), options), Path(options.output)
+    locked = [] if options.no_lock else [lock_path(output)]
+    reports = [Path(path) for path in options.report]
+    outputs = [output, *locked, *reports]
+    files.ready(outputs, options.force)
+    files.refuse_inputs([output, *reports], [Path(options.recipe)])
+    for path in reports:
+        report_kind(path)
+    model = api.load(options.model, freeze_defaults=chosen.run.freeze_defaults)
+    metrics = chosen.metrics()
+    if options.dry_run:
+        return _plan(chosen.steps, outputs)
+    if options.bisect:
+        return _bisect(options, model, chosen)
+    inputs = _inputs(options, model, chosen) if locked or reports or chosen.lock is not None else ()
+    if chosen.lock is not None:
+        locks.require_same(chosen.lock, inputs)
+        _other("not the versions of the lock", locks.other_versions(chosen.lock, chosen.steps), options.strict)
+    if locked:
+        chosen.to_json()  # what cannot be written down is better known before the work than after it
+    result = _run(options, model, chosen, evaluate=metrics)
+    result.save(output, opset=chosen.opset)
+    written = [locks.file_of("onnx", path) for path in _saved(result, output)]
+    _record(result, options, inputs, written)
+    for path in reports:
+        result.report(path)
+    for path in locked:
+        replace(chosen, lock=locks.Lock(locks.versions(chosen.steps), inputs, tuple(written))).save(path)
+    _show(options, result)
+    _wrote(options, outputs)
+    if chosen.lock is not None:
+        _other("not the bytes of the lock", locks.other_outputs(chosen.lock, written), options.strict)
+    return _verdict(result)
+
+
+def _other(what: str, found: Sequence[str], strict: bool) -> None:
+    """Says what is not as a lock has it; an error where the user wants warnings to be errors."""
+    if found and strict:
+        raise StrictError(f"{what}: {', '.join(found)}", do="install the same versions, or run without --strict")
+    if found:
+        print(f"warning: {what}: {', '.join(found)}", file=sys.stderr)
 
 
 def compress(options: Namespace) -> int:
@@ -98,32 +154,46 @@ def compress(options: Namespace) -> int:
         "model.onnx",
         "report.html",
         "report.json",
+        "lock.json",
         *(PYTORCH_FILES if options.pytorch else []),
     ]
     beside = folders.companions(options.model) if Path(options.model).is_dir() else []
     outputs = [Path(options.output) / name for name in (*names, *(p.name for p in beside))]
     files.refuse_existing(outputs, options.force)
-    model = api.load(options.model, freeze_defaults=options.freeze_defaults)
-    metrics = dict(load_function(reference) for reference in options.eval)
-    passes = with_selection(resolve(_methods(options)), options.only, options.skip)
+    steps = with_selection(resolve(_methods(options)), options.only, options.skip)
+    chosen = _overridden(Recipe(tuple(steps), Goal(options.goal or "", tuple(options.eval))), options)
+    model = api.load(options.model, freeze_defaults=chosen.run.freeze_defaults)
+    metrics = chosen.metrics()
     if options.dry_run:
-        return _plan(passes, outputs)
+        return _plan(chosen.steps, outputs)
     if options.bisect:
-        return _bisect(options, model, passes)
+        return _bisect(options, model, chosen)
     folder = files.folder(options.output)
-    result = _run(options, model, passes, runs=options.runs, goal=options.goal, evaluate=metrics)
+    inputs = _inputs(options, model, chosen)
+    chosen.to_json()
+    result = _run(options, model, chosen, evaluate=metrics)
     result.save(folder / "model.onnx")
     folders.copy(beside, folder)
-    _reload(result, folder / "model.onnx")
+    written = [locks.file_of("onnx", path) for path in _saved(result, folder / "model.onnx")]
     if options.pytorch:
         result.emit_pytorch(folder)
-    result.record = replace(result.record, model=replace(result.record.model, name=Path(options.model).stem))
-    result.record = _with_files(result.record, options, [folder / n for n in names if not n.startswith("report")])
+    lock = locks.Lock(locks.versions(chosen.steps), inputs, tuple(written))
+    replace(chosen, lock=lock).save(folder / "lock.json")
+    more = [folder / name for name in (PYTORCH_FILES if options.pytorch else [])]
+    _record(result, options, inputs, [*written, *(locks.file_of(p.suffix[1:], p) for p in more)])
     result.report(folder / "report.json")
     result.report(folder / "report.html")
     _show(options, result)
+    _wrote(options, outputs)
+    return _verdict(result)
+
+
+def _wrote(options: Namespace, outputs: Sequence[Path]) -> None:
     if not options.quiet and not options.json:
         print(f"wrote {', '.join(str(p) for p in outputs)}")
+
+
+def _verdict(result: Result) -> int:
     return OK if result.record.goal is None or result.met else GOAL_MISSED
 
 
@@ -133,35 +203,27 @@ def _methods(options: Namespace) -> str:
     return "simplify,quantize" if options.data else "simplify"
 
 
-def _reload(result: Result, path: Path) -> None:
-    """The saved file must compute exactly what the model in memory computes; what users get is the file."""
-    api.verify(result.model, api.load(path), _feeds(result), tolerance=0.0)
+def _saved(result: Result, path: Path) -> list[Path]:
+    """The saved model's files. It must compute exactly what the model in memory computes; what users get is the
+    file.
+    """
+    saved = api.load(path)
+    api.verify(result.model, saved, Data(lambda: iter(result.feeds), "the comparison inputs"), tolerance=0.0)
+    return [path, *(p for p in locks.weight_files(saved) if p.resolve() != path.resolve())]
 
 
-def _feeds(result: Result) -> Data:
-    return Data(lambda: iter(result.feeds), "the comparison inputs")
+def _inputs(options: Namespace, model: Model, chosen: Recipe) -> tuple[report.File, ...]:
+    """The files that a run reads, as they are before it."""
+    path = Path(folders.model_in(options.model) or options.model)
+    found = locks.input_files(path, model, chosen.samples, chosen.references)
+    return tuple(locks.file_of(role, path) for role, path in found)
 
 
-def _with_files(record: report.Report, options: Namespace, written: Sequence[Path]) -> report.Report:
-    read = [
-        (role, Path(path))
-        for role, path in (("model", folders.model_in(options.model) or options.model), ("data", options.data))
-        if path and Path(path).is_file()
-    ]
-    run = replace(
-        record.run,
-        inputs=tuple(_file(role, path) for role, path in read),
-        outputs=tuple(_file(path.suffix[1:], path) for path in written),
-    )
-    return replace(record, run=run)
-
-
-def _file(role: str, path: Path) -> report.File:
-    digest = sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return report.File(role=role, name=path.name, sha256=digest.hexdigest(), bytes=path.stat().st_size)
+def _record(result: Result, options: Namespace, inputs: Sequence[report.File], written: Sequence[report.File]) -> None:
+    """Puts the files of a run and the model's name into its record."""
+    run = replace(result.record.run, inputs=tuple(inputs), outputs=tuple(written))
+    named = replace(result.record.model, name=Path(options.model).stem)
+    result.record = replace(result.record, model=named, run=run)
 
 
 def verify(options: Namespace) -> int:
@@ -197,8 +259,8 @@ def emit(options: Namespace) -> int:
     model = api.load(options.model)
     output = Path(options.output)
     if options.to == "onnx":
-        files.refuse_existing([output], options.force)
-        save(model, output, opset=options.opset)
+        files.ready([output], options.force)
+        save(model, output, opset=None if options.opset == "keep" else options.opset)
         written = [output]
     else:
         from ..backends.torch import emit as emit_pytorch
@@ -214,19 +276,15 @@ def emit(options: Namespace) -> int:
     return OK
 
 
-def _run(options: Namespace, model: Model, passes: Sequence[Pass], **more: Any) -> Result:
-    data = from_path(options.data, model.graph) if options.data else None
-    check = Check(enabled=False) if options.no_check else None
-    with Bars(enabled=not options.quiet and not options.json) as bars:
-        result = run_compress(
+def _run(options: Namespace, model: Model, chosen: Recipe, **more: Any) -> Result:
+    data = from_path(chosen.samples, model.graph) if chosen.samples is not None else None
+    with Bars(enabled=not options.quiet and not options.json) as bars, _workers(options) as executor:
+        result = chosen.apply(
             model,
-            more.pop("goal", None),
             data=data,
-            methods=passes,
-            check=check,
             instruments=_instruments(options),
-            seed=options.seed,
             progress=bars.update,
+            executor=executor,
             call="tersor " + " ".join(sys.argv[1:]),
             **more,
         )
@@ -241,6 +299,20 @@ def _run(options: Namespace, model: Model, passes: Sequence[Pass], **more: Any) 
     return result
 
 
+@contextmanager
+def _workers(options: Namespace) -> Iterator[Executor | None]:
+    """Threads for what can be shared out; None for one thing after the other. An error does not wait for the rest."""
+    jobs = getattr(options, "jobs", 1)
+    if jobs == 1:
+        yield None
+        return
+    executor = ThreadPoolExecutor(jobs)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
 def _instruments(options: Namespace) -> Instruments:
     return Instruments(
         print_before=tuple(options.print_before),
@@ -253,10 +325,10 @@ def _instruments(options: Namespace) -> Instruments:
     )
 
 
-def _bisect(options: Namespace, model: Model, passes: Sequence[Pass]) -> int:
+def _bisect(options: Namespace, model: Model, chosen: Recipe) -> int:
     """Names the first rewrite that breaks a pass's promise; writes nothing."""
-    data = from_path(options.data, model.graph) if options.data else None
-    culprit = bisect(model, *passes, data=data, seed=options.seed)
+    data = from_path(chosen.samples, model.graph) if chosen.samples is not None else None
+    culprit = bisect(model, *chosen.steps, data=data, seed=chosen.run.seed)
     if options.json:
         return _json(None if culprit is None else asdict(culprit)) or (OK if culprit is None else PARITY)
     print("no rewrite breaks what its pass promises" if culprit is None else str(culprit))
@@ -299,7 +371,7 @@ def _pass_row(registry: Registry, name: str) -> dict[str, Any]:
     except UsageError as error:
         return {"about": f"{error.what}: {error.why}", "options": []}
     about = (kind.__doc__ or "").strip().splitlines() or [""]
-    return {"about": about[0], "options": [f"{k}={v!r}" for k, v in options_of(kind).items()]}
+    return {"about": about[0], "options": [k if v is MISSING else f"{k}={v!r}" for k, v in options_of(kind).items()]}
 
 
 def _plan(passes: Sequence[Pass], outputs: Sequence[Path]) -> int:

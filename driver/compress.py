@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -38,13 +39,15 @@ def apply(
     instruments: Instruments | None = None,
     seed: int = 0,
     progress: Progress = silent,
+    executor: Executor | None = None,
 ) -> Result:
     """Runs passes on a copy of `model`, verified and compared after each; the figures of each step but no latency or
     metrics.
 
     instruments: what is printed around the passes, and what is written down when one fails (by default a folder below
-    the system's temporary one, without your weights, that the error names). Raises ParityError when an exact or masked
-    pass changed the outputs, UsageError for options that do not fit.
+    the system's temporary one, without your weights, that the error names). executor: any of concurrent.futures that
+    shares memory, for calibration; what comes out is the same. Raises ParityError when an exact or masked pass changed
+    the outputs, UsageError for options that do not fit.
     """
     return _run(
         model,
@@ -54,6 +57,7 @@ def apply(
         instruments=instruments,
         seed=seed,
         progress=progress,
+        executor=executor,
         call=_call("apply", passes),
     )
 
@@ -88,6 +92,7 @@ def compress(
     seed: int = 0,
     runs: int = measure.RUNS,
     progress: Progress = silent,
+    executor: Executor | None = None,
     call: str = "",
 ) -> Result:
     """Runs `methods` in order on a copy of `model`, measures every step, and judges `goal` at the end.
@@ -95,8 +100,8 @@ def compress(
     goal: conditions such as "latency<=0.6x, drop(top1)<=0.5%, size<=25MB". data: calibration samples. evaluate: the
     user's metrics by name. methods: names, pipeline texts or passes; "auto" is simplify, then static int8 when there is
     calibration data. only and skip: patterns of layers for the passes that select layers. runs: timed runs of each step
-    for the latency; 0 measures none. Raises UsageError, ParityError and whatever a pass raises; a missed goal is no
-    error: see `Result.met`.
+    for the latency; 0 measures none. executor: as for `apply`; nothing is timed in it. Raises UsageError, ParityError
+    and whatever a pass raises; a missed goal is no error: see `Result.met`.
     """
     if target != "ort-cpu":
         raise UsageError(f"there is no target {target!r}", do="the target is ort-cpu")
@@ -113,6 +118,7 @@ def compress(
         instruments=instruments,
         seed=seed,
         progress=progress,
+        executor=executor,
         call=call or _call("compress", passes),
         evaluate=evaluate,
         runs=runs,
@@ -139,6 +145,7 @@ def _run(
     instruments: Instruments | None,
     seed: int,
     progress: Progress,
+    executor: Executor | None,
     call: str,
     evaluate: Mapping[str, Evaluate] | None = None,
     runs: int = 0,
@@ -147,7 +154,7 @@ def _run(
     bound = data.bound(working.graph) if data is not None else None
     feeds = parity_feeds(original, bound, seed)
     check = check or Check(inputs=feeds[:2] if bound is not None else None)
-    context = Context(samples=bound, seed=seed, fallback=fallback, progress=progress)
+    context = Context(samples=bound, seed=seed, fallback=fallback, progress=progress, executor=executor)
     instruments = instruments or Instruments(reproducers=default_reproducers())
     steps = run_passes(working, passes, context, check, instruments=instruments)
     source: Literal["given", "synthetic"] = "given" if bound is not None else "synthetic"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..backends.files import explained, target, write_text
@@ -22,6 +22,27 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     there = [str(p) for p in paths if p.exists()]
     if there and not force:
         raise UsageError(f"{there[0]} exists already", do="choose another place, or pass --force to replace it")
+
+
+def ready(paths: Sequence[Path], force: bool) -> None:
+    """Raises UsageError where one of the files cannot be written: known before the work, not after it."""
+    refuse_existing(paths, force)
+    for number, path in enumerate(paths):
+        place = target(path, overwrite=True)
+        if not os.access(place.parent, os.W_OK):
+            raise UsageError(
+                f"{path} cannot be written", why=f"no permission in {place.parent}", do="choose another path"
+            )
+        if place in (target(other, overwrite=True) for other in paths[:number]):
+            raise UsageError(f"{path} is to be written twice", do="choose different places for the outputs")
+
+
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raises UsageError where an output would take the place of one of the inputs."""
+    read = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in read:
+            raise UsageError(f"{path} is an input of this run", do="choose another place for the output")
 
 
 def folder(path: str | os.PathLike[str]) -> Path:

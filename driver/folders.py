@@ -13,7 +13,7 @@ from .files import folder as made_folder
 COMPANIONS = frozenset([".json", ".txt", ".model", ".jinja", ".tiktoken", ".md"])
 """Suffixes of the files beside a model that say how to use it: configuration, tokenizer, vocabulary, model card."""
 LICENSES = frozenset(["LICENSE", "NOTICE"])
-OURS = frozenset(["report.json"])
+OURS = frozenset(["report.json", "lock.json"])
 WEIGHTS_INDEX = ".index.json"
 """How the table of contents of weight shards ends; the shards are not those of the ONNX model."""
 

@@ -91,11 +91,7 @@ class Result:
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Writes the report: JSON or one self-contained HTML file, by the path's suffix."""
-        kind = Path(path).suffix
-        if kind not in (".json", ".html"):
-            raise UsageError(
-                f"a report cannot be written as {kind or 'a file without a suffix'!r}", do="use .json or .html"
-            )
+        kind = report_kind(Path(path))
         save_text(path, self.record.to_json() if kind == ".json" else report.render(self.record))
 
     def emit_pytorch(self, folder: str | os.PathLike[str]) -> Emitted:
@@ -114,3 +110,12 @@ class Result:
         console = Console(file=StringIO(), width=160, record=True)
         console.print(step_table(self.record))
         return "\n".join([console.export_text().rstrip(), *([self.why] if self.record.goal else [])])
+
+
+def report_kind(path: Path) -> str:
+    """The suffix by which a report is written. Raises UsageError for one that says nothing."""
+    if path.suffix not in (".json", ".html"):
+        raise UsageError(
+            f"a report cannot be written as {path.suffix or 'a file without a suffix'!r}", do="use .json or .html"
+        )
+    return path.suffix

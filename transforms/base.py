@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -65,7 +66,7 @@ class Outcome:
 @dataclass(frozen=True)
 class Context:
     """What a pass may use: calibration samples (None: the user gave none), a seed, type inference for unusual
-    operators, progress.
+    operators, progress, and an executor for work that can be shared out (None: one thing after the other).
 
     A pass that rewrites gives `fuel` to its rewriter and sweeps, so that the rewrite which breaks something can be
     found.
@@ -76,6 +77,7 @@ class Context:
     fallback: Fallback | None = None
     progress: Progress = silent
     fuel: Fuel = field(default_factory=Fuel)
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,34 +13,11 @@ import pytest
 from tersor.driver.cli import main
 from tersor.ir import CANONICAL_OPSET
 
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(a) for a in arguments])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
-def refused(capsys: pytest.CaptureFixture[str], folder: Path, code: int, *arguments: object) -> str:
-    """Runs a command that must fail with `code`, one clear message, no traceback and no change to any file."""
-    before = tree(folder)
-    found, out, err = run(capsys, *arguments)
-    assert found == code, err
-    assert err.startswith("tersor: ")
-    assert "Traceback" not in out + err
-    assert len(err.strip().splitlines()) <= 4
-    assert tree(folder) == before
-    return err
-
-
 # What works
 
 
-def test_inspect_shows_interface_and_operators(capsys, folder):
-    code, out, _ = run(capsys, "inspect", folder / "net.onnx", "--json")
+def test_inspect_shows_interface_and_operators(run, folder):
+    code, out, _ = run("inspect", folder / "net.onnx", "--json")
     shown = json.loads(out)
     assert code == 0
     assert shown["inputs"] == {"x": "f32[N,3,8,8]"}
@@ -49,13 +25,13 @@ def test_inspect_shows_interface_and_operators(capsys, folder):
     assert shown["parameters"] == 3 * 16 * 9 + 16 * 16 * 9 + 4 * 16 + 170
 
 
-def test_inspect_prints_the_graph_as_text(capsys, folder):
-    _, out, _ = run(capsys, "inspect", folder / "net.onnx", "--text")
+def test_inspect_prints_the_graph_as_text(run, folder):
+    _, out, _ = run("inspect", folder / "net.onnx", "--text")
     assert "= BatchNormalization(" in out
 
 
-def test_simplify_writes_a_smaller_graph_at_the_same_opset(capsys, folder):
-    code, out, _ = run(capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
+def test_simplify_writes_a_smaller_graph_at_the_same_opset(run, folder):
+    code, out, _ = run("simplify", folder / "net.onnx", "-o", folder / "s.onnx")
     written = onnx.load(folder / "s.onnx")
     assert code == 0
     assert "BatchNormalization" not in {n.op_type for n in written.graph.node}
@@ -63,39 +39,34 @@ def test_simplify_writes_a_smaller_graph_at_the_same_opset(capsys, folder):
     assert "simplify" in out
 
 
-def test_simplify_writes_the_opset_that_is_asked_for(capsys, folder):
+def test_simplify_writes_the_opset_that_is_asked_for(run, folder):
     for asked, written in (("keep", 17), ("18", 18), ("best", CANONICAL_OPSET)):
         output = folder / f"{asked}.onnx"
-        assert run(capsys, "simplify", folder / "net.onnx", "-o", output, "--opset", asked)[0] == 0
+        assert run("simplify", folder / "net.onnx", "-o", output, "--opset", asked)[0] == 0
         assert onnx.load(output).opset_import[0].version == written
 
 
-def test_simplify_takes_promises_by_name(capsys, folder):
-    code, out, _ = run(
-        capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx", "--assume", "no-fully-masked-rows"
-    )
+def test_simplify_takes_promises_by_name(run, folder):
+    code, out, _ = run("simplify", folder / "net.onnx", "-o", folder / "s.onnx", "--assume", "no-fully-masked-rows")
     assert code == 0
     assert "assume='no-fully-masked-rows'" in out
 
 
-def test_prune_removes_channels(capsys, folder):
-    assert (
-        run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.5", "--skip", "conv2")[0] == 0
-    )
+def test_prune_removes_channels(run, folder):
+    assert run("prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.5", "--skip", "conv2")[0] == 0
     shapes = {i.name: list(i.dims) for i in onnx.load(folder / "p.onnx").graph.initializer}
     assert shapes["conv1.weight"] == [8, 3, 3, 3]
     assert shapes["conv2.weight"] == [16, 8, 3, 3]
 
 
-def test_quantize_writes_qdq(capsys, folder):
-    assert run(capsys, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "calib.npz")[0] == 0
+def test_quantize_writes_qdq(run, folder):
+    assert run("quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "calib.npz")[0] == 0
     operators = [n.op_type for n in onnx.load(folder / "q.onnx").graph.node]
     assert "QuantizeLinear" in operators
 
 
-def test_compress_leaves_model_module_and_reports(capsys, folder):
+def test_compress_leaves_model_module_and_reports(run, folder):
     code, out, err = run(
-        capsys,
         "compress",
         folder / "net.onnx",
         "-o",
@@ -126,48 +97,46 @@ def test_compress_leaves_model_module_and_reports(capsys, folder):
     onnx.checker.check_model(str(folder / "out/model.onnx"))
 
 
-def test_a_missed_goal_exits_with_1_and_saves_the_best_effort(capsys, folder):
-    code, out, _ = run(
-        capsys, "compress", folder / "net.onnx", "-o", folder / "out", "--goal", "size<=0.01x", "--runs", "0"
-    )
+def test_a_missed_goal_exits_with_1_and_saves_the_best_effort(run, folder):
+    code, out, _ = run("compress", folder / "net.onnx", "-o", folder / "out", "--goal", "size<=0.01x", "--runs", "0")
     assert code == 1
     assert "goal missed: size<=0.01x" in out
     assert (folder / "out/model.onnx").exists()
 
 
-def test_verify_says_how_far_apart_two_models_are(capsys, folder):
-    run(capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
-    assert run(capsys, "verify", folder / "net.onnx", folder / "s.onnx")[0] == 0
-    run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx")
-    assert "the models differ" in refused(capsys, folder, 4, "verify", folder / "net.onnx", folder / "p.onnx")
+def test_verify_says_how_far_apart_two_models_are(run, refused, folder):
+    run("simplify", folder / "net.onnx", "-o", folder / "s.onnx")
+    assert run("verify", folder / "net.onnx", folder / "s.onnx")[0] == 0
+    run("prune", folder / "net.onnx", "-o", folder / "p.onnx")
+    assert "the models differ" in refused(4, "verify", folder / "net.onnx", folder / "p.onnx")
 
 
-def test_bench_gives_ratios_to_the_first(capsys, folder):
-    code, out, _ = run(capsys, "bench", folder / "net.onnx", folder / "net.onnx", "--runs", "3", "--json")
+def test_bench_gives_ratios_to_the_first(run, folder):
+    code, out, _ = run("bench", folder / "net.onnx", folder / "net.onnx", "--runs", "3", "--json")
     first, second = json.loads(out)
     assert code == 0
     assert first["ratio"] == 1
     assert second["ratio"] > 0
 
 
-def test_emit_writes_pytorch_or_another_opset(capsys, folder):
-    assert run(capsys, "emit", folder / "net.onnx", "-o", folder / "torch")[0] == 0
+def test_emit_writes_pytorch_or_another_opset(run, folder):
+    assert run("emit", folder / "net.onnx", "-o", folder / "torch")[0] == 0
     assert (folder / "torch/model.py").exists()
-    assert run(capsys, "emit", folder / "net.onnx", "-o", folder / "new.onnx", "--to", "onnx", "--opset", "21")[0] == 0
+    assert run("emit", folder / "net.onnx", "-o", folder / "new.onnx", "--to", "onnx", "--opset", "21")[0] == 0
     assert onnx.load(folder / "new.onnx").opset_import[0].version == 21
 
 
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(capsys, folder):
-    before = tree(folder)
-    code, out, _ = run(capsys, "prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.3", "--dry-run")
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(run, folder):
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    code, out, _ = run("prune", folder / "net.onnx", "-o", folder / "p.onnx", "--ratio", "0.3", "--dry-run")
     assert code == 0
     assert "prune(ratio=0.3" in out
-    assert tree(folder) == before
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
 
 
-def test_the_same_command_writes_the_same_bytes(capsys, folder):
+def test_the_same_command_writes_the_same_bytes(run, folder):
     for name in ("a.onnx", "b.onnx"):
-        run(capsys, "quantize", folder / "net.onnx", "-o", folder / name, "--data", folder / "calib.npz")
+        run("quantize", folder / "net.onnx", "-o", folder / name, "--data", folder / "calib.npz")
     assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
 
 
@@ -185,35 +154,35 @@ def test_python_dash_m_works_and_a_pipe_gets_no_progress(folder):
 # Bad input
 
 
-def test_a_missing_file(capsys, folder):
-    assert "nothing.onnx" in refused(capsys, folder, 2, "inspect", folder / "nothing.onnx")
+def test_a_missing_file(refused, folder):
+    assert "nothing.onnx" in refused(2, "inspect", folder / "nothing.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(100), b"<!DOCTYPE html><html></html>"])
-def test_a_file_that_is_not_onnx(capsys, folder, content: bytes):
+def test_a_file_that_is_not_onnx(refused, folder, content: bytes):
     (folder / "bad.onnx").write_bytes(content)
-    refused(capsys, folder, 3, "simplify", folder / "bad.onnx", "-o", folder / "out.onnx")
+    refused(3, "simplify", folder / "bad.onnx", "-o", folder / "out.onnx")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file(capsys, folder, share: float):
+def test_a_truncated_file(refused, folder, share: float):
     whole = (folder / "net.onnx").read_bytes()
     (folder / "cut.onnx").write_bytes(whole[: int(len(whole) * share)])
-    refused(capsys, folder, 3, "simplify", folder / "cut.onnx", "-o", folder / "out.onnx")
+    refused(3, "simplify", folder / "cut.onnx", "-o", folder / "out.onnx")
 
 
-def test_missing_external_data(capsys, folder):
+def test_missing_external_data(refused, folder):
     proto = onnx.load(folder / "net.onnx")
     onnx.save(proto, folder / "ext.onnx", save_as_external_data=True, location="ext.bin", size_threshold=0)
     os.remove(folder / "ext.bin")
-    assert "ext.bin" in refused(capsys, folder, 3, "inspect", folder / "ext.onnx")
+    assert "ext.bin" in refused(3, "inspect", folder / "ext.onnx")
 
 
-def test_an_operator_that_is_not_known(capsys, folder):
+def test_an_operator_that_is_not_known(refused, folder):
     proto = onnx.load(folder / "net.onnx")
     proto.graph.node[2].op_type = "Reluuu"
     onnx.save(proto, folder / "odd.onnx")
-    assert "Reluuu" in refused(capsys, folder, 3, "inspect", folder / "odd.onnx")
+    assert "Reluuu" in refused(3, "inspect", folder / "odd.onnx")
 
 
 @pytest.mark.parametrize(
@@ -227,56 +196,50 @@ def test_an_operator_that_is_not_known(capsys, folder):
         ({}, "'x'"),
     ],
 )
-def test_calibration_data_that_does_not_fit(capsys, folder, arrays: dict[str, np.ndarray], expected: str):
+def test_calibration_data_that_does_not_fit(refused, folder, arrays: dict[str, np.ndarray], expected: str):
     np.savez(folder / "wrong.npz", **arrays)
-    error = refused(
-        capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz"
-    )
+    error = refused(2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
     assert expected.lower() in error.lower()
 
 
-def test_calibration_data_that_is_not_finite(capsys, folder):
+def test_calibration_data_that_is_not_finite(refused, folder):
     np.savez(folder / "wrong.npz", x=np.full((4, 3, 8, 8), np.nan, np.float32))
-    assert "'x'" in refused(
-        capsys, folder, 3, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz"
-    )
+    assert "'x'" in refused(3, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
 
 
-def test_calibration_data_that_is_no_data(capsys, folder):
+def test_calibration_data_that_is_no_data(refused, folder):
     (folder / "wrong.npz").write_text("no archive")
-    refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
+    refused(2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "wrong.npz")
     np.savez(folder / "objects.npz", x=np.array([{}], dtype=object))
-    refused(
-        capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "objects.npz"
-    )
+    refused(2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx", "--data", folder / "objects.npz")
 
 
-def test_static_int8_without_data_is_refused_not_made_up(capsys, folder):
-    assert "calibration" in refused(capsys, folder, 2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx")
+def test_static_int8_without_data_is_refused_not_made_up(refused, folder):
+    assert "calibration" in refused(2, "quantize", folder / "net.onnx", "-o", folder / "q.onnx")
 
 
 @pytest.mark.parametrize("verb", ["prune", "quantize"])
-def test_a_skip_pattern_that_matches_nothing(capsys, folder, verb: str):
+def test_a_skip_pattern_that_matches_nothing(refused, folder, verb: str):
     more = ["--data", folder / "calib.npz"]
-    error = refused(capsys, folder, 2, verb, folder / "net.onnx", "-o", folder / "q.onnx", "--skip", "layer9.*", *more)
+    error = refused(2, verb, folder / "net.onnx", "-o", folder / "q.onnx", "--skip", "layer9.*", *more)
     assert "'layer9.*' matches nothing" in error
 
 
-def test_an_output_folder_that_is_not_there(capsys, folder):
-    refused(capsys, folder, 2, "simplify", folder / "net.onnx", "-o", folder / "no/such/out.onnx")
+def test_an_output_folder_that_is_not_there(refused, folder):
+    refused(2, "simplify", folder / "net.onnx", "-o", folder / "no/such/out.onnx")
 
 
-def test_an_output_that_cannot_be_written(capsys, folder):
+def test_an_output_that_cannot_be_written(refused, folder):
     (folder / "taken").mkdir()
-    refused(capsys, folder, 2, "simplify", folder / "net.onnx", "-o", folder / "taken", "--force")
+    refused(2, "simplify", folder / "net.onnx", "-o", folder / "taken", "--force")
     (folder / "file").write_text("precious")
-    refused(capsys, folder, 2, "compress", folder / "net.onnx", "-o", folder / "file", "--runs", "0")
+    refused(2, "compress", folder / "net.onnx", "-o", folder / "file", "--runs", "0")
 
 
-def test_an_output_that_exists_is_kept_unless_forced(capsys, folder):
+def test_an_output_that_exists_is_kept_unless_forced(run, refused, folder):
     (folder / "s.onnx").write_text("precious")
-    assert "--force" in refused(capsys, folder, 2, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
-    assert run(capsys, "simplify", folder / "net.onnx", "-o", folder / "s.onnx", "--force")[0] == 0
+    assert "--force" in refused(2, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
+    assert run("simplify", folder / "net.onnx", "-o", folder / "s.onnx", "--force")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -295,14 +258,12 @@ def test_an_output_that_exists_is_kept_unless_forced(capsys, folder):
         ("--eval", "nowhere.py:f"),
     ],
 )
-def test_options_that_make_no_sense(capsys, folder, option: str, value: str):
-    refused(capsys, folder, 2, "compress", folder / "net.onnx", "-o", folder / "out", "--runs", "0", option, value)
+def test_options_that_make_no_sense(refused, folder, option: str, value: str):
+    refused(2, "compress", folder / "net.onnx", "-o", folder / "out", "--runs", "0", option, value)
 
 
-def test_an_evaluate_function_that_is_not_there(capsys, folder):
+def test_an_evaluate_function_that_is_not_there(refused, folder):
     error = refused(
-        capsys,
-        folder,
         2,
         "compress",
         folder / "net.onnx",
@@ -316,7 +277,7 @@ def test_an_evaluate_function_that_is_not_there(capsys, folder):
     assert "nope" in error
 
 
-def test_usage_errors_of_the_parser_exit_with_2(capsys):
+def test_usage_errors_of_the_parser_exit_with_2():
     with pytest.raises(SystemExit) as caught:
         main(["prune"])
     assert caught.value.code == 2

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-
 import onnx
 import pytest
 import tersor
@@ -13,77 +9,6 @@ from tersor.driver.cli import main
 from tersor.driver.passes import resolve
 from tersor.driver.plugins import PluginWarning
 from tersor.ir import UsageError
-
-MODULE = '''
-from dataclasses import dataclass
-from typing import ClassVar
-
-import tersor as ts
-from tersor import P, decline, rule
-
-x = P.var("x")
-
-
-@rule(P.Relu(P.Relu(x)))
-def relu_once(op, x):
-    """Relu of Relu is Relu."""
-    return op.Relu(x)
-
-
-@rule("GlobalAveragePool")
-def pool_to_mean(op, node):
-    """GlobalAveragePool is a mean over the axes behind the second."""
-    x = node.operand(0)
-    return decline("its rank is not known") if x.rank is None else op.ReduceMean(x, list(range(2, x.rank)))
-
-
-rules = (relu_once, pool_to_mean)
-
-
-@dataclass(frozen=True)
-class Rename(ts.Pass):
-    """Names the graph."""
-
-    name: ClassVar[str] = "rename"
-    contract: ClassVar = "exact"
-
-    to: str = "renamed"
-    times: int = 1
-
-    def run(self, model, context):
-        model.graph.name = self.to * self.times
-        return ts.Outcome(changed=1)
-
-
-not_a_pass = 42
-'''
-
-ENTRIES = """[tersor.passes]
-my-rename = tiny_plugin:Rename
-tiny-rules = tiny_plugin:rules
-pool-rule = tiny_plugin:pool_to_mean
-wrong-kind = tiny_plugin:not_a_pass
-gone = tiny_plugin_that_is_not_there:Pass
-"""
-
-
-def distribution(folder: Path, name: str, entries: str) -> None:
-    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(entries)
-
-
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path with a package that registers passes and rules."""
-    place = tmp_path / "site"
-    distribution(place, "tiny-plugin", ENTRIES)
-    (place / "tiny_plugin.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(place))
-    importlib.invalidate_caches()
-    monkeypatch.delitem(sys.modules, "tiny_plugin", raising=False)
-    return place
 
 
 def test_a_pass_of_a_plug_in_works_by_name_with_options_in_python(plugin, network):
@@ -147,7 +72,7 @@ def test_a_plug_in_that_is_no_pass_is_an_error_that_names_the_package(plugin, ne
         tersor.apply(network, "wrong-kind")
 
 
-def test_a_name_that_two_packages_claim_is_an_error_that_names_both(plugin, network):
+def test_a_name_that_two_packages_claim_is_an_error_that_names_both(plugin, distribution, network):
     distribution(plugin, "other-plugin", "[tersor.passes]\nmy-rename = tiny_plugin:Rename2\n")
     with pytest.raises(UsageError, match="several packages have a pass called 'my-rename'") as found:
         tersor.apply(network, "my-rename")
@@ -155,7 +80,7 @@ def test_a_name_that_two_packages_claim_is_an_error_that_names_both(plugin, netw
     assert "other-plugin 1.2" in str(found.value)
 
 
-def test_a_built_in_pass_cannot_be_replaced_and_the_attempt_is_a_warning(plugin, network, folder, capsys):
+def test_a_built_in_pass_cannot_be_replaced_and_the_attempt_is_a_warning(plugin, distribution, network, folder, capsys):
     distribution(plugin, "bold-plugin", "[tersor.passes]\nsimplify = tiny_plugin:Rename\n")
     with pytest.warns(PluginWarning, match="bold-plugin 1.2 registers a pass under the built-in name 'simplify'"):
         result = tersor.apply(network, "simplify")

@@ -187,7 +187,14 @@ class Quantize(Pass):
         ranges: list[tuple[Value, Make]] = [(v, lambda: OBSERVERS[self.observer](self.percentile)) for v in values]
         layers = list(chosen.values()) if self.correct_bias else []
         means: list[tuple[Value, Make]] = [(layer.input, partial(means_of, layer)) for layer in layers]
-        found = observe(model, [*ranges, *means], samples, progress=context.progress, limit=self.samples)
+        found = observe(
+            model,
+            [*ranges, *means],
+            samples,
+            progress=context.progress,
+            limit=self.samples,
+            executor=context.executor,
+        )
         return (
             {v: o.range() for v, o in zip(values, found, strict=False) if isinstance(o, Observer)},
             {
