@@ -35,7 +35,8 @@ from .interface import output_names, unique
 from .locations import Locations, unsupported
 from .lowering import DTYPES, Declined, Lowering, Refused, dtype_of, shape_of, typed
 from .sizes import Sizes
-from .table import ROWS
+from .spectral import Complex, concerns, lowered
+from .table import NAMES, ROWS
 from .views import INVERSES, Views, owner_of
 
 MEANINGLESS = frozenset(
@@ -127,13 +128,14 @@ class Importer:
         self.check_types()
         verify(self.graph, after="the import of a torch program")
         keys = {n: self.weight(n).tensor for n, t in self.program.state_dict.items() if t.dtype in DTYPES}
-        return Model(self.graph, producer="pytorch", producer_version=torch.__version__, keys=keys)
+        buffers = frozenset(self.program.graph_signature.buffers) & keys.keys()
+        return Model(self.graph, producer="pytorch", producer_version=torch.__version__, keys=keys, buffers=buffers)
 
     def check_operators(self) -> None:
         """Raises Undecomposed that names every operator without a row, so that all are decomposed at once."""
         missing: dict[Any, Node] = {}
         for node in _operators(self.program.graph_module):
-            if name_of(node) not in ROWS and name_of(node) not in CHECKS:
+            if name_of(node) not in NAMES and name_of(node) not in CHECKS:
                 missing.setdefault(node.target, node)
         if missing:
             others = ", ".join(str(t) for t in list(missing)[1:])
@@ -194,7 +196,9 @@ class Importer:
         tensor: Any = state[name] if name in state else constants[name]
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype) if tensor.numel() else name
         if key not in self._weights:
-            self._weights[key] = constant(Dense(to_array(tensor), DTYPES[tensor.dtype]), name)
+            made = self._weights[key] = constant(Dense(to_array(tensor), DTYPES[tensor.dtype]), name)
+            if name in state:
+                self.op.kept.add(id(made.const))
         return self._weights[key]
 
     def run(self, module: GraphModule, bound: Mapping[Node, Any]) -> Sequence[Any]:
@@ -271,7 +275,8 @@ class Importer:
     def lower(self, node: Node, name: str, fake: Any) -> Any:
         """Runs the node's row, then names and types its results."""
         op = self.op
-        if name not in ROWS:
+        row = ROWS.get(name)
+        if name not in NAMES:
             raise Undecomposed(fail(node, "it has no row"), [node.target])
         arguments = [self.resolve(a) for a in node.args]
         options = {k: self.resolve(v) for k, v in node.kwargs.items() if k not in MEANINGLESS}
@@ -280,14 +285,21 @@ class Importer:
         try:
             fakes = [fake] if isinstance(fake, torch.Tensor) else [f for f in fake or () if isinstance(f, torch.Tensor)]
             op.outs = [op.type_of(f) for f in fakes]
-            made = ROWS[name](op, *arguments, **options)
+            if row is None or concerns(op, arguments):
+                made = lowered(op, name, row, arguments, options)
+            else:
+                made = row(op, *arguments, **options)
         except Declined as declined:
             error = fail(node, declined.why)
             raise error if isinstance(declined, Refused) else Undecomposed(error, [node.target]) from None
-        results = [made] if isinstance(made, Value) else list(made or ())
+        results = [made] if isinstance(made, (Value, Complex)) else list(made or ())
         for place, (value, kind) in enumerate(zip(results, op.outs, strict=False)):
-            if value is not None and is_new(value, before):
+            if isinstance(value, Value) and is_new(value, before):
                 self.finish(value, kind, node.name if len(results) == 1 else f"{node.name}_{place}")
+        if isinstance(made, Complex):
+            if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+                raise fail(node, "it writes complex numbers in place")
+            return made
         if not isinstance(made, Value):
             self.define_unbacked(node, results)
             return results
@@ -338,8 +350,8 @@ class Importer:
         """Sizes that depend on data are read off the first result that has them."""
         if "unbacked_bindings" in node.meta:
             for value in results:
-                for axis, size in enumerate(value.shape or () if value is not None else ()):
-                    if value is not None and not isinstance(size, int):
+                for axis, size in enumerate(value.shape or () if isinstance(value, Value) else ()):
+                    if isinstance(value, Value) and not isinstance(size, int):
                         self.op.symbols.define(size, (value, axis))
 
     def outputs(self, results: Sequence[Any]) -> None:
@@ -355,6 +367,8 @@ class Importer:
     def result(self, found: Any) -> Value:
         if isinstance(found, Value):
             return found
+        if isinstance(found, Complex):
+            raise fail(self.program.graph.output_node(), "a complex result of the graph is not covered")
         if isinstance(found, (bool, int, float)):
             return constant(np.asarray(found, np.float32 if isinstance(found, float) else None))
         return self.op.size(found)

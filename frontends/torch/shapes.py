@@ -313,7 +313,7 @@ ROWS: Rows = {
     **dict.fromkeys(
         [
             "aten.contiguous.default", "aten.clone.default", "aten.detach.default", "aten.detach_.default",
-            "aten.alias.default",
+            "aten.alias.default", "aten.resolve_conj.default", "aten.resolve_neg.default",
             "aten.lift_fresh_copy.default", "aten.lift_fresh.default", "aten.lift.default", "aten.positive.default",
         ],
         same,

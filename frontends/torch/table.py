@@ -17,6 +17,7 @@ from . import (
     spatial,
 )
 from .lowering import Rows
+from .spectral import COMPLEX_ROWS
 
 ROWS: Rows = {
     **elementwise.ROWS,
@@ -32,3 +33,6 @@ ROWS: Rows = {
     **recurrent.ROWS,
     **numbers.ROWS,
 }
+
+NAMES = ROWS.keys() | COMPLEX_ROWS.keys()
+"""Every operator that has a row, for real or for complex numbers."""
