@@ -560,6 +560,87 @@ def dropout(site: Site) -> None:
     site.operand(2, (), DType.BOOL, contents=False)
 
 
+def attention(site: Site) -> None:
+    """Queries [N, heads, length, size], keys and values with as many heads or fewer, a mask that fits the scores."""
+    draw = site.draw
+    kept, size, length, keys = draw.one([1, 2]), draw.one([2, 4]), draw.one([3, 4]), draw.one([3, 4])
+    query = site.operand(0, (draw.one([1, 2]), kept * draw.one([1, 1, 2]), length, size))
+    if len(query) != 4:
+        raise Reject
+    key = site.operand(1, (query[0], kept, keys, query[3]))
+    if len(key) != 4 or query[1] % key[1] or key[3] != query[3]:
+        raise Reject
+    site.operand(2, (*key[:3], size))
+    if site.has(3):
+        shape = draw.one([(query[2], key[2]), (1, 1, query[2], key[2]), (query[0], query[1], query[2], key[2])])
+        site.operand(3, shape, draw.one([None, None, DType.BOOL]))
+    site.attr("scale", None, None, 0.5, 1.0)
+
+
+def rotary(site: Site) -> None:
+    """Heads of an even size, tables of half of it for each position."""
+    draw = site.draw
+    shape = site.operand(0, (draw.one([1, 2]), draw.one([1, 2]), 3, draw.one([2, 4])))
+    if len(shape) != 4 or shape[3] % 2:
+        raise Reject
+    for index in (1, 2):
+        site.operand(index, (shape[0], shape[2], shape[3] // 2))
+    site.attr("interleaved", None, 0, 1)
+
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent(site: Site) -> None:
+    """Steps [length, batch, inputs] of one direction, now and then with biases, lengths and states of zeros."""
+    draw, gates, units = site.draw, GATES[site.pattern.op], 2
+    length, batch, inputs = site.operand(0, (3, 2, draw.one([2, 4])))
+    site.operand(1, (1, gates * units, inputs))
+    site.operand(2, (1, gates * units, units))
+    zeros: Any = np.zeros((1, 2 * gates * units)) if draw.chance(0.5) else None
+    site.operand(3, (1, 2 * gates * units), contents=zeros)
+    site.operand(4, (batch,), DType.I32, contents=[draw.one([length, length, length - 1])] * batch)
+    for index in (5, 6):
+        zeros = np.zeros((1, batch, units)) if draw.chance(0.5) else None
+        site.operand(index, (1, batch, units), contents=zeros)
+    site.operand(7, (1, 3 * units))
+    site.attr("hidden_size", units)
+    site.attr("direction", None, "forward", "reverse")
+
+
+def resize(site: Site) -> None:
+    """Images enlarged by scales, some of which are 1, or to sizes."""
+    draw = site.draw
+    shape = site.operand(0, (draw.one([1, 2]), draw.size(), draw.one([2, 3]), draw.one([2, 3])))
+    if len(shape) != 4:
+        raise Reject
+    factors = draw.one([(1, 1), (2, 2), (1, 2)])
+    site.made[1] = None
+    if site.has(3):
+        site.made[2] = None
+        site.operand(
+            3, (4,), DType.I64, contents=[*shape[:2], *(s * f for s, f in zip(shape[2:], factors, strict=True))]
+        )
+    elif site.has(2):
+        site.operand(2, (4,), DType.F32, contents=[1, 1, *factors])
+    else:
+        raise Reject
+    site.attr("mode", "nearest", "linear")
+    site.attr("coordinate_transformation_mode", "asymmetric", "half_pixel", "align_corners")
+
+
+def gather_points(site: Site) -> None:
+    """GatherND by constant indices of one number or of several."""
+    draw = site.draw
+    shape = site.operand(0, site.shape((1, 2, 3)))
+    if not shape:
+        raise Reject
+    count = draw.one([1, 1, len(shape)])
+    rows = draw.shape((1, 1, 2))
+    index = np.stack([draw.random.integers(-s, s, rows) for s in shape[:count]], -1)
+    site.operand(1, index.shape, DType.I64, contents=index)
+
+
 ROWS: dict[str, Row] = {
     **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum", "PRelu", "Mod"], broadcast),
     **dict.fromkeys(["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"], comparison),
@@ -574,17 +655,20 @@ ROWS: dict[str, Row] = {
     **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], quantize),
     **dict.fromkeys(["LayerNormalization", "RMSNormalization"], last_axes_normalization),
     **dict.fromkeys(["InstanceNormalization", "GroupNormalization"], channel_normalization),
-    "BatchNormalization": batch_normalization, "Cast": cast, "Clip": clip, "Concat": concat,
+    **dict.fromkeys(GATES, recurrent),
+    "Attention": attention, "BatchNormalization": batch_normalization, "Cast": cast, "Clip": clip, "Concat": concat,
     "Conv": convolution(False), "ConvTranspose": convolution(True), "DepthToSpace": depth_to_space,
     "Dropout": dropout, "Einsum": einsum, "Elu": parameter("alpha", 0.5, 2.0), "Expand": expand, "Flatten": flatten,
-    "Gather": gather, "Gemm": gemm, "HardSigmoid": parameter("alpha", 1 / 6, 0.5),
+    "Gather": gather, "GatherND": gather_points, "Gemm": gemm, "HardSigmoid": parameter("alpha", 1 / 6, 0.5),
     "LeakyRelu": parameter("alpha", 0.01, 0.3), "MatMul": matmul, "Pad": pad, "Pow": power, "Reshape": reshape,
-    "Shape": shape_of, "Slice": slice_, "Split": split, "Squeeze": squeeze, "Swish": parameter("alpha", 1.0, 0.5),
-    "Tile": tile, "Transpose": transpose, "Unsqueeze": unsqueeze, "Where": where,
+    "Resize": resize, "RotaryEmbedding": rotary, "Shape": shape_of, "Slice": slice_, "Split": split,
+    "Squeeze": squeeze, "Swish": parameter("alpha", 1.0, 0.5), "Tile": tile, "Transpose": transpose,
+    "Unsqueeze": unsqueeze, "Where": where,
 }  # fmt: skip
 
 OPERANDS = {
     "Clip": (1, 3), "Concat": (1, 3), "Conv": (2, 3), "Gemm": (2, 3), "Pad": (2, 3), "Slice": (3, 5),
+    "Attention": (3, 4), "RotaryEmbedding": (3, 3), "Resize": (3, 4), "LSTM": (3, 8), "GRU": (3, 6), "RNN": (3, 6),
     "Squeeze": (1, 2), "Dropout": (1, 1), "Reshape": (2, 2), "BatchNormalization": (5, 5),
 }  # fmt: skip
 """How many operands single nodes get where the schema allows more than make sense without others."""

@@ -29,6 +29,8 @@ MANY = 4
 Bound = Union[Value, Node, None]
 Reason = Callable[[], str]
 Wanted = Union[Attribute, Sequence[int], Callable[[Any], bool]]
+Producers = tuple[Union[str, None], ...]
+"""The operators that make the operands of a node: '' for a constant, None where the operand is missing."""
 
 
 class Match:
@@ -90,6 +92,10 @@ class Pattern(ABC):
         """Operators that the root may have; empty where it is none."""
         return []
 
+    def producers(self) -> frozenset[str] | None:
+        """The operators of which one makes every value that matches, '' for constants; None where any value may."""
+        return None
+
     def __or__(self, other: Operand) -> Pattern:
         return Alternatives([self, operand(other)])
 
@@ -135,6 +141,9 @@ class Variable(Pattern):
     def names(self) -> set[str]:
         return {self.name} - {""}
 
+    def producers(self) -> frozenset[str] | None:
+        return _CONSTANT if self.const and not self.optional else None
+
 
 class Scalar(Pattern):
     """A constant of one element that is equal to a number, up to the rounding of its element type."""
@@ -151,6 +160,9 @@ class Scalar(Pattern):
 
     def names(self) -> set[str]:
         return set()
+
+    def producers(self) -> frozenset[str] | None:
+        return _CONSTANT
 
 
 class Operator(Pattern):
@@ -170,6 +182,8 @@ class Operator(Pattern):
         super().__init__(name)
         self.op, self.operands, self.attrs, self.domain = op, tuple(operands), attrs, domain
         self.is_shared, self.index = shared, index
+        wanted = [(i, p.producers()) for i, p in enumerate(self.operands)]
+        self.wanted = [(i, ops) for i, ops in wanted if ops is not None]
 
     def _with(self, **changes: Any) -> Operator:
         now: dict[str, Any] = {"domain": self.domain, "name": self.name, "shared": self.is_shared, "index": self.index}
@@ -206,6 +220,12 @@ class Operator(Pattern):
             match.fail(lambda: f"{node.where} has other users: {_other_users(node, place)}", True)
             return
         yield from self.node_solutions(node, match)
+
+    def fits(self, producers: Producers) -> bool:
+        """False where what makes the operands of a node shows already that it cannot match."""
+        if _all_from(self.wanted, producers):
+            return True
+        return self.op in COMMUTATIVE and len(producers) == 2 and _all_from(self.wanted, producers[::-1])
 
     def node_solutions(self, node: Node, match: Match) -> Iterator[None]:
         """As `solutions`, from a node, without asking who uses it: for the root."""
@@ -251,6 +271,9 @@ class Operator(Pattern):
     def roots(self) -> list[str]:
         return [self.op]
 
+    def producers(self) -> frozenset[str] | None:
+        return frozenset([self.op])
+
 
 class Alternatives(Pattern):
     """The first of several patterns that matches; names that only others bind are bound to None."""
@@ -280,6 +303,10 @@ class Alternatives(Pattern):
 
     def roots(self) -> list[str]:
         return [op for p in self.patterns for op in p.roots()]
+
+    def producers(self) -> frozenset[str] | None:
+        each = [p.producers() for p in self.patterns]
+        return None if None in each else frozenset[str]().union(*(ops for ops in each if ops is not None))
 
 
 class PatternFactory:
@@ -312,6 +339,16 @@ class PatternFactory:
 
 
 P = PatternFactory()
+_CONSTANT = frozenset([""])
+
+
+def _all_from(wanted: Sequence[tuple[int, frozenset[str]]], producers: Producers) -> bool:
+    return all(index < len(producers) and producers[index] in ops for index, ops in wanted)
+
+
+def producers(node: Node) -> Producers:
+    """What makes the operands of a node."""
+    return tuple([None if v is None else "" if v.node is None else v.node.op for v in node.operands])
 
 
 def operand(value: Operand) -> Pattern:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Union
 
 from ..builder import Builder
 from ..graph import Node, Value
-from .patterns import Match, Pattern, match_node
+from .patterns import Alternatives, Match, Operator, Pattern, Producers, match_node
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,26 @@ class Rule:
         """How far above its root the rule looks."""
         return 2 if self.pattern is None else self.pattern.depth()
 
+    @cached_property
+    def starts(self) -> dict[str, list[Operator]]:
+        """The alternatives of the pattern by the operator of their root."""
+        each = self.pattern.patterns if isinstance(self.pattern, Alternatives) else [self.pattern]
+        roots = [p for p in each if isinstance(p, Operator)]
+        return {op: [p for p in roots if p.op == op] for op in self.ops}
+
+    def is_possible(self, node: Node, found: Producers) -> bool:
+        """False where the operators that make the operands of `node`, which are `found`, rule out a match: what
+        decides most attempts, without the bookkeeping of one.
+        """
+        return self.pattern is None or any(p.fits(found) for p in self.starts[node.op])
+
     def match(self, node: Node) -> tuple[Match, bool]:
         """The bindings at `node`, and whether the pattern matches there."""
         if self.pattern is not None:
             return match_node(self.pattern, node)
         found = Match()
         found.bound["node"], found.nodes = node, [node]
-        return found, node.op in self.ops
+        return found, node.op in self.ops and not node.domain
 
     def apply(self, op: Builder, match: Match) -> Result:
         """Calls the rule's function on a match."""
@@ -65,8 +79,8 @@ class Rule:
 
 
 def rule(what: Pattern | str, *more: str) -> Callable[[Callable[..., Result]], Rule]:
-    """Makes a rule from a function `(op, **bindings)`, or from `(op, node)` where operator names are given instead of a
-    pattern.
+    """Makes a rule from a function `(op, **bindings)`, or from `(op, node)` where names of ONNX operators are given
+    instead of a pattern. Operators of other domains are for patterns: `P.Gelu(x, domain="com.microsoft")`.
 
     Raises TypeError when the function asks for a name that the pattern does not bind.
     """

@@ -84,7 +84,7 @@ def is_exclusive(value: Value, user: Node) -> bool:
     """
     if value.users.get(user) != 1:
         return False
-    others = [n for n in value.users if n is not user and n.op not in ("Shape", "Size")]
+    others = [n for n in value.users if n is not user and (n.domain or n.op not in ("Shape", "Size"))]
     if not others:
         return True
     axis, mine = selection(user)
@@ -99,7 +99,7 @@ def selection(node: Node) -> tuple[int | None, frozenset[int]]:
     """The one axis along which a Gather or Slice takes some entries, counted from the front, and which; None where
     it is no such node.
     """
-    shape = node.operand(0).shape if node.op in ("Gather", "Slice") else None
+    shape = node.operand(0).shape if node.op in ("Gather", "Slice") and not node.domain else None
     if shape is None:
         return None, frozenset()
     if node.op == "Gather":

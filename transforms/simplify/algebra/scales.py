@@ -40,7 +40,7 @@ def attention_scale(node: Node) -> float | None:
     if node.attr("scale") is not None:
         return node.float("scale")
     shape = node.operand(0).shape
-    if not shape or not isinstance(shape[-1], int):
+    if not shape or not isinstance(shape[-1], int) or (len(shape) != 4 and not node.attr("q_num_heads")):
         return None
     return 1 / math.sqrt(shape[-1] if len(shape) == 4 else shape[-1] // node.int("q_num_heads"))
 

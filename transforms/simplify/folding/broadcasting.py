@@ -144,7 +144,7 @@ def expand_later(op: Builder, node: Node) -> Result:
     """
     for index, value in enumerate(node.inputs):
         expand = value.node if value is not None else None
-        if expand is None or expand.op != "Expand" or value is None or value.only_user is not node:
+        if expand is None or value is None or value.op != "Expand" or value.only_user is not node:
             continue
         operands: list[Value | None] = list(node.inputs)
         operands[index] = expand.operand(0)

@@ -159,7 +159,7 @@ def reshape_instead_of_gather_nd(op: Builder, node: Node) -> Result:
     those of a Gather.
     """
     data, joined = node.operand(0), node.operand(1).node
-    if data.shape is None or joined is None or joined.op != "Concat" or node.int("batch_dims", 0):
+    if data.shape is None or joined is None or node.operand(1).op != "Concat" or node.int("batch_dims", 0):
         return decline("its indices are not joined from those of each axis")
     shape = joined.output.shape
     if shape is None or joined.int("axis") % len(shape) != len(shape) - 1 or len(joined.inputs) != shape[-1]:
@@ -191,7 +191,7 @@ def axis_counted(indices: Counting) -> int | None:
 def slice_rows_of_table(op: Builder, node: Node) -> Result:
     """Rows of a constant table at a slice of constant indices are a slice of the rows at all of these."""
     table, cut = node.operand(0), node.operand(1).node
-    if table.const is None or cut is None or cut.op != "Slice" or node.int("axis", 0):
+    if table.const is None or cut is None or node.operand(1).op != "Slice" or node.int("axis", 0):
         return decline("it does not take rows of a constant table at a slice of indices")
     indices = cut.operand(0)
     if indices.const is None or table.only_user is not node or indices.tensor.count > table.tensor.shape[0]:

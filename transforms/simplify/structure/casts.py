@@ -34,7 +34,7 @@ def is_lossless(source: DType, target: DType) -> bool:
 def drop_lossless_cast(op: Builder, node: Node) -> Result:
     """A Cast of a Cast that loses nothing is one Cast."""
     inner = node.operand(0).node
-    if inner is None or inner.op != "Cast":
+    if inner is None or inner.op != "Cast" or inner.domain:
         return decline("its operand is no Cast")
     source, between = inner.operand(0).dtype, node.operand(0).dtype
     if source is None or between is None or not is_lossless(source, between):

@@ -220,7 +220,7 @@ def merge_relus(op: Builder, node: Node) -> Result:
     """Relu or Abs of a value that is never negative, such as a Relu, Sigmoid or Softmax, is that value."""
     source = node.operand(0)
     made = source.node
-    if made is not None and made.op == "Clip":
+    if made is not None and source.op == "Clip":
         low, high = made.input(1), made.input(2)  # the upper bound wins where they cross
         if low is not None and all(v is None or (v.is_const and float(v.tensor.item()) >= 0) for v in (low, high)):
             return source

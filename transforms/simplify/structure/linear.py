@@ -13,10 +13,10 @@ from .layout import Target, build_reshape, reshaping
 def unflatten_gemm(op: Builder, node: Node) -> Result:
     """A Gemm of a tensor flattened to a matrix, reshaped back, is a MatMul of the tensor and an Add."""
     gemm = node.operand(0).node
-    if gemm is None or gemm.op != "Gemm" or gemm.output.only_user is not node:
+    if gemm is None or gemm.op != "Gemm" or gemm.domain or gemm.output.only_user is not node:
         return decline("its operand is no Gemm that only it uses")
     flat = gemm.operand(0).node
-    if flat is None or flat.op not in ("Reshape", "Flatten"):
+    if flat is None or gemm.operand(0).op not in ("Reshape", "Flatten"):
         return decline("the Gemm's operand is not flattened")
     source, shape, weight, bias = flat.operand(0), node.output.shape, gemm.operand(1), gemm.input(2)
     if any(gemm.int(name) for name in ("transA", "transB")) or gemm.float("alpha") != 1 or weight.shape is None:
@@ -56,7 +56,7 @@ class Linear:
 def linear(value: Value) -> Linear | None:
     """What makes a value with one user, where that is linear with constant weights."""
     node, total = value.node, None
-    if node is not None and node.op == "Add" and value.only_user is not None:
+    if node is not None and value.op == "Add" and value.only_user is not None:
         main = next((v for v in node.inputs if v is not None and v.op == "MatMul"), None)
         bias = next((v for v in node.inputs if v is not None and v.const is not None), None)
         if main is None or bias is None or bias.tensor.rank > 1:

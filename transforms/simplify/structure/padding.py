@@ -39,7 +39,7 @@ def filling(node: Node) -> float | None:
 def merge_pads(op: Builder, node: Node) -> Result:
     """Two Pads with one number are one."""
     inner = node.operand(0).node
-    if inner is None or inner.op != "Pad":
+    if inner is None or inner.op != "Pad" or inner.domain:
         return decline("its operand is no Pad")
     first, second = amounts(inner), amounts(node)
     if first is None or second is None:
@@ -76,7 +76,7 @@ def padded(node: Node, more: Amounts) -> list[int] | None:
 def pad_inside_window(op: Builder, node: Node) -> Result:
     """Zeros around the operand of a Conv, or of an average that counts padding, are its own padding."""
     above = node.operand(0).node
-    if above is None or above.op != "Pad":
+    if above is None or above.op != "Pad" or above.domain:
         return decline("its operand is no Pad")
     more = spatial_zeros(above)
     if more is None:

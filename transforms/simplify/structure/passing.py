@@ -74,7 +74,7 @@ def meet_across_elementwise(op: Builder, node: Node) -> Result:
 def transpose_result_instead_of_operands(op: Builder, node: Node) -> Result:
     """An elementwise operator on operands that are transposed alike is transposed itself."""
     above = [v.node if v is not None else None for v in node.inputs]
-    moved = [n for n in above if n is not None and n.op == "Transpose" and n.output.only_user is node]
+    moved = [n for n in above if n is not None and n.op == "Transpose" and not n.domain and n.output.only_user is node]
     if len(moved) < 2 or len(moved) != len(above):
         return decline("not all operands are Transposes that only it uses")
     rank = node.output.rank

@@ -19,7 +19,7 @@ CONCATENATED = 64
 def merge_slices(op: Builder, node: Node) -> Result:
     """A Slice of a Slice is one Slice."""
     above = node.operand(0).node
-    if above is None or above.op != "Slice":
+    if above is None or above.op != "Slice" or above.domain:
         return decline("its operand is no Slice")
     outer, inner = slice_spans(node), slice_spans(above)
     shape = above.operand(0).shape
@@ -40,7 +40,7 @@ def merge_slices(op: Builder, node: Node) -> Result:
 def slice_operands_of_concat(op: Builder, node: Node) -> Result:
     """A Slice of a Concat along its axis is one of its operands, a Slice of one, or a Concat of some of them."""
     above = node.operand(0).node
-    if above is None or above.op != "Concat":
+    if above is None or above.op != "Concat" or above.domain:
         return decline("its operand is no Concat")
     spans = slice_spans(node)
     if spans is None or len(spans) != 1 or spans[0].step != 1:
@@ -82,7 +82,7 @@ def merge_concats(op: Builder, node: Node) -> Result:
     for index in range(len(node.inputs)):
         value = node.operand(index)
         inner = value.node
-        if inner is not None and inner.op == "Concat" and value.only_user is node and inner.int("axis") % rank == axis:
+        if inner is not None and value.op == "Concat" and value.only_user is node and inner.int("axis") % rank == axis:
             operands += [inner.operand(i) for i in range(len(inner.inputs))]
         else:
             operands.append(value)
@@ -173,7 +173,9 @@ def _cover(source: Value, span: Span) -> list[int] | None:
     assert source.shape is not None
     stops: dict[int, int] = {}
     for user in source.users:
-        for value in user.outputs if user.op in ("Slice", "Split") and user.operand(0) is source else ():
+        for value in (
+            user.outputs if user.op in ("Slice", "Split") and not user.domain and user.operand(0) is source else ()
+        ):
             other = piece(value).span
             if other is None or other.axis != span.axis or other.step != 1 or not value.users:
                 continue
@@ -195,7 +197,7 @@ def _is_selected(value: Value, axis: int) -> bool:
 
 
 def _squeezed_axis(node: Node) -> int | None:
-    rank = node.operand(0).rank if node.op == "Squeeze" else None
+    rank = node.operand(0).rank if node.op == "Squeeze" and not node.domain else None
     if rank is None:
         return None
     axes = integers(node.input(1))

@@ -79,9 +79,9 @@ def piece(value: Value) -> Piece:
     """A value as a run along one axis of a source: what a Slice, a Split or a Gather made, else all of itself."""
     node = value.node
     spans: list[Span] | None = None
-    if node is not None and node.op == "Slice":
+    if node is not None and value.op == "Slice":
         spans = slice_spans(node)
-    elif node is not None and node.op == "Split":
+    elif node is not None and value.op == "Split":
         span = split_span(value)
         spans = None if span is None else [span]
     if node is None or spans is None or len(spans) != 1:

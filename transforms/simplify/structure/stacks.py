@@ -113,7 +113,7 @@ def heads_of(node: Node) -> Heads | None:
     """What a Transpose moves, where that are heads of a part of the last axis."""
     apart = node.operand(0).node if node.op == "Transpose" and not node.domain else None
     split = apart.operand(0).node if apart is not None and apart.op == "Reshape" else None
-    if apart is None or split is None or split.op != "Split":
+    if apart is None or split is None or split.op != "Split" or split.domain or apart.domain:
         return None
     part, shape = apart.operand(0), apart.output.shape
     if part.shape is None or shape is None or split.int("axis") % len(part.shape) != len(part.shape) - 1:

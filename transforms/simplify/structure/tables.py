@@ -46,7 +46,7 @@ def gather_instead_of_gather_nd(op: Builder, node: Node) -> Result:
 def reshape_indices_instead(op: Builder, node: Node) -> Result:
     """A reshaping that only regroups the axes of a Gather's constant indices regroups the indices."""
     made = node.operand(0).node
-    if made is None or made.op != "Gather" or made.output.only_user is not node:
+    if made is None or made.op != "Gather" or made.domain or made.output.only_user is not node:
         return decline("its operand is no Gather that only it uses")
     indices, source, shape = indices_of(made.operand(1)), made.operand(0).shape, node.output.shape
     if indices is None or source is None or shape is None:
@@ -66,7 +66,7 @@ def reshape_indices_instead(op: Builder, node: Node) -> Result:
 def transpose_table_instead(op: Builder, node: Node) -> Result:
     """A Transpose that moves the columns of a table in front of gathered rows is a Gather from the table transposed."""
     made = node.operand(0).node
-    if made is None or made.op != "Gather" or made.output.only_user is not node:
+    if made is None or made.op != "Gather" or made.domain or made.output.only_user is not node:
         return decline("its operand is no Gather that only it uses")
     table, indices = made.operand(0), indices_of(made.operand(1))
     if table.const is None or table.const.rank != 2 or made.int("axis") not in (0, -2):
@@ -88,7 +88,7 @@ def merge_gathers(op: Builder, node: Node) -> Result:
     """A Gather by constant indices of what a Gather by constant indices gave is one Gather."""
     inner = node.operand(0).node
     outer_indices = indices_of(node.operand(1))
-    if inner is None or inner.op != "Gather" or outer_indices is None:
+    if inner is None or node.operand(0).op != "Gather" or outer_indices is None:
         return decline("its operand is no Gather, or its indices are not constant")
     indices, source = indices_of(inner.operand(1)), inner.operand(0).shape
     if indices is None or source is None or indices.rank != 1:
