@@ -41,6 +41,14 @@ def test_packages_in_pyproject_are_those_on_disk():
     assert sorted(declared) == sorted(".".join(("tersor", *f.parts)) for f in kept)
 
 
+def test_every_dependency_is_pinned_to_the_version_that_was_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    names = {one.split(">=")[0] for one in wanted}
+    assert {name.lower().replace("_", "-") for name in names} <= {n.lower().replace("_", "-") for n in pinned}
+
+
 @pytest.mark.parametrize("floor", FLOORS)
 def test_imports_only_point_down(floor: str):
     wrong = []
