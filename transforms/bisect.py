@@ -1,4 +1,7 @@
-"""Finds the one rewrite of a pass that breaks something: its steps are counted as fuel, and the fuel is halved."""
+"""Finds the one rewrite of a pass that breaks something: its steps are counted as fuel, and the fuel is halved.
+
+Where the step is a sweep over the whole graph, its changes are counted and halved in the same way.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ SHOWN_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Culprit:
-    """The first rewrite after which something is wrong: number `index` of the `count` that the pass does.
+    """The first rewrite after which something is wrong: number `index` of the `count` that the pass does. Of a sweep
+    that tells its changes apart it is number `change_index` of the `change_count` of that sweep.
 
     `firing` is None where the pass does not count its rewrites, or breaks the model outside of them; `before` and
     `after` are the graph's text then around the whole pass. `difference` says what is wrong afterwards.
@@ -32,6 +36,8 @@ class Culprit:
     difference: str
     before: str
     after: str
+    change_index: int | None = None
+    change_count: int | None = None
 
     @property
     def where(self) -> str:
@@ -39,7 +45,8 @@ class Culprit:
         if self.firing is None:
             return f"{self.done}; it does not count its rewrites, so it cannot be told which one"
         at = f" at {self.firing.node}" if self.firing.node else ", a sweep over the whole graph"
-        return f"{self.firing.rule}{at} (rewrite {self.index} of {self.count} in {self.done})"
+        part = "" if self.change_index is None else f"change {self.change_index} of {self.change_count} in "
+        return f"{self.firing.rule}{at} ({part}rewrite {self.index} of {self.count} in {self.done})"
 
     @property
     def change(self) -> str:
@@ -59,12 +66,26 @@ def find(done: Pass, model: Model, context: Context, broken: Broken) -> Culprit 
     wrong = attempt(done, model, context, fuel, broken)
     if not wrong:
         return None
-    good, bad = -1, fuel.spent
+
+    def breaks(fuel: Fuel) -> bool:
+        return bool(attempt(done, model, context, fuel, broken))
+
+    index = first(-1, fuel.spent, lambda middle: breaks(Fuel(middle)))
+    whole = Fuel(index)
+    breaks(whole)
+    if not whole.changed:
+        return _shown(done, model, context, Fuel(index), fuel.spent, broken)
+    change = first(0, whole.changed, lambda middle: breaks(Fuel(index, changes=middle)))
+    found = _shown(done, model, context, Fuel(index, changes=change), fuel.spent, broken)
+    return replace(found, change_index=change, change_count=whole.changed)
+
+
+def first(good: int, bad: int, breaks: Callable[[int], bool]) -> int:
+    """The first number after `good` and up to `bad`, which breaks, from which on it does."""
     while bad - good > 1:
         middle = (good + bad) // 2
-        found = attempt(done, model, context, Fuel(middle), broken)
-        good, bad, wrong = (good, middle, found) if found else (middle, bad, wrong)
-    return _shown(done, model, context, bad, fuel.spent, broken)
+        good, bad = (good, middle) if breaks(middle) else (middle, bad)
+    return bad
 
 
 def attempt(
@@ -79,7 +100,8 @@ def attempt(
         return f"{type(error).__name__}: {error}"
 
 
-def _shown(done: Pass, model: Model, context: Context, index: int, count: int, broken: Broken) -> Culprit:
+def _shown(done: Pass, model: Model, context: Context, fuel: Fuel, count: int, broken: Broken) -> Culprit:
+    """What the last rewrite that the fuel allows does."""
     subject = model.clone()
     texts = [text_of(subject.graph)]
 
@@ -87,12 +109,12 @@ def _shown(done: Pass, model: Model, context: Context, index: int, count: int, b
         name_values(subject.graph, made)
         texts.append(text_of(subject.graph, made))
 
-    fuel = Fuel(index, keep)
+    fuel.before_last = keep
     wrong = attempt(done, model, context, fuel, broken, subject)
     return Culprit(
         done=str(done),
         firing=fuel.last,
-        index=index,
+        index=fuel.spent,
         count=count,
         difference=wrong.splitlines()[0] if wrong else "",
         before=texts[-1],

@@ -2,12 +2,13 @@
 
 from .driver import Rewriter, RewriteResult
 from .explain import Explainer, Explanation, Survey
-from .fuel import Firing, Fuel
+from .fuel import Allow, Firing, Fuel, always
 from .patterns import P, Pattern, is_scalar, match_node
 from .rules import Declined, Result, Rule, decline, rule
 from .statistics import RuleStatistics
 
 __all__ = [
+    "Allow",
     "Declined",
     "Explainer",
     "Explanation",
@@ -21,6 +22,7 @@ __all__ = [
     "Rule",
     "RuleStatistics",
     "Survey",
+    "always",
     "decline",
     "is_scalar",
     "match_node",

@@ -17,6 +17,7 @@ from ....ir import Builder, Dim, DType, Graph, Node, Size, TensorType, Value, co
 from ....ir.dims import Call, Symbol, at_least, of_atom
 from ....ir.graph import ENTRY
 from ....ir.inference import Inference
+from ....ir.rewrite import Allow, always
 from ....ir.types import Shape
 
 
@@ -41,20 +42,20 @@ MAX_TERMS = 8
 FUNCTIONS = {"floordiv": "Div", "mod": "Mod", "max": "Max", "min": "Min"}
 
 
-def rebuild_sizes(graph: Graph, inference: Inference, *, parts: bool = True) -> int:
+def rebuild_sizes(graph: Graph, inference: Inference, *, parts: bool = True, allow: Allow = always) -> int:
     """Writes the arithmetic on sizes of the graph and its regions anew where this takes fewer nodes; gives how many
-    nodes fewer. `parts`: a Shape may give a part of the axes (opset 15).
+    nodes fewer. `parts`: a Shape may give a part of the axes (opset 15). `allow` is asked before each graph.
     """
     saved = 0
     for node in graph:
         for region in node.regions.values():
-            saved += rebuild_sizes(region, inference, parts=parts)
+            saved += rebuild_sizes(region, inference, parts=parts, allow=allow)
     sizes = SizeNodes.of(graph, inference)
     if not sizes.wanted:
         return saved
     plan = Plan(sizes, inference, parts)
     plan.make(graph)
-    if plan.cost >= sizes.cost:
+    if plan.cost >= sizes.cost or not allow(None):
         return saved
     plan.apply(graph, inference)
     return saved + sizes.cost - plan.cost
