@@ -368,3 +368,59 @@ def test_operands_that_keep_the_same_share_a_constant_again(model):
     first, second = (n for n in pruned.graph if n.op == "Mul")
     assert first.operand(1) is second.operand(1)
     assert first.operand(1).shape == (4, 1, 1)
+
+
+RECURRENT = """graph(%x: f32[6,2,5]) -> (y) {{
+  @w : f32[{directions},{w},5] = random(1)
+  @r : f32[{directions},{w},8] = random(2)
+  @b : f32[{directions},{b}] = random(3)
+  @head : f32[{head},4] = random(5)
+  {body}
+  %t = Transpose(%h) {{perm=[0,2,1,3]}}
+  %f = Reshape(%t, i64[3]{{6,2,{head}}})
+  %y = MatMul(%f, @head)
+  return %y
+}}"""
+
+
+@pytest.mark.parametrize(("op", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+@pytest.mark.parametrize(("direction", "directions"), [("forward", 1), ("bidirectional", 2)])
+def test_hidden_units_go_from_every_gate(model, op: str, gates: int, direction: str, directions: int):
+    body = f'%h = {op}(%x, @w, @r, @b) {{hidden_size=8, direction="{direction}"}}'
+    sizes = {"w": gates * 8, "b": gates * 16, "head": directions * 8, "directions": directions}
+    made = model(RECURRENT.format(body=body, **sizes))
+    outcome = prune(made)
+    assert outcome.checks["mask_oracle"].changed > 1e-3
+    found = {v.name: v.tensor.shape for v in made.graph.constants()}
+    assert found["w"] == (directions, gates * 4, 5)
+    assert found["r"] == (directions, gates * 4, 4)
+    assert found["b"] == (directions, gates * 8)
+    assert found["head"] == (directions * 4, 4)
+    assert next(n for n in made.graph if n.op == op).int("hidden_size") == 4
+
+
+def test_hidden_units_whose_activation_makes_something_of_zero_stay(model):
+    body = '%h = RNN(%x, @w, @r, @b) {hidden_size=8, activations=["HardSigmoid"]}'
+    made = model(RECURRENT.format(body=body, w=8, b=16, head=8, directions=1))
+    outcome = Prune().run(made, Context())
+    assert outcome.notes == ["no channel was removed"]
+
+
+EINSUM = """graph(%x: f32[2,6,5]) -> (y) {{
+  @w : f32[4,8,5] = random(1)
+  @v : f32[4,8,5] = random(2)
+  @o : f32[4,8,3] = random(3)
+  %q = Einsum(%x, @w) {{equation="bne,hde->bhnd"}}
+  %k = Einsum(%x, @v) {{equation="...ne,hde->...hnd"}}
+  %s = Einsum(%q, %k) {{equation="bhnd,bhmd->bhnm"}}
+  %p = Softmax(%s)
+  %c = Einsum(%p, %k) {{equation="bhnm,bhmd->bnhd"}}
+  %y = Einsum(%c, @o) {{equation="{last}"}}
+  return %y
+}}"""
+
+
+def test_einsum_ties_equal_letters_and_lets_free_ones_go(model):
+    made = model(EINSUM.format(last="bnhd,hdo->bno"))
+    prune(made)
+    assert {v.name: v.tensor.shape for v in made.graph.constants()} == {"w": (2, 4, 5), "v": (2, 4, 5), "o": (2, 4, 3)}

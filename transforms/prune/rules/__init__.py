@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from . import attention, elementwise, layout, linear, norms, parts, quantized, reductions, shapes
+from . import attention, einsum, elementwise, layout, linear, norms, parts, quantized, recurrent, reductions, shapes
 from .row import Rule
 
 RULES: dict[str, Rule] = {
     **elementwise.ROWS,
     **linear.ROWS,
     **attention.ROWS,
+    **einsum.ROWS,
+    **recurrent.ROWS,
     **norms.ROWS,
     **reductions.ROWS,
     **layout.ROWS,

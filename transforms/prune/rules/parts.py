@@ -6,7 +6,7 @@ import numpy as np
 
 from ....ir import Node
 from ..atoms import Ids
-from ..axes import AxisMap, Frozen, Layer, integers, need_integers, pick, shape, static
+from ..axes import AxisMap, Layer, integers, need_integers, pick, shape, static
 from ..kept import Kept
 from .row import Rule, set_integers
 
@@ -57,7 +57,8 @@ def slice_(node: Node, axes: AxisMap) -> None:
         if not axes.is_active(axes[x, axis]):
             bound[axis] = pick(axes[x, axis], slice(0, 1)).reshape(())
         elif part is None:
-            raise Frozen("where it cuts is known at run time only")
+            axes.freeze_axes(x, [axis], node, "where it cuts is known at run time only")
+            bound[axis] = axes.frozen(node, "where it cuts is known at run time only")
         elif abs(part.step) != 1:
             why = f"it takes every {part.step}th entry of this axis"
             axes.freeze_axes(x, [axis], node, why)

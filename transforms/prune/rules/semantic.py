@@ -45,13 +45,14 @@ def hidden(node: Node, kept: Kept, over: Iterable[int]) -> tuple[Tensor, float] 
     if not changed:
         return None
     assert isinstance(x.type, TensorType)
-    dtype = x.type.dtype
-    ones = np.ones([static(x, a) if a in changed else 1 for a in range(min(changed), len(sizes))], dtype.numpy)
+    stays = np.ones([static(x, a) if a in changed else 1 for a in range(min(changed), len(sizes))], np.bool_)
     for axis, left in changed.items():
-        stays = np.zeros(static(x, axis), dtype.numpy)
-        stays[left] = 1
-        ones *= stays.reshape([-1 if a == axis else 1 for a in range(min(changed), len(sizes))])
-    return Dense(ones, dtype), math.prod(left.size / static(x, axis) for axis, left in changed.items())
+        along = np.zeros(static(x, axis), np.bool_)
+        along[left] = True
+        stays = stays & along.reshape([-1 if a == axis else 1 for a in range(min(changed), len(sizes))])
+    return Dense(stays.astype(x.type.dtype.numpy), x.type.dtype), math.prod(
+        left.size / static(x, axis) for axis, left in changed.items()
+    )
 
 
 def restate_mean(twin: Node, over: Iterable[int], node: Node, kept: Kept, centred: bool) -> float | None:
