@@ -19,10 +19,10 @@ NEEDS_EXAMPLES = frozenset(
      "hide_rows_in_mask",
      "inline_decided_branch", "join_adjacent_pieces", "meet_across_elementwise", "meet_across_linear",
      "flatten_projection", "merge_projections",
-     "narrow_normalization", "pack_heads", "raise_attention", "raise_celu", "raise_centred_normalization",
+     "narrow_normalization", "order_channels_by_mode", "pack_heads", "raise_attention", "raise_celu", "raise_centred_normalization",
      "raise_depth_and_space", "raise_enlarging", "raise_final_state", "raise_hard_sigmoid", "raise_mean",
      "raise_rotary", "raise_softmax", "raise_sum", "reshape_instead_of_gather", "reshape_instead_of_gather_nd",
-     "root_instead_of_power", "scale_normalization", "share_repeated_heads", "shift_normalization",
+     "root_instead_of_power", "rotate_by_positions", "scale_normalization", "share_repeated_heads", "shift_normalization",
      "slice_rows_of_table", "split_heads_together", "split_instead_of_entries", "split_instead_of_slices",
      "split_to_known_elements", "take_known_element", "transpose_result_instead_of_operands", "unflatten_gemm",
      "unroll_loop", "unroll_scan", "widen_mask", "widen_rotary"]

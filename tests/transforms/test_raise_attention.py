@@ -8,13 +8,8 @@ from tersor.backends.runners import OrtRunner, ReferenceRunner, synthesize
 from tersor.ir import Graph, Model, parse, skeleton
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter
-from tersor.transforms.simplify.raising.attention import (
-    hide_rows_in_mask,
-    raise_attention,
-    raise_attention_as_promised,
-    soften_mask,
-    widen_mask,
-)
+from tersor.transforms.simplify.raising.attention import raise_attention, raise_attention_as_promised
+from tersor.transforms.simplify.raising.masks import hide_rows_in_mask, soften_mask, widen_mask
 
 Q, K, V = "%q: f32[B,2,S,8]", "%k: f32[B,2,T,8]", "%v: f32[B,2,T,8]"
 LOWEST = "f32[]{-3.4028235e+38}"
@@ -311,7 +306,7 @@ def test_a_mask_that_is_given_for_each_query_is_so_as_booleans_too(check_rules):
 NOT_CLEARED = {
     "the factor is not whether its mask shows a key": f"{HIDING.replace('Exp(%h)', 'Sigmoid(%h)')} {CLEARED} return %y",
     "its mask is not chosen by booleans, or hides too little": f"{HIDING.replace('-1.7e+38', '-9.0')} {CLEARED} return %y",
-    "the Attention has no heads or no mask, or more than that": f"{HIDING} {CLEARED.replace('scale', 'softcap=2.0, scale')} return %y",
+    "the Attention has no heads or no mask, or more than that": f"{HIDING} {CLEARED.replace(', %w', '')} return %y",
 }  # fmt: skip
 
 
@@ -322,6 +317,98 @@ def test_what_does_not_clear_rows_stays_a_factor(check_rules, reason: str):
 
 def test_an_attention_that_others_need_keeps_its_factor(check_rules):
     before = graph(f"{HIDING} {CLEARED} return %y, %a", SEEN, outputs="y, z")
+    check_rules([hide_rows_in_mask], before, None, fired=0, declined=["the Attention has other users"])
+
+
+SHARED = ("%q: f32[B,2,3,S,8]", "%k: f32[B,2,1,T,8]", "%v: f32[B,2,1,T,8]")
+ONE_AXIS = """%a = Reshape(%q, i64[4]{0,6,-1,8}) : f32[B,6,S,8] %b = Squeeze(%k, i64[1]{2}) : f32[B,2,T,8]
+    %c = Squeeze(%v, i64[1]{2}) : f32[B,2,T,8]"""
+TWO_AXES = "%y = Reshape(%e, i64[5]{0,2,3,-1,8}) : f32[B,2,3,S,8] return %y"
+
+
+def shared(between: str = "", scores: str = "%d") -> str:
+    """Heads that share keys and values on an axis of their own."""
+    return f"""%t = Transpose(%k) {{perm=[0,1,2,4,3]}} : f32[B,2,1,8,T] %d = MatMul(%q, %t) : f32[B,2,3,S,T] {between}
+        %p = Softmax({scores}) {{axis=-1}} : f32[B,2,3,S,T] %y = MatMul(%p, %v) : f32[B,2,3,S,8] return %y"""
+
+
+def test_heads_that_share_keys_on_an_axis_of_their_own_come_on_one(check_rules):
+    after = f"{ONE_AXIS} %e = Attention(%a, %b, %c) {{scale=1.0}} : f32[B,6,S,8] {TWO_AXES}"
+    check_rules([raise_attention], graph(shared(), operands=SHARED), graph(after, operands=SHARED), fired=1)
+
+
+SHARED_MASKS = {
+    "for all heads": ("f32[B,1,1,S,T]", "%n = Squeeze(%m, i64[1]{2}) : f32[B,1,S,T]", "%n"),
+    "for all": ("f32[S,T]", "", "%m"),
+    "for each head of 5 queries": ("f32[2,3,5,T]", "%n = Reshape(%m, i64[3]{6,5,-1}) : f32[6,5,T]", "%n"),
+}
+
+
+@pytest.mark.parametrize("name", SHARED_MASKS)
+def test_masks_of_heads_that_share_keys_lose_their_axis(check_rules, name: str):
+    type_, flat, mask = SHARED_MASKS[name]
+    # Numbers that hide no row: bounded from below.
+    bounded = f"%m = Max(%mm, f32[]{{-9.0}}) : {type_}"
+    before = shared(f"{bounded} %s = Add(%d, %m) : f32[B,2,3,S,T]", "%s")
+    if flat:
+        flat = flat.replace("%m", "%mm").replace("%n =", "%o =")
+        shape = flat.split(" : ")[1]
+        bounded, mask = f"{flat} %n = Max(%o, f32[]{{-9.0}}) : {shape}", "%n"
+    after = f"{bounded} {ONE_AXIS} %e = Attention(%a, %b, %c, {mask}) {{scale=1.0}} : f32[B,6,S,8] {TWO_AXES}"
+    if "5" in name:
+        before, after, type_ = (text.replace(",S", ",5").replace("-1,8}", "5,8}") for text in (before, after, type_))
+    operands = tuple(v.replace(",S", ",5") if "5" in name else v for v in SHARED)
     check_rules(
-        [hide_rows_in_mask], before, None, fired=0, declined=["it is no factor of an Attention that only it uses"]
+        [raise_attention],
+        graph(before, f"%mm: {type_}", operands=operands),
+        graph(after, f"%mm: {type_}", operands=operands),
+        fired=1,
     )
+
+
+def test_heads_that_share_keys_and_differ_in_their_masks_are_left(check_rules):
+    body = shared("%m = Max(%mm, f32[]{-9.0}) : f32[3,S,T] %s = Add(%d, %m) : f32[B,2,3,S,T]", "%s")
+    before = graph(body, "%mm: f32[3,S,T]", operands=SHARED)
+    check_rules([raise_attention], before, None, fired=0, declined=["heads that share keys are masked differently"])
+
+
+BEST = """%h = ReduceMax({0}, i64[1]{{-1}}) {{keepdims=1}} : f32[B,1,S,1]
+    %g = Greater(%h, f32[]{{-inf}}) : bool[B,1,S,1]"""
+
+
+def test_rows_whose_numbers_hide_everything_are_the_attentions(check_rules):
+    low = f"%w = Max(%m, {LOWEST}) : f32[B,1,S,T] {BEST.format('%m')} %f = Cast(%g) {{to=1}} : f32[B,1,S,1]"
+    body = f"""{low} %a = Attention(%q, %k, %v, %w) {{scale=0.5}} : f32[B,2,S,8]
+        %y = Mul(%a, %f) : f32[B,2,S,8] return %y"""
+    after = "%y = Attention(%q, %k, %v, %m) {scale=0.5} : f32[B,2,S,8] return %y"
+    operand = "%m: f32[B,1,S,T]"
+    check_rules([hide_rows_in_mask], graph(body, operand), graph(after, operand), fired=1)
+    other = graph(body.replace("%w = Max(%m,", "%w = Max(%o,"), operand, "%o: f32[B,1,S,T]")
+    reason = "its mask is not chosen by booleans, or hides too little"
+    check_rules([hide_rows_in_mask], other, None, fired=0, declined=[reason])
+
+
+def test_rows_that_are_cleared_before_the_values_are_the_attentions(check_rules):
+    cleared = f"{BEST.format('%m')} %c = Where(%g, %p, f32[]{{0.0}}) : f32[B,2,S,T]"
+    body = (
+        written("%a", "%a = Add(%s, %m) : f32[B,2,S,T]")
+        .replace("%y =", f"{cleared} %y =")
+        .replace("(%p, %v)", "(%c, %v)")
+    )
+    check_rules(
+        [raise_attention],
+        graph(body + " return %y", "%m: f32[B,1,S,T]"),
+        graph(attention("%m"), "%m: f32[B,1,S,T]"),
+        fired=1,
+    )
+    other = body.replace("ReduceMax(%m,", "ReduceMax(%o,") + " return %y"
+    reason = "rows are cleared by something else than its mask"
+    check_rules(
+        [raise_attention], graph(other, "%m: f32[B,1,S,T]", "%o: f32[B,1,S,T]"), None, fired=0, declined=[reason]
+    )
+
+
+@pytest.mark.parametrize("end", ["return %y, %s", "%z = Neg(%s) : f32[B,2,3,S,T] return %y, %z"])
+def test_heads_that_share_keys_are_left_where_others_need_their_scores(check_rules, end: str):
+    body = shared("%s = Add(%d, f32[]{1.0}) : f32[B,2,3,S,T]", "%s").replace("return %y", end)
+    check_rules([raise_attention], graph(body, outputs="y, z", operands=SHARED), None, fired=0)

@@ -159,7 +159,7 @@ def test_parts_of_one_projection_are_split_while_packed(check_rules, name: str):
 
 
 PACK_LEFT: dict[str, tuple[str, str]] = {
-    "keys that were turned by themselves": (SPLITS.replace("%kh = Transpose(%kr) {perm=[0,2,1,3]}", "%kt = Transpose(%kr) {perm=[0,2,3,1]} : f32[B,2,8,T] %kh = Transpose(%kt) {perm=[0,1,3,2]}"),
+    "keys that something was done to": (SPLITS.replace("%kh = Transpose(%kr) {perm=[0,2,1,3]}", "%kt = Transpose(%kr) {perm=[0,2,1,3]} : f32[B,2,T,8] %kh = Neg(%kt)"),
         "queries, keys or values are not packed before it"),
     "heads that were not packed": (SPLITS.replace("%vh = Transpose(%vr) {perm=[0,2,1,3]}", "%vh = Reshape(%vr, i64[4]{0,2,-1,8})"),
         "queries, keys or values are not packed before it"),

@@ -10,7 +10,7 @@ from tersor.frontends.onnx import load
 from tersor.ir import Model, parse
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter
-from tersor.transforms.simplify.raising.rotary import raise_rotary, widen_rotary
+from tersor.transforms.simplify.raising.rotary import raise_rotary, rotate_by_positions, widen_rotary
 
 X, ANGLES = "%x: f32[B,3,S,8]", "%f: f32[1,S,4]"
 EXPANDED = """%hc = Cos(%f) : f32[1,S,4]
@@ -177,3 +177,82 @@ def test_other_features_beside_the_rotated_ones_are_left(check_rules, body: str,
 def test_a_rotated_part_that_others_need_is_left(check_rules, end: str):
     text = graph(PARTIAL, *WIDE, outputs="y, z", end=end)
     check_rules([widen_rotary], text, None, fired=0, declined=["the rotated part has other users"])
+
+
+SIGNED = """%s2 = Concat(%m, %d) {axis=-1} : f32[B,S,8] %cc = Concat(%c, %c) {axis=-1} : f32[B,S,8]
+    %cos = Unsqueeze(%cc, i64[1]{1}) : f32[B,1,S,8] %sin = Unsqueeze(%s2, i64[1]{1}) : f32[B,1,S,8]"""
+SWAPPED = f"%m = Neg(%d) : f32[B,S,4] {SIGNED} {HALVES} %r = Concat(%b, %a) {{axis=-1}} : f32[B,3,S,8] {SUM}"
+GIVEN = (X, "%c: f32[B,S,4]", "%d: f32[B,S,4]")
+
+
+def test_signs_may_be_in_the_table_of_sines(check_rules):
+    check_rules(
+        [raise_rotary], graph(SWAPPED, *GIVEN), graph("%y = RotaryEmbedding(%x, %c, %d) : f32[B,3,S,8]", *GIVEN)
+    )
+
+
+def test_signs_in_a_constant_table_are_seen(check_rules):
+    body = f"""@t : f32[1,1,1,8] = [-1,-2,-3,-4,1,2,3,4] @u : f32[1,1,1,8] = [1,2,3,4,1,2,3,4] {HALVES} %r = Concat(%b, %a) {{axis=-1}} : f32[1,3,1,8]
+        %u2 = Mul(%x, @u) : f32[1,3,1,8] %v2 = Mul(%r, @t) : f32[1,3,1,8] %y = Add(%u2, %v2) : f32[1,3,1,8]"""
+    body = body.replace("B,3,S", "1,3,1")
+    after = """@a : f32[1,1,1,4] = random(1) @b : f32[1,1,1,4] = random(2)
+        %c = Squeeze(@a, i64[1]{1}) : f32[1,1,4] %d = Squeeze(@b, i64[1]{1}) : f32[1,1,4]
+        %y = RotaryEmbedding(%x, %c, %d) : f32[1,3,1,8]"""
+    check_rules([raise_rotary], graph(body, "%x: f32[1,3,1,8]"), graph(after, "%x: f32[1,3,1,8]"), fired=1)
+
+
+@pytest.mark.parametrize("sines", ["%m = Neg(%c) : f32[B,S,4]", "%m = Abs(%d) : f32[B,S,4]"])
+def test_tables_whose_signs_do_not_fit_are_left(check_rules, sines: str):
+    body = SWAPPED.replace("%m = Neg(%d) : f32[B,S,4]", sines)
+    check_rules([raise_rotary], graph(body, *GIVEN), None, fired=0, declined=[NO_PAIRS])
+
+
+def test_heads_with_an_axis_for_those_that_share_them_are_rotated_without_it(check_rules):
+    operands = ("%x: f32[B,3,1,S,8]", *GIVEN[1:])
+    body = SWAPPED.replace("B,3,S", "B,3,1,S").replace("[B,1,S,8]", "[B,1,1,S,8]").replace("i64[1]{1}", "i64[2]{1,2}")
+    body = body.replace("i64[1]{3}", "i64[1]{-1}").replace("axis=3", "axis=-1")
+    after = """%q = Squeeze(%x, i64[1]{2}) : f32[B,3,S,8] %r = RotaryEmbedding(%q, %c, %d) : f32[B,3,S,8]
+        %y = Unsqueeze(%r, i64[1]{2}) : f32[B,3,1,S,8]"""
+    check_rules([raise_rotary], graph(body, *operands), graph(after, *operands), fired=1)
+
+
+def test_some_features_of_packed_heads_are_the_operators(check_rules):
+    operands = ("%x: f32[B,S,3,12]", *WIDE[1:])
+    body = """%p, %q = Split(%x, i64[2]{8,4}) {axis=3} : f32[B,S,3,8], f32[B,S,3,4]
+        %w = Reshape(%p, i64[3]{0,0,24}) : f32[B,S,24] %r = RotaryEmbedding(%w, %c, %d) {num_heads=3} : f32[B,S,24]
+        %z = Reshape(%r, i64[4]{0,0,3,8}) : f32[B,S,3,8] %y = Concat(%z, %q) {axis=-1} : f32[B,S,3,12]"""
+    after = """%w = Reshape(%x, i64[3]{0,0,36}) : f32[B,S,36]
+        %r = RotaryEmbedding(%w, %c, %d) {num_heads=3, rotary_embedding_dim=8} : f32[B,S,36]
+        %y = Reshape(%r, i64[4]{0,0,3,12}) : f32[B,S,3,12]"""
+    check_rules([widen_rotary], graph(body, *operands), graph(after, *operands), fired=1)
+
+
+PLACES = ("%x: f32[B,3,7,8]", "%t: f32[9,4]", "%s: f32[9,4]", "%p: i64[B,7]")
+ROWS = "%c = Gather(%t, %p) {axis=0} : f32[B,7,4] %d = Gather(%s, %p) {axis=0} : f32[B,7,4]"
+BY_ROWS = "%y = RotaryEmbedding(%x, %c, %d) : f32[B,3,7,8]"
+BY_PLACES = "%y = RotaryEmbedding(%x, %t, %s, %p) : f32[B,3,7,8]"
+
+
+def test_rows_of_tables_are_given_by_their_positions(check_rules):
+    check_rules([rotate_by_positions], graph(f"{ROWS} {BY_ROWS}", *PLACES), graph(BY_PLACES, *PLACES), fired=1)
+
+
+@pytest.mark.parametrize("end", ["return %y, %c", "%z = Neg(%c) : f32[B,7,4] return %y, %z"])
+def test_rows_that_others_need_stay_for_them(check_rules, end: str):
+    before = graph(f"{ROWS} {BY_ROWS}", *PLACES, outputs="y, z", end=end)
+    kept = "%c = Gather(%t, %p) {axis=0} : f32[B,7,4]"
+    after = graph(f"{kept} {BY_PLACES}", *PLACES, outputs="y, z", end=end)
+    check_rules([rotate_by_positions], before, after, fired=1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "operands", "reason"),
+    [
+        (ROWS.replace("%d = Gather(%s, %p)", "%o = Neg(%p) : i64[B,7] %d = Gather(%s, %o)"), PLACES,
+         "its tables are not for the same positions of each sample"),
+        (ROWS.replace("%d = Gather(%s, %p) {axis=0}", "%d = Neg(%c)"), PLACES, "its tables are no rows of others"),
+        (ROWS, tuple(v.replace("9", "6") for v in PLACES), "runtimes refuse more positions than rows, and there may be"),
+    ],
+)  # fmt: skip
+def test_other_rows_are_taken_first(check_rules, rows: str, operands: tuple[str, ...], reason: str):
+    check_rules([rotate_by_positions], graph(f"{rows} {BY_ROWS}", *operands), None, fired=0, declined=[reason])

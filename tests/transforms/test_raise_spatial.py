@@ -118,3 +118,24 @@ ENLARGING_LEFT = {
 def test_other_repetitions_are_left_with_the_reason(check_rules, name: str):
     body, reason = ENLARGING_LEFT[name]
     check_rules([s.raise_enlarging], graph_of(body + " return %a", STATIC), None, fired=0, declined=[reason])
+
+
+ORDER = "%i = Gather(%x, i64[12]{0,4,8,1,5,9,2,6,10,3,7,11}) {axis=1} : f32[N,12,H,W]"
+GROWN = "%a = DepthToSpace(%i) {blocksize=2} : f32[N,3,2*H,2*W]"
+
+
+def test_channels_in_the_order_of_the_other_mode_have_that_mode(check_rules):
+    after = '%a = DepthToSpace(%x) {blocksize=2, mode="CRD"} : f32[N,3,2*H,2*W] return %a'
+    check_rules([s.order_channels_by_mode], graph_of(f"{ORDER} {GROWN} return %a"), graph_of(after), fired=1)
+
+
+def test_channels_in_another_order_are_gathered(check_rules):
+    body = f"{ORDER.replace('0,4,8', '4,0,8')} {GROWN} return %a"
+    check_rules(
+        [s.order_channels_by_mode], graph_of(body), None, fired=0, declined=["it is another order of the channels"]
+    )
+
+
+@pytest.mark.parametrize("rest", ["%o = Cos(%i) return %a, %o", "return %a, %i"])
+def test_channels_that_others_need_in_order_are_gathered(check_rules, rest: str):
+    check_rules([s.order_channels_by_mode], graph_of(f"{ORDER} {GROWN} {rest}", outputs="y, z"), None, fired=0)

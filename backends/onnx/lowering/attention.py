@@ -17,6 +17,9 @@ from .heads import MASK, PAST_KEY, VALID, Heads, K, Q
 from .masks import HIDING, WIDE, common, may_hide_rows, once, unexpanded
 from .operands import cast, dtype_of, number, shape_of
 
+PER_SAMPLE = [-1, 1, 1, 1]
+"""The shape of a number for each sample next to the scores."""
+
 
 def attention(node: Node, op: Builder) -> list[Value | None]:
     """softmax(Q K' scale + bias) V with an optional cache, grouped heads, soft cap and masks (Attention-25)."""
@@ -149,6 +152,7 @@ class _Attention(Heads):
             bias = common(op, array.astype(self.dtype.numpy))
         else:
             bias = once(op, "Where", [visible, number(0, self.dtype), never])
+        bias = self.apart(bias)
         if not hides:
             return bias, None
         best = once(op, "ReduceMax", [bias, [-1]])
@@ -161,6 +165,7 @@ class _Attention(Heads):
         for visible in (self.seen_by_position(), self.valid_keys()):
             if visible is not None:
                 bias = op.Where(visible, bias, number(-np.inf, self.dtype))
+        bias = self.apart(bias)
         if not hides:
             return bias, None
         best = once(op, "ReduceMax", [bias, [-1]])
@@ -179,7 +184,7 @@ class _Attention(Heads):
         return has_window(self.node) and self.length != self.keys
 
     def mask(self) -> Value | None:
-        """The mask with an axis for groups where there is one, as long as the keys."""
+        """The mask, as long as the keys."""
         mask, op = self.node.input(MASK), self.op
         if mask is None:
             return None
@@ -190,15 +195,21 @@ class _Attention(Heads):
             if dtype_of(mask) is DType.BOOL:
                 mask = op.Where(mask, number(0, self.dtype), number(-np.inf, self.dtype))
             mask = op.Pad(mask, [0] * (2 * len(shape) - 1) + [total - last], number(-np.inf, self.dtype))
+        return mask
+
+    def apart(self, bias: Value) -> Value:
+        """What is added to scores, with an axis for the heads that share keys where there is one."""
+        op, shape = self.op, shape_of(bias)
         if not self.grouped or len(shape) < 3:
-            return mask
+            return bias
         if shape[-3] == 1:
-            made = once(op, "Unsqueeze", [mask, [-4]])
-        else:
-            groups, front = [self.kept, self.heads // self.kept], len(shape) - 3
-            before = [op.Shape(mask, end=1)] if front else []
-            made = op.Reshape(mask, op.Concat(*before, groups, op.Shape(mask, start=front + 1), axis=0))
-        return made
+            return once(op, "Unsqueeze", [bias, [-4]])
+        groups, front = [self.kept, self.heads // self.kept], len(shape) - 3
+        sizes = [0] * front + groups + [size if isinstance(size, int) else -1 for size in shape[-2:]]
+        if sizes.count(-1) < 2:
+            return op.Reshape(bias, sizes)
+        before = [op.Shape(bias, end=1)] if front else []
+        return op.Reshape(bias, op.Concat(*before, groups, op.Shape(bias, start=front + 1), axis=0))
 
     def seen_by_position(self) -> Value | None:
         """Keys that are not later than a query at position p, and in its window: p - left <= j <= p + right."""
@@ -242,7 +253,7 @@ class _Attention(Heads):
         if valid is None:
             return columns, rows
         length = op.Gather(op.Shape(node.operand(Q)), constant(np.array(axis)))
-        offset = op.Sub(op.Reshape(_wide(op, valid), self.per_sample), length)
+        offset = op.Sub(op.Reshape(_wide(op, valid), PER_SAMPLE), length)
         return columns, op.Add(rows, offset)
 
     def count(self, value: Value, axis: int) -> Value:
@@ -254,18 +265,13 @@ class _Attention(Heads):
         )
         return _range(self.op, once(self.op, "Gather", [once(self.op, "Shape", [source]), constant(np.array(place))]))
 
-    @property
-    def per_sample(self) -> list[int]:
-        """The shape of a number for each sample next to the scores."""
-        return [-1, 1, 1, 1, 1] if self.grouped else [-1, 1, 1, 1]
-
     def valid_keys(self) -> Value | None:
         """Keys before the padding of each sample."""
         valid, op = self.node.input(VALID), self.op
         if valid is None:
             return None
         columns = self.count(self.node.operand(K), 1 if self.packed else 2)
-        return op.Less(columns, op.Reshape(_wide(op, valid), self.per_sample))
+        return op.Less(columns, op.Reshape(_wide(op, valid), PER_SAMPLE))
 
 
 def _range(op: Builder, size: Value) -> Value:

@@ -1,7 +1,7 @@
 """Operators written out as several nodes become the one operator that they are."""
 
 from ....ir.rewrite import Rule
-from . import activations, attention, heads, norms, recurrent, reductions, rotary, spatial
+from . import activations, attention, heads, masks, norms, recurrent, reductions, rotary, spatial
 
 RULES: tuple[Rule, ...] = (
     *norms.RULES,
@@ -11,11 +11,15 @@ RULES: tuple[Rule, ...] = (
     *recurrent.RULES,
     *rotary.RULES,
     *attention.RULES,
+    *masks.RULES,
     *heads.RULES,
 )
 """Exact at every level: the backend writes them out again where the target lacks them."""
 
-PROMISED: dict[str, tuple[Rule, ...]] = {**norms.PROMISED, **attention.PROMISED}
+PROMISED: dict[str, tuple[Rule, ...]] = {
+    **norms.PROMISED,
+    masks.GUARD: (*attention.PROMISED[masks.GUARD], *masks.PROMISED[masks.GUARD]),
+}
 """Rules that are exact only where a promise holds, by its name."""
 
 __all__ = ["PROMISED", "RULES"]

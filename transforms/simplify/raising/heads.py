@@ -6,15 +6,20 @@ projection in front of it, and joined again behind it, stay packed (the operator
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise, permutations
+
 import numpy as np
 
-from ....ir import Builder, Node, Value
+from ....ir import Builder, Node, Size, Value
 from ....ir.rewrite import Result, decline, rule
+from .grouped import Groups, Shape
 from .parts import integers
 
-HEADS_FIRST, TURNED = (0, 2, 1, 3), (0, 2, 3, 1)
-SWAPPED = (0, 1, 3, 2)
+HEADS_FIRST, GROUPS_FIRST = (0, 2, 1, 3), (0, 3, 1, 2, 4)
 Q, K, V = range(3)
+FAR = 12
+"""Nodes between an Attention and a projection."""
 
 
 @rule("Attention")
@@ -75,18 +80,18 @@ def gathered(node: Node) -> Value | None:
 def pack_heads(op: Builder, node: Node) -> Result:
     """Heads that an Attention has on an axis of their own, between packed projections, stay packed."""
     back = node.operand(0).node
-    attention = None if back is None or back.op != "Transpose" or back.domain else back.operand(0).node
-    if attention is None or back is None or attention.op != "Attention" or attention.domain:
+    if back is None or back.op != "Transpose" or back.domain:
         return None
-    if back.ints("perm", ()) != HEADS_FIRST or node.operand(0).only_user is not node:
-        return decline("its heads do not come last behind it")
-    if attention.output.only_user is not back or any(o.users for o in attention.outputs[1:]):
+    attention = attended_by(back)
+    if attention is None or node.operand(0).only_user is not node:
+        return decline("its heads do not come last behind it") if back.operand(0).op == "Attention" else None
+    if attention.output.only_user is None or any(o.users for o in attention.outputs[1:]):
         return decline("the attention has other users")
     if any(v is not None for v in attention.inputs[4:]):
         return decline("it keeps keys and values of earlier calls")
-    packing = Packing(op)
-    operands = [packing.packed(attention.operand(i), attention) for i in range(3)]
-    if any(v is None for v in operands):
+    packing = Packing(op, attention)
+    operands = packing.packed()
+    if operands is None:
         return decline("queries, keys or values are not packed before it")
     query, key = attention.operand(Q), attention.operand(K)
     assert query.shape is not None
@@ -106,91 +111,219 @@ def pack_heads(op: Builder, node: Node) -> Result:
     return op.Reshape(made.output, node.operand(1), **node.attrs)
 
 
+def attended_by(back: Node) -> Node | None:
+    """The Attention whose heads a Transpose puts last, those that share keys on one axis or on two."""
+    inner = back.operand(0).node
+    if back.ints("perm", ()) == GROUPS_FIRST and inner is not None and inner.op == "Reshape":
+        if inner.output.only_user is not back or Groups.between(inner.operand(0), inner.output) is None:
+            return None
+        inner = inner.operand(0).node
+    elif back.ints("perm", ()) != HEADS_FIRST:
+        return None
+    return inner if inner is not None and inner.op == "Attention" and not inner.domain else None
+
+
+@dataclass
+class Origin:
+    """Where heads [batch, heads, length, size] come from: some of those that are last in `source`.
+
+    `labels` are the axes of `source`. `bounds` are all places where heads are cut apart on the way, `turns` the
+    rotations, the last one first.
+    """
+
+    source: Value
+    labels: str = "BHSD"
+    start: int = 0
+    stop: int = 0
+    bounds: set[int] = field(default_factory=set[int])
+    turns: list[Node] = field(default_factory=list[Node])
+
+    @property
+    def total(self) -> Size:
+        assert self.source.shape is not None
+        return self.source.shape[self.labels.index("H")]
+
+    def climb(self) -> bool:
+        """One node further up; False where there is no way."""
+        value, node = self.source, self.source.node
+        if node is None or node.domain or value.shape is None:
+            return False
+        if node.op == "Transpose":
+            perm = node.ints("perm", ())
+            if len(perm) != len(self.labels):
+                return False
+            self.labels = "".join(self.labels[perm.index(axis)] for axis in range(len(perm)))
+        elif node.op == "Split":
+            if node.int("axis") % len(self.labels) != self.labels.index("H"):
+                return False
+            sizes = [v.shape[self.labels.index("H")] if v.shape is not None else None for v in node.outputs]
+            ends = list(accumulate(size if isinstance(size, int) else 0 for size in sizes))
+            if not all(isinstance(size, int) for size in sizes) or not ends[-1]:
+                return False
+            before = [0, *ends][value.index]
+            self.start, self.stop = self.start + before, self.stop + before
+            self.bounds = {bound + before for bound in self.bounds} | {0, *ends}
+        elif node.op == "RotaryEmbedding":
+            if value.only_user is None or self.labels != "BHSD":
+                return False
+            self.turns.append(node)
+        elif node.op in ("Squeeze", "Unsqueeze", "Reshape"):
+            labels = relabelled(self.labels, value.shape, node.operand(0).shape)
+            if labels is None:
+                return False
+            self.labels = labels
+        else:
+            return False
+        self.source = node.operand(0)
+        return True
+
+
+def relabelled(labels: str, shape: Shape, before: Shape | None) -> str | None:
+    """The names of the axes before one of size 1 (named 1) came or went; None where something else happened."""
+    if before is None:
+        return None
+    if len(before) == len(shape) + 1:
+        place = next(
+            (i for i in range(len(before)) if before[i] == 1 and (*before[:i], *before[i + 1 :]) == shape), None
+        )
+        return None if place is None else labels[:place] + "1" + labels[place:]
+    place = labels.find("1")
+    if place < 0 or (*shape[:place], *shape[place + 1 :]) != before:
+        return None
+    return labels[:place] + labels[place + 1 :]
+
+
 class Packing:
     """Makes [batch, length, heads * size] of operands [batch, heads, length, size] where that takes nothing new."""
 
-    def __init__(self, op: Builder) -> None:
-        self.op = op
-        self.pieces: dict[tuple[Value, int], tuple[Value, ...]] = {}
+    def __init__(self, op: Builder, attention: Node) -> None:
+        self.op, self.attention = op, attention
+        self.made: dict[tuple[Value, tuple[int, ...]], tuple[Value, ...]] = {}
 
-    def packed(self, value: Value, user: Node) -> Value | None:
-        node, shape = value.node, value.shape
-        if node is None or node.domain or shape is None or len(shape) != 4:
+    def packed(self) -> list[Value] | None:
+        """Queries, keys and values; None where one of them does not come from packed ones."""
+        found = [each for i in (Q, K, V) if (each := self.origin(self.attention.operand(i))) is not None]
+        if len(found) < 3 or not self.turn_together(found):
             return None
-        if not isinstance(shape[1], int) or not isinstance(shape[3], int):
-            return None
-        if node.op == "Transpose" and node.ints("perm", ()) == HEADS_FIRST:
-            return self.joined(node.operand(0), shape[1] * shape[3])
-        if node.op == "Transpose" and node.ints("perm", ()) == SWAPPED:
-            part = node.operand(0)
-            of_heads = part.node is not None and part.op == "Split" and part.node.int("axis") in (1, -3)
-            return self.part_of_heads(part, part.node, TURNED) if of_heads and part.node is not None else None
-        if node.op == "RotaryEmbedding" and value.only_user is user:
-            inner = self.packed(node.operand(0), node)
-            attrs = {**node.attrs, "num_heads": shape[1]}
-            return None if inner is None else self.op.node("RotaryEmbedding", [inner, *node.inputs[1:]], attrs).output  # pyright: ignore
-        return self.piece(value, shape[1] * shape[3])
+        for one, other in permutations(found, 2):
+            if one.source is other.source:
+                one.bounds |= other.bounds
+        made = [v for each in found if (v := self.joined(each)) is not None]
+        return made if len(made) == len(found) else None
 
-    def joined(self, value: Value, width: int) -> Value:
-        """[batch, length, heads, size] without an axis for the heads."""
-        node = value.node
-        if node is not None and node.op == "Reshape" and not node.domain:
-            source = node.operand(0).shape
-            if source is not None and value.shape is not None and source == (*value.shape[:2], width):
-                return node.operand(0)
-        return self.op.Reshape(value, [0, 0, width])
-
-    def piece(self, value: Value, width: int) -> Value | None:
-        """One of several parts that are moved together: parts of the heads, or entries of an axis in front of all."""
-        node = value.node
-        assert node is not None
-        if node.op == "Split" and node.int("axis") in (1, -3):
-            return self.part_of_heads(value, node, HEADS_FIRST)
-        entry = entry_of(value)
-        if entry is None:
+    def origin(self, value: Value) -> Origin | None:
+        """The packed projection that an operand comes from."""
+        shape = value.shape
+        if shape is None or len(shape) != 4 or not isinstance(shape[1], int) or not isinstance(shape[3], int):
             return None
-        whole, place = entry
+        found = Origin(value, stop=shape[1], bounds={0, shape[1]})
+        for _ in range(FAR):
+            if found.labels.replace("1", "") == "BSHD":
+                return found
+            entry = entry_of(found.source) if found.labels == "BHSD" and len(found.bounds) == 2 else None
+            if entry is not None:
+                return self.entry(found, *entry)
+            if not found.climb():
+                return None
+        return None
+
+    def entry(self, found: Origin, whole: Value, place: int) -> Origin | None:
+        """The heads as those of one of several equal parts of a projection, which were on an axis in front of all."""
         moved = whole.node
         if moved is None or moved.op != "Transpose" or moved.ints("perm", ()) != (2, 0, 3, 1, 4):
             return None
         wide = moved.operand(0)
         split = wide.node
-        count = None if wide.shape is None else wide.shape[2]
-        if split is None or split.op != "Reshape" or not isinstance(count, int) or wide.shape is None:
+        if wide.shape is None or split is None or split.op != "Reshape":
             return None
-        source = split.operand(0)
-        if source.shape != (*wide.shape[:2], count * width):
+        count, heads, size = wide.shape[2:]
+        if not isinstance(count, int) or not isinstance(heads, int) or not isinstance(size, int):
             return None
-        return self.parts(source, [width] * count)[place]
+        if split.operand(0).shape != (*wide.shape[:2], count * heads * size):
+            return None
+        found.source, found.labels = wide, "BS3HD"
+        found.bounds, found.start, found.stop = (
+            {i * heads for i in range(count + 1)},
+            place * heads,
+            (place + 1) * heads,
+        )
+        return found
 
-    def part_of_heads(self, value: Value, node: Node, perm: tuple[int, ...]) -> Value | None:
-        """One of the outputs of a Split of heads that were moved together, to where `perm` has them."""
-        moved = node.operand(0).node
-        if moved is None or moved.op != "Transpose" or moved.ints("perm", ()) != perm:
+    def turn_together(self, origins: list[Origin]) -> bool:
+        """True where nobody but the operands needs what is rotated."""
+        for turn in {turn for origin in origins for turn in origin.turns}:
+            parts = [v for v in ends_of(turn.output) if v is not None]
+            users = [v for v in parts if v.only_user is not self.attention]
+            if users or len(parts) != len(ends_of(turn.output)):
+                return False
+        return True
+
+    def joined(self, origin: Origin) -> Value | None:
+        """The heads of an origin side by side in the last axis."""
+        source, shape = origin.source, origin.source.shape
+        if shape is None or not isinstance(shape[-1], int):
             return None
-        wide, size = moved.operand(0), perm.index(3)
-        widths = [v.shape[1] * v.shape[size] if v.shape is not None else None for v in node.outputs]
-        if wide.shape is None or not all(isinstance(w, int) for w in widths):
+        total, size = 1, shape[-1]
+        for length in shape[2:-1]:
+            if not isinstance(length, int):
+                return None
+            total *= length
+        whole, node = None, source.node
+        if node is not None and node.op == "Reshape" and not node.domain:
+            before = node.operand(0)
+            whole = before if before.shape == (*shape[:2], total * size) else None
+        if whole is None:
+            whole = self.op.Reshape(source, [0, 0, total * size])
+        bounds = sorted(origin.bounds)
+        part = (origin.start, origin.stop)
+        if part == (0, total):
+            made = whole
+        elif part in pairwise(bounds):
+            widths = [(b - a) * size for a, b in pairwise(bounds)]
+            made = self.parts(whole, widths)[bounds.index(origin.start)]
+        else:
             return None
-        sizes = [int(w) for w in widths if w is not None]
-        return self.parts(self.joined(wide, sum(sizes)), sizes)[value.index]
+        for turn in reversed(origin.turns):
+            attrs = {**turn.attrs, "num_heads": origin.stop - origin.start}
+            turned = self.op.node("RotaryEmbedding", [made, *turn.inputs[1:]], attrs)
+            assert isinstance(turned, Node)
+            made = turned.output
+        return made
 
     def parts(self, source: Value, widths: list[int]) -> tuple[Value, ...]:
         """Consecutive parts of the last axis; the same ones for all who ask, in this firing and in earlier ones."""
+        beside = source.node
+        if beside is not None and beside.op == "Concat" and not beside.domain and beside.int("axis") in (2, -1):
+            parts = [v for v in beside.inputs if v is not None]
+            if [None if v.shape is None else v.shape[-1] for v in parts] == widths:
+                return tuple(parts)
         for user in source.users:
             same = user.op == "Split" and user.int("axis") in (2, -1) and integers(user.input(1)) == widths
             if same and user.graph is self.op.graph:
                 return user.outputs
-        key = (source, len(widths))
-        if key not in self.pieces:
-            self.pieces[key] = self.op.Split(source, widths, axis=2, outputs=len(widths))
-        return self.pieces[key]
+        key = (source, tuple(widths))
+        if key not in self.made:
+            self.made[key] = self.op.Split(source, widths, axis=2, outputs=len(widths))
+        return self.made[key]
+
+
+def ends_of(value: Value) -> list[Value | None]:
+    """The values that a rotated one goes to an Attention as, whole or in parts; None for one with other users."""
+    user = value.only_user
+    if user is None:
+        return [None]
+    if user.op in ("Split", "Squeeze", "Unsqueeze", "Reshape") and not user.domain:
+        return [end for part in user.outputs for end in ends_of(part)]
+    if user.op == "Transpose" and not user.domain:
+        return ends_of(user.output)
+    return [value]
 
 
 def entry_of(value: Value) -> tuple[Value, int] | None:
     """x and i where `value` is x[i]: a Gather, or a Squeeze (or Reshape) of a Slice or of a part of a Split."""
     node = value.node
-    assert node is not None
+    if node is None or node.domain:
+        return None
     if node.op == "Gather":
         index = integers(node.input(1))
         size = node.operand(0).shape

@@ -83,3 +83,10 @@ def axes_of(node: Node) -> list[int] | None:
     if not given:
         return [] if node.int("noop_with_empty_axes", 0) else list(range(rank))
     return sorted({a % rank for a in given})
+
+
+def unshaped(value: Value) -> Value:
+    """What `value` is only another shape of."""
+    while (node := value.node) is not None and node.op in ("Unsqueeze", "Squeeze", "Reshape") and not node.domain:
+        value = node.operand(0)
+    return value

@@ -6,6 +6,7 @@ import numpy as np
 
 from ....ir import Builder, DType, Node, TensorType, Value
 from ....ir.rewrite import P, Result, Rule, decline, rule
+from .parts import integers
 
 x = P.var("x")
 MOVED = frozenset([DType.F16, DType.F32, DType.F64, DType.U8])
@@ -54,6 +55,18 @@ def raise_depth_and_space(op: Builder, x: Value, parts: Node, order: Node, root:
     return op.DepthToSpace(x, blocksize=block, mode=mode)
 
 
+@rule(P.DepthToSpace(P.Gather(x, P.const("order"), axis=1), mode="DCR").named("root"))
+def order_channels_by_mode(op: Builder, x: Value, order: Value, root: Node) -> Result:
+    """DepthToSpace of channels in the order of its other mode has that mode."""
+    block, places = root.int("blocksize"), integers(order)
+    channels = None if x.shape is None else x.shape[1]
+    if places is None or not isinstance(channels, int) or channels % block**2 or order.rank != 1:
+        return decline("its channels are not known")
+    if places != np.arange(channels).reshape(-1, block**2).T.reshape(-1).tolist():
+        return decline("it is another order of the channels")
+    return op.DepthToSpace(x, blocksize=block, mode="CRD")
+
+
 repeated = P.Expand(
     P.Unsqueeze(x, P.var("axes")).named("apart") | P.Reshape(x, P.var("split")).named("apart"), P.var("to")
 )
@@ -83,4 +96,4 @@ def raise_enlarging(op: Builder, x: Value, apart: Node, copies: Node, root: Node
     return op.Resize(x, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
-RULES: tuple[Rule, ...] = (raise_depth_and_space, raise_enlarging)
+RULES: tuple[Rule, ...] = (raise_depth_and_space, order_channels_by_mode, raise_enlarging)
