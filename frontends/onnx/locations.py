@@ -6,8 +6,8 @@ node "/layer1/layer1.0/conv1/Conv" after the modules around it.
 
 from __future__ import annotations
 
-import ast
 import re
+from functools import lru_cache
 from pathlib import PurePath
 
 from onnx import NodeProto
@@ -16,6 +16,8 @@ from ...ir import Loc
 from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
 from .strings import text
 
+_NAME = re.compile(r"""'([^'\\\n]*)'|"([^"\\\n]*)\"""")
+_NAMES = re.compile(rf"\[(?:{_NAME.pattern}|, )*\]")
 _FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
 
 
@@ -59,17 +61,16 @@ def module_path(name: str, op: str) -> str:
     return ".".join(path)
 
 
+@lru_cache(maxsize=1 << 12)
 def _dynamo_scope(written: str) -> str:
     """The innermost module of "['', 'layer1', 'layer1.0', 'conv2d']": the last entry is the operation itself."""
-    try:
-        scopes = ast.literal_eval(written) if written else []
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    if not _NAMES.fullmatch(written):
         return ""
-    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
-        return ""
-    return scopes[-2]
+    scopes = _NAME.findall(written)
+    return "".join(scopes[-2]) if len(scopes) > 1 else ""
 
 
+@lru_cache(maxsize=1 << 12)
 def _source(trace: str) -> str:
     """ "file.py:line" of the innermost frame of a stack trace that is not inside torch itself."""
     frames = _FRAME.findall(trace)

@@ -155,6 +155,7 @@ class _Walker:
         # Random, so that no tensor in a file can pass for a marker.
         self.token = os.urandom(16)
         self.slices: list[tuple[int, int]] = []
+        self.base = 0
 
     def message(self, kind: str, start: int, end: int, depth: int) -> list[bytes | memoryview] | None:
         """The pieces of the stripped message, or None when nothing in it is stripped."""
@@ -178,18 +179,36 @@ class _Walker:
         return pieces
 
     def payload(self, kind: str, start: int, stop: int, depth: int) -> list[bytes | memoryview] | None:
+        if kind != _RAW_DATA and isinstance(self.data, Window) and stop - start <= WINDOW:
+            return self.short(kind, start, stop, depth)
         if kind != _RAW_DATA:
             return self.message(kind, start, stop, depth + 1)
-        self.slices.append((start, stop - start))
+        self.slices.append((self.base + start, stop - start))
         return [self.token + (len(self.slices) - 1).to_bytes(8, "little")]
+
+    def short(self, kind: str, start: int, stop: int, depth: int) -> list[bytes | memoryview] | None:
+        """As `message`, over a copy in memory: a byte of a window costs a call."""
+        window, self.data, self.base = self.data, Whole(memoryview(self.data.part(start, stop))), start
+        try:
+            return self.message(kind, 0, stop - start, depth + 1)
+        finally:
+            self.data, self.base = window, 0
 
 
 def _field(data: Source, position: int, end: int) -> tuple[int, int, int, int]:
     """(field number, wire type, start of the payload, end of the payload) of the field at `position`."""
-    key, body = _varint(data, position, end)
+    # Nearly every key is one byte, as most lengths are: those are read in place.
+    byte_at = data.byte
+    key, body = byte_at(position), position + 1
+    if key > 0x7F:
+        key, body = _varint(data, position, end)
     field, wire = key >> 3, key & 7
     if wire == _LENGTH:
-        length, body = _varint(data, body, end)
+        length = byte_at(body) if body < end else 0x80
+        if length > 0x7F:
+            length, body = _varint(data, body, end)
+        else:
+            body += 1
         stop = body + length
     elif wire == _VARINT:
         _, stop = _varint(data, body, end)

@@ -18,7 +18,7 @@ from ..graph import ENTRY, EXIT, Graph, Node, Value
 from ..locations import Loc, fuse
 from ..types import ANY
 from .fuel import Fuel
-from .patterns import Match
+from .patterns import Match, producers
 from .rules import Declined, Rule, index
 from .statistics import RuleStatistics
 
@@ -87,7 +87,11 @@ class _Run:
             self.queued.discard(node)
             if node.graph is None:
                 continue
+            found = producers(node)
             for rule in self.rewriter.index[node.op]:
+                if not rule.is_possible(node, found):
+                    self.result.statistics[rule.name].tries += 1
+                    continue
                 try:
                     if self.attempt(rule, node):
                         break

@@ -7,6 +7,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ Array = NDArray[Any]
 
 BLOCK_BYTES = 1 << 20
 
+FILLER_BYTES = 1 << 16
+"""Tensors up to this size are looked at for being filled with one number."""
+
+
+class Unread(Enum):
+    """Stands for what was not looked for yet, where None means that there is none."""
+
+    YET = 0
+
 
 class Tensor(ABC):
     """An immutable array with a dtype and a shape; numbers are produced only on demand.
@@ -27,11 +37,12 @@ class Tensor(ABC):
     data one block at a time. Arrays that come back are read-only or must be treated so.
     """
 
-    __slots__ = ("_digest", "dtype", "shape")
+    __slots__ = ("_digest", "_filler", "dtype", "shape")
 
     def __init__(self, dtype: DType, shape: tuple[int, ...]) -> None:
         self.dtype, self.shape = dtype, shape
         self._digest: str | None = None
+        self._filler: Array | Unread | None = Unread.YET
 
     @abstractmethod
     def numpy(self) -> Array:
@@ -81,6 +92,22 @@ class Tensor(ABC):
                     state.update(block)
             self._digest = state.hexdigest()
         return self._digest
+
+    @property
+    def filler(self) -> Array | None:
+        """The one element that fills the tensor, of shape (); None where elements differ, there are none, or the tensor
+        has over 64 kB, which are not looked at. It is found once: rules ask for it at every visit.
+        """
+        if self._filler is Unread.YET:
+            self._filler = self._find_filler()
+        return self._filler
+
+    def _find_filler(self) -> Array | None:
+        if self.nbytes > FILLER_BYTES or self.dtype is DType.STRING or not self.count:
+            return None
+        elements = self.numpy().reshape(-1)
+        same = elements.view(np.uint8).reshape(len(elements), -1)
+        return elements[:1].reshape(()).copy() if (same == same[0]).all() else None
 
     def same_as(self, other: Tensor) -> bool:
         """True when dtype, shape and contents are equal."""

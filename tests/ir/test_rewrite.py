@@ -1,8 +1,10 @@
 """The rewrite engine: matching, firing, provenance, statistics, termination."""
 
+import numpy as np
 import pytest
 from tersor.ir import Graph, Loc, Node, Value, fuse, parse, skeleton, verify
 from tersor.ir.rewrite import Fuel, P, Rewriter, Rule, decline, match_node, rule
+from tersor.ir.rewrite.patterns import producers
 
 x, y, c = P.var("x"), P.var("y"), P.const("c")
 
@@ -296,3 +298,35 @@ def test_a_replacement_of_another_rank_is_declined():
     graph, stats = run(text.format(one="f32[1,1]{1.0}", out="f32[1,2]"), drop_one)
     assert len(graph) == 1
     assert stats["drop_one"].declined == {"it would change a rank": 1}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_rule_that_producers_rule_out_does_not_match(seed: int):
+    """Attempts that `is_possible` spares the matcher are failures there too, for commutative and nested patterns."""
+    x, c = P.var("x"), P.const("c")
+    patterns = [
+        P.Add(P.Mul(x, c), 1.0),
+        P.Sub(P.Mul(x, c) | P.Div(x, c), P.Relu(x)),
+        P.Mul(P.Relu(x) | c, P.opt("d")),
+        P.Add(c, P.Add(x, x).shared),
+    ]
+    random = np.random.default_rng(seed)
+    lines, names = [], ["x"]
+    for index in range(60):
+        operands = [str(random.choice([*names[-6:], "f32[]{1.0}", "f32[]{2.0}"])) for _ in range(2)]
+        op = str(random.choice(["Add", "Sub", "Mul", "Div", "Relu"]))
+        arguments = ", ".join(o if o.startswith("f32") else f"%{o}" for o in operands[: 1 if op == "Relu" else 2])
+        lines.append(f"%v{index} = {op}({arguments}) : f32[2]")
+        names.append(f"v{index}")
+    graph = parse(f"graph(%x: f32[2]) -> (y) {{ {' '.join(lines)} return %{names[-1]} }}")
+    rules = [rule(pattern)(lambda op: None) for pattern in patterns]
+    spared = matched = 0
+    for node in graph:
+        for each in rules:
+            if node.op in each.ops:
+                _, fits = each.match(node)
+                possible = each.is_possible(node, producers(node))
+                assert possible or not fits
+                spared, matched = spared + (not possible), matched + fits
+    assert spared
+    assert matched

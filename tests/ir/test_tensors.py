@@ -138,3 +138,12 @@ def test_a_value_does_not_depend_on_what_was_asked_for_before():
 def test_a_cast_takes_its_operand_as_it_is_stored():
     third = binary("div", Dense(np.float32([1.0])), 3.0)
     assert cast(third, DType.F64).numpy()[0] == np.float64(np.float32(1 / 3))
+
+
+def test_a_filler_is_the_one_element_of_small_tensors_that_have_no_other():
+    assert Dense(np.full((2, 3), 7, np.int8)).filler == np.int8(7)
+    assert Dense(np.array([1.0, 2.0], np.float32)).filler is None
+    assert Dense(np.zeros((0, 3), np.float32)).filler is None
+    assert Dense(np.array([0.0, -0.0], np.float32)).filler is None
+    assert np.isnan(Dense(np.full(4, np.nan, np.float32)).filler)
+    assert Dense(np.zeros(1 << 15, np.float32)).filler is None

@@ -34,19 +34,26 @@ OLDEST_OPSET = 7
 """No graph is written for an older one: what broadcasting and training meant before has no row."""
 
 
+NEWEST = defs.onnx_opset_version()
+
 TYPED_BELOW = 13
 """Rows for older opsets need the ranks of what decompositions made."""
 
 _ALWAYS = {op: version for (op, version), row in DECOMPOSITIONS.items() if row.always}
 
 
-@lru_cache(maxsize=1)
-def _history() -> dict[str, tuple[int, ...]]:
-    versions: dict[str, set[int]] = {}
-    for schema in defs.get_all_schemas_with_history():
-        if schema.domain == "":
-            versions.setdefault(schema.name, set()).add(schema.since_version)
-    return {name: tuple(sorted(found, reverse=True)) for name, found in versions.items()}
+@lru_cache(maxsize=4096)
+def _history(op: str) -> tuple[int, ...]:
+    """The versions of an ai.onnx operator, newest first; () for an unknown one."""
+    versions: list[int] = []
+    below = NEWEST
+    try:
+        while below:
+            versions.append(defs.get_schema(op, below, "").since_version)
+            below = versions[-1] - 1
+    except defs.SchemaError:  # there is none so old
+        pass
+    return tuple(versions)
 
 
 @lru_cache(maxsize=4096)
@@ -54,7 +61,7 @@ def _steps(op: str, opset: int) -> tuple[int, ...]:
     """The versions of an ai.onnx operator that are newer than `opset` and not newer than canonical, newest first."""
     schema = lookup(op)
     newest = 0 if schema is None else schema.version
-    return tuple(v for v in _history().get(op, ()) if opset < v <= newest)
+    return tuple(v for v in _history(op) if opset < v <= newest)
 
 
 def steps(node: Node, opset: int) -> tuple[int, ...]:
@@ -201,7 +208,7 @@ def _respell(form: Form, opset: int, version: int, rule: FormRule | None) -> Non
 
 def _check_unchanged_since(node: Node, opset: int) -> None:
     schema = lookup(node.op)
-    newer = [v for v in _history().get(node.op, ()) if schema is not None and schema.version < v <= opset]
+    newer = [v for v in _history(node.op) if schema is not None and schema.version < v <= opset]
     if newer:
         raise UnsupportedError(
             f"the model cannot be written for opset {opset}",

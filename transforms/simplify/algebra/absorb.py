@@ -41,6 +41,14 @@ Step = tuple[int, Affine, "Change | None"]
 Passage = Callable[[Value, Affine], "Sequence[Step]"]
 
 
+NOTHING_ABOVE = "nothing above it has weights"
+
+
+def keeps_it(node: Node) -> str:
+    """Why nothing above a node is changed."""
+    return f"{node.op} keeps it from the weights above"
+
+
 def absorb(value: Value, user: Node, by: Affine, steps: int = STEPS) -> Found:
     """A plan by which `value`, whose use by `user` is to see k x + s, is computed as that; or the reason why not.
 
@@ -48,12 +56,12 @@ def absorb(value: Value, user: Node, by: Affine, steps: int = STEPS) -> Found:
     """
     node = value.node
     if node is None or value.is_input:
-        return "nothing above it has weights"
+        return NOTHING_ABOVE
     if not is_exclusive(value, user):
         return f"{node.where} has other users"
     if not steps:
         return "the weights are too far away"
-    reason = f"{node.op} keeps it from the weights above"
+    reason = keeps_it(node)
     if node.domain:
         return reason
     row = LINEAR.get(node.op)

@@ -10,9 +10,9 @@ import numpy as np
 
 from ....ir import Builder, Node, TensorType, Value, constant
 from ....ir.rewrite import Result, decline, rule
-from .absorb import absorb
+from .absorb import NOTHING_ABOVE, PASSAGES, absorb, keeps_it
 from .channels import Wide, aligned, numbers, shifted
-from .linear import Affine
+from .linear import LINEAR, Affine
 
 
 def batchnorm_numbers(bn: Node) -> Affine | str:
@@ -62,7 +62,11 @@ def fold_scale_into_linear(op: Builder, node: Node) -> Result:
     if node.op == "Neg":
         return fold(op, node, node.operand(0), Affine(np.full((1,) * (node.output.rank or 0), -1.0), None))
     for index in (1, 0) if node.op == "Mul" else (1,):
-        value, number = node.operand(1 - index), operand_of(node, index)
+        value = node.operand(1 - index)
+        why = hindrance(node, value)
+        if why and node.operand(index).is_const:
+            return decline(why)
+        number = operand_of(node, index)
         if number is not None:
             if node.op == "Div" and not number.all():
                 return decline("it divides by zero")
@@ -74,7 +78,11 @@ def fold_scale_into_linear(op: Builder, node: Node) -> Result:
 def fold_shift_into_linear(op: Builder, node: Node) -> Result:
     """A constant summand is part of the biases above it."""
     for index in (1, 0):
-        value, number = node.operand(1 - index), operand_of(node, index)
+        value = node.operand(1 - index)
+        why = hindrance(node, value)
+        if why and node.operand(index).is_const:
+            return decline(why)
+        number = operand_of(node, index)
         if number is None:
             continue
         if node.op == "Add":
@@ -90,10 +98,21 @@ def operand_of(node: Node, index: int) -> Wide | None:
     return None if array is None or rank is None else aligned(array, rank)
 
 
+def hindrance(node: Node, value: Value) -> str:
+    """Why no weights above `value` can take what `node` does, as far as a glance tells; '' where they may."""
+    if not value.is_float or value.shape is None or value.shape != node.output.shape:
+        return "it broadcasts, or its shape is not known"
+    above = value.node
+    if above is None or value.is_input:
+        return NOTHING_ABOVE
+    return "" if above.op in LINEAR or above.op in PASSAGES else keeps_it(above)
+
+
 def fold(op: Builder, node: Node, value: Value, by: Affine) -> Result:
     """`value` instead of `node`, where the weights above can take what the node does."""
-    if not value.is_float or value.shape is None or value.shape != node.output.shape:
-        return decline("it broadcasts, or its shape is not known")
+    why = hindrance(node, value)
+    if why:
+        return decline(why)
     found = absorb(value, node, by)
     if isinstance(found, str):
         return decline(found)

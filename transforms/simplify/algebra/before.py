@@ -150,6 +150,14 @@ BELOW: dict[str, Row] = {
 """Operator -> how it takes a scale and a summand of its input into its constants, or into those of its users."""
 
 
+def hindrance(value: Value) -> str:
+    """Why the users of a value cannot take a scale or summand of it, as far as a glance tells; '' where they may."""
+    if not value.users:
+        return "nobody uses it"
+    fits = all(user.op in BELOW and not user.domain and times == 1 for user, times in value.users.items())
+    return "" if fits else "a user has no weights"
+
+
 def changes_below(value: Value, x: Value, by: Affine) -> Changes | str:
     """What changes where every user of `value`, which is k x + s, gets `x` instead; or why one of them cannot."""
     changes: Changes = []
@@ -193,6 +201,9 @@ def fold_affine_into_next(op: Builder, node: Node) -> Result:
     if node.op == "BatchNormalization":
         numbers = batchnorm_numbers(node)
         return decline(numbers) if isinstance(numbers, str) else fold(op, node, node.operand(0), numbers)
+    why = hindrance(node.output)
+    if why:
+        return decline(why)
     commutes = node.op in ("Mul", "Add")
     for index in (1, 0) if commutes else (1,):
         number = operand_of(node, index)

@@ -74,9 +74,11 @@ def drop_identity_product(op: Builder, node: Node) -> Result:
             continue
         if tensor.rank != 2 or tensor.shape[0] != tensor.shape[1] or tensor.count > LARGEST:
             return decline("its constant is not an identity matrix")
-        other = node.operand(1 - index)
-        is_identity = bool((tensor.numpy() == np.eye(tensor.shape[0])).all())
-        if not is_identity or (other.rank or 0) < 2 or other.shape != node.output.shape:
+        other, size = node.operand(1 - index), tensor.shape[0]
+        if (other.rank or 0) < 2 or other.shape != node.output.shape:
+            return decline("its constant is not an identity matrix")
+        begins = size and bool((tensor.rows(0, 1) == np.eye(1, size)).all())  # most end here, after one row
+        if not begins or not bool((tensor.numpy() == np.eye(size)).all()):
             return decline("its constant is not an identity matrix")
         return other
     return decline("it has no constant operand")

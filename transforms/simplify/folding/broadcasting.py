@@ -10,7 +10,6 @@ from ....ir import (
     Attribute,
     Builder,
     Dense,
-    DType,
     InvalidModelError,
     Node,
     Placeholder,
@@ -30,9 +29,6 @@ UNARY = (
     "Round", "Sigmoid", "Sign", "Sin", "Sqrt", "Tanh",
 )  # fmt: skip
 
-
-SMALL = 1 << 16
-"""Constants up to this many bytes are looked at for being filled with one number."""
 
 ARRANGING = (
     "Reshape",
@@ -71,11 +67,8 @@ def uniform(value: Value | None, sizes: Sizes) -> Value | None:
 
 def filling(tensor: Tensor, name: str) -> Value | None:
     """The number that fills a constant."""
-    if isinstance(tensor, Placeholder) or tensor.nbytes > SMALL or not tensor.count or tensor.dtype is DType.STRING:
-        return None
-    elements = tensor.numpy().reshape(-1)
-    same = elements.view(np.uint8).reshape(len(elements), -1)
-    return constant(Dense(elements[:1].reshape(()), tensor.dtype), name) if (same == same[0]).all() else None
+    filler = None if isinstance(tensor, Placeholder) else tensor.filler
+    return None if filler is None else constant(Dense(filler, tensor.dtype), name)
 
 
 def unexpanded(value: Value | None, sizes: Sizes) -> Value | None:
@@ -99,7 +92,9 @@ def row_taken(node: Node, sizes: Sizes) -> Value | None:
     row = int(index.tensor.item())
     if not -table.shape[0] <= row < table.shape[0]:
         return None
-    return constant(reshape(take(table, [row % table.shape[0]], 0), table.shape[1:]), node.operand(0).name)
+    first = row % table.shape[0]
+    chosen = Lazy("slice", [table], axis=0, start=first, stop=first + 1)
+    return constant(reshape(chosen, table.shape[1:]), node.operand(0).name)
 
 
 def remade(op: Builder, node: Node, operands: Sequence[Value | None]) -> Value | None:

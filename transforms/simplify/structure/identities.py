@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir import Builder, Node, Tensor, TensorType, Value
+from ....ir import Builder, Node, Placeholder, Tensor, TensorType, Value
 from ....ir.inference.elementwise import BROADCASTING
 from ....ir.rewrite import P, Result, decline, rule
 from .spans import integers
@@ -56,15 +56,10 @@ def drop_neutral_operand(op: Builder, node: Node) -> Result:
 
 
 def is_filled_with(tensor: Tensor, number: float) -> bool:
-    """True when every element equals `number`; tensors over 64 kB are not read."""
-    if (
-        tensor.nbytes > 1 << 16
-        or tensor.dtype.numpy.kind in "Ocb"
-        or not tensor.count
-        or type(tensor).__name__ == "Placeholder"
-    ):
+    """True when every element of a tensor of numbers equals `number`; tensors over 64 kB are not read."""
+    if tensor.dtype.numpy.kind in "Ocb" or isinstance(tensor, Placeholder):
         return False
-    return bool(np.all(tensor.numpy() == number))
+    return tensor.filler is not None and bool(tensor.filler == number)
 
 
 @rule("Cast")
