@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ....ir import Builder, DType, Node
-from ....ir.rewrite import Result, decline, rule
+import numpy as np
+
+from ....ir import Builder, Dense, DType, Node, Tensor, Value
+from ....ir.rewrite import P, Result, decline, rule
 
 FRACTION_BITS = {DType.F16: 11, DType.BF16: 8, DType.F32: 24, DType.F64: 53}
 """Integers up to 2 to this power have exact values."""
@@ -53,4 +55,49 @@ def cast_instead_of_cast_like(op: Builder, node: Node) -> Result:
     return op.Cast(node.operand(0), **{**node.attrs, "to": target.code})
 
 
-RULES = (drop_lossless_cast, cast_instead_of_cast_like)
+MOVING = frozenset(["Expand", "Flatten", "Gather", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
+"""Operators that put elements of their first operand elsewhere, in every element type."""
+
+REACH = 8
+"""Such operators between two Casts that are to meet."""
+
+
+@rule("Cast")
+def meet_across_movement(op: Builder, node: Node) -> Result:
+    """A Cast that loses nothing before elements are moved, and a Cast behind it, are one Cast behind it or none."""
+    path: list[Node] = []
+    value = node.operand(0)
+    while value.node is not None and value.op in MOVING and value.only_user is not None and len(path) < REACH:
+        path.append(value.node)
+        value = value.node.operand(0)
+    if not path or value.node is None or value.op != "Cast" or value.only_user is None:
+        return decline("no elements are moved between it and another Cast")
+    source = value.node.operand(0)
+    before, between = source.dtype, value.dtype
+    if before is None or between is None or not is_lossless(before, between):
+        return decline("the first Cast loses something")
+    moved = source
+    for step in reversed(path):
+        made = op.node(step.op, [moved, *step.inputs[1:]], step.attrs)
+        moved = made.output if isinstance(made, Node) else made
+    return moved if before is node.output.dtype else op.Cast(moved, **node.attrs)
+
+
+@rule(P.Cast(P.ConstantOfShape(P.var("shape")).named("filled")).named("cast"))
+def fill_with_cast(op: Builder, shape: Value, filled: Node, cast: Node) -> Result:
+    """A Cast of what is filled with one number is filled with that number, cast."""
+    given, target = filled.attr("value"), cast.output.dtype
+    number = given.numpy().reshape(1) if isinstance(given, Tensor) else np.zeros(1, np.float32)
+    if (
+        target is None
+        or not (target.is_float or target.is_integer or target is DType.BOOL)
+        or number.dtype.kind in "OV"
+    ):
+        return decline("runtimes do not fill with its element type")
+    whole = number.dtype.kind != "f" or (bool(np.isfinite(number).all()) and float(number[0]).is_integer())
+    if not whole and not target.is_float:
+        return decline("what the number is as an integer is up to the runtime")
+    return op.ConstantOfShape(shape, value=Dense(number.astype(target.numpy), target))
+
+
+RULES = (drop_lossless_cast, cast_instead_of_cast_like, meet_across_movement, fill_with_cast)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from ....ir import Builder, Node
 from ....ir.rewrite import Result, decline, rule
+from .identities import NEVER_NEGATIVE
 from .spans import integers
 
 Amounts = tuple[tuple[int, int], ...]
@@ -53,10 +56,10 @@ def merge_pads(op: Builder, node: Node) -> Result:
     return op.Pad(inner.operand(0), pads, *([] if node.input(2) is None else [node.input(2)]))
 
 
-def spatial_zeros(node: Node) -> Amounts | None:
-    """The amounts of zeros that a Pad adds to the axes behind the channels; None where it does anything else."""
+def spatial(node: Node) -> Amounts | None:
+    """The amounts that a Pad adds to the axes behind the channels; None where it does anything else."""
     found = amounts(node)
-    if found is None or filling(node) != 0 or len(found) < 3:
+    if found is None or len(found) < 3:
         return None
     if found[:2] != ((0, 0), (0, 0)) or any(n < 0 for pair in found for n in pair):
         return None
@@ -78,7 +81,7 @@ def pad_inside_window(op: Builder, node: Node) -> Result:
     above = node.operand(0).node
     if above is None or above.op != "Pad" or above.domain:
         return decline("its operand is no Pad")
-    more = spatial_zeros(above)
+    more = spatial(above) if filling(above) == 0 else None
     if more is None:
         return decline("the Pad does more than to add zeros around images")
     pads = padded(node, more)
@@ -98,4 +101,28 @@ def pad_inside_window(op: Builder, node: Node) -> Result:
     return made.output
 
 
-RULES = (merge_pads, pad_inside_window)
+@rule("MaxPool")
+def pad_inside_maximum(op: Builder, node: Node) -> Result:
+    """Padding with minus infinity, or with zeros around what is never negative, is a MaxPool's own padding."""
+    above, count = node.operand(0).node, len(node.ints("kernel_shape"))
+    if above is None or node.operand(0).op != "Pad":
+        return decline("its operand is no Pad")
+    more, number = spatial(above), filling(above)
+    if more is None or number is None:
+        return decline("the Pad does more than to add a number around images")
+    if number != -math.inf and not (number == 0 and above.operand(0).op in NEVER_NEGATIVE):
+        return decline("the number may be the greatest of its window")
+    pads = padded(node, more)
+    if pads is None or node.int("ceil_mode") or any(v.users for v in node.outputs[1:]):
+        return decline("it computes its padding itself, or places in the padded image are used")
+    if any(n != 1 for n in node.ints("dilations", ())):
+        return decline("its windows have holes")
+    if any(n >= node.ints("kernel_shape")[i % count] for i, n in enumerate(pads)):
+        return decline("a window would lie in the padding entirely")
+    attrs = {name: value for name, value in node.attrs.items() if name != "auto_pad"} | {"pads": tuple(pads)}
+    made = op.node("MaxPool", [above.operand(0)], attrs)
+    assert isinstance(made, Node)
+    return [made.output]
+
+
+RULES = (merge_pads, pad_inside_window, pad_inside_maximum)

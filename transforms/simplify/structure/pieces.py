@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from ....ir import Builder, Node, Value
+from ....ir import Builder, Node, Size, Value
 from ....ir.rewrite import Result, decline, rule
-from .spans import END, Piece, Span, compose, integers, piece, slice_spans, take
+from ....ir.types import Shape
+from .spans import END, Piece, Span, compose, integers, is_readable, piece, slice_spans, take
 
 CONCATENATED = 64
 """Operands that a Concat may get from the ones inside it."""
@@ -239,6 +240,84 @@ def slice_instead_of_gather(op: Builder, node: Node) -> Result:
 
 
 @rule("Split")
+def split_operands_of_concat(op: Builder, node: Node) -> Result:
+    """Pieces of a Concat along its axis that end where its operands end are these operands, or Concats of some."""
+    above, rank = node.operand(0).node, node.operand(0).rank
+    if above is None or node.operand(0).op != "Concat" or rank is None:
+        return decline("its operand is no Concat")
+    axis = node.int("axis") % rank
+    if axis != above.int("axis") % rank:
+        return decline("the Concat joins another axis")
+    rest = [above.operand(i) for i in range(len(above.inputs))]
+    groups: list[list[Value]] = []
+    for made in node.outputs:
+        wanted, taken = None if made.shape is None else made.shape[axis], list[Value]()
+        total: Size = 0
+        while rest and (shape := rest[0].shape) is not None and (not taken or total != wanted):
+            taken.append(rest.pop(0))
+            total = total + _size(shape, axis)
+        if not taken or total != wanted:
+            return decline("a piece does not end where an operand ends, or a size is not known")
+        groups.append(taken)
+    if rest:
+        return decline("a piece does not end where an operand ends, or a size is not known")
+    joined = sum(len(taken) > 1 and bool(v.users) for taken, v in zip(groups, node.outputs, strict=True))
+    if joined and joined >= 1 + (node.operand(0).only_user is node):
+        return decline("it would take more nodes")
+    return [
+        None if not made.users else taken[0] if len(taken) == 1 else op.Concat(*taken, axis=axis)
+        for taken, made in zip(groups, node.outputs, strict=True)
+    ]
+
+
+def _size(shape: Shape, axis: int) -> Size:
+    return shape[axis]
+
+
+@rule("Gather")
+def gather_from_operand_of_concat(op: Builder, node: Node) -> Result:
+    """A Gather of entries that all come from one operand of a Concat is a Gather from it."""
+    source, indices = node.operand(0), node.operand(1).const
+    above, shape = source.node, source.shape
+    if above is None or source.op != "Concat" or shape is None:
+        return decline("its operand is no Concat")
+    axis = node.int("axis") % len(shape)
+    if axis != above.int("axis") % len(shape):
+        return decline("the Concat joins another axis")
+    if indices is None or not indices.count or not is_readable(indices):
+        return decline("its indices are not constant")
+    wanted = indices.numpy().astype(np.int64)
+    if wanted.min() < 0:
+        if not isinstance(shape[axis], int):
+            return decline("it counts from the end of an unknown size")
+        wanted = np.where(wanted < 0, wanted + shape[axis], wanted)
+    start = 0
+    for index in range(len(above.inputs)):
+        value = above.operand(index)
+        size = None if value.shape is None else value.shape[axis]
+        if not isinstance(size, int):
+            return decline("sizes of the operands are not known")
+        if start <= wanted.min() and wanted.max() < start + size:
+            return op.Gather(value, wanted - start, axis=axis)
+        start += size
+    return decline("its entries come from several operands")
+
+
+@rule("Tile", "Expand")
+def merge_repetitions(op: Builder, node: Node) -> Result:
+    """A Tile of a Tile, or an Expand of an Expand, is one."""
+    source = node.operand(0)
+    if source.node is None or source.op != node.op:
+        return decline("its operand is not repeated in the same way")
+    outer, inner = integers(node.operand(1)), integers(source.node.operand(1))
+    if outer is None or inner is None:
+        return decline("how often is not known")
+    both = np.multiply(outer, inner) if node.op == "Tile" else np.broadcast_shapes(outer, inner)
+    made = op.node(node.op, [source.node.operand(0), np.asarray(both, np.int64)])
+    return made.output if isinstance(made, Node) else made
+
+
+@rule("Split")
 def drop_split_into_one(op: Builder, node: Node) -> Result:
     """A Split into one piece is its operand."""
     return [node.operand(0)] if len(node.outputs) == 1 else decline("it has several outputs")
@@ -252,5 +331,8 @@ RULES = (
     split_instead_of_slices,
     gather_single_entry,
     slice_instead_of_gather,
+    split_operands_of_concat,
+    gather_from_operand_of_concat,
+    merge_repetitions,
     drop_split_into_one,
 )
