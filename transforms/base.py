@@ -50,7 +50,8 @@ class Outcome:
 
     `reference` is the model that the result must equal where the contract is "masked"; `changed` counts rewrites or
     changed layers; `checks` are named results of checks that the pass ran itself (the mask oracle). `contract` is what
-    this run kept where that is not what the pass says in general.
+    this run kept where that is not what the pass says in general. `missed` says what the options asked for and the best
+    effort did not reach.
     """
 
     changed: int = 0
@@ -61,6 +62,7 @@ class Outcome:
     reference: Model | None = None
     checks: dict[str, Any] = field(default_factory=dict[str, Any])
     contract: Contract | None = None
+    missed: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True)

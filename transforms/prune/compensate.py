@@ -7,9 +7,8 @@ removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -19,16 +18,12 @@ from .obs import TINY, damped
 from .readers import FLAT_OPS, input_axis, matrix, set_matrix
 from .statistics import Calibration, Moments, Watch
 
-T = TypeVar("T")
-
-STAGES = 64
-"""Layers are measured one at a time where there are no more than this many, else several at a time."""
-
 
 @dataclass(frozen=True)
 class Affected:
-    """What compensation may change: layers that read fewer channels, and the normalisations behind one, each watched
-    beside the value that it should give (a layer) or read (a normalisation).
+    """What compensation may change, in the order of the graph: layers that read fewer channels or come after one that
+    does, and normalisations behind one, each watched beside the value that it should give (a layer) or read (a
+    normalisation).
     """
 
     layers: list[Watch]
@@ -42,7 +37,8 @@ def affected(pruned: Model, reference: Model, kept: Kept) -> Affected:
     for node, twin in zip(pruned.graph, reference.graph, strict=True):
         axis = input_axis(node)
         reads_fewer = axis is not None and kept.indices(node.operand(1), axis) is not None
-        if reads_fewer:
+        reads_other = axis is not None and node.operand(0) in behind and len(node.operand(1).users) == 1
+        if reads_fewer or reads_other:
             made = len(node.output.shape or ()) - 1 if node.op in FLAT_OPS else 1
             found.layers.append(Watch(node, twin.output, kept.indices(node.output, made)))
         if reads_fewer or any(v in behind for v in node.inputs):
@@ -58,12 +54,6 @@ def affected(pruned: Model, reference: Model, kept: Kept) -> Affected:
 
 def is_constant(value: Value | None) -> bool:
     return value is not None and value.is_const
-
-
-def stages(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    size = -(-len(items) // STAGES) or 1
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def least_squares(found: Affected, pruned: Model, reference: Model, data: Calibration, ridge: float) -> int:
@@ -84,25 +74,27 @@ def estimate_norms(found: Affected, pruned: Model, reference: Model, data: Calib
     """The means and variances of BatchNormalization follow what it reads: moved by as much, stretched by as much. So
     nothing changes where nothing was removed, also on data unlike that of the training.
     """
-    for part in stages(found.norms):
-        now = data.channels(pruned, [watch.node.operand(0) for watch in part])
-        before = data.channels(reference, [watch.target for watch in part])
-        for watch, (mean, variance), (old_mean, old_variance) in zip(part, now, before, strict=True):
-            node, left = watch.node, slice(None) if watch.left is None else watch.left
-            moved = node.operand(3).tensor.numpy() + mean - old_mean[left]
-            stretch = variance / np.maximum(old_variance[left], TINY)
-            stretched = node.operand(4).tensor.numpy() * np.where(old_variance[left] > TINY, stretch, 1)
-            node.set_input(3, rounded(moved, node.operand(3)))
-            node.set_input(4, rounded(stretched, node.operand(4)))
+    now, before = data.walk(pruned), data.walk(reference)
+    for watch in found.norms:
+        (mean, variance), (old_mean, old_variance) = (
+            data.channels(now, watch.node.operand(0)),
+            data.channels(before, watch.target),
+        )
+        node, left = watch.node, slice(None) if watch.left is None else watch.left
+        moved = node.operand(3).tensor.numpy() + mean - old_mean[left]
+        stretch = variance / np.maximum(old_variance[left], TINY)
+        stretched = node.operand(4).tensor.numpy() * np.where(old_variance[left] > TINY, stretch, 1)
+        node.set_input(3, rounded(moved, node.operand(3)))
+        node.set_input(4, rounded(stretched, node.operand(4)))
     return len(found.norms)
 
 
 def each_layer(
     found: Affected, pruned: Model, reference: Model, data: Calibration, apply: Callable[[Node, Moments], None]
 ) -> int:
-    for part in stages(found.layers):
-        for watch, moments in zip(part, data.moments(pruned, reference, part), strict=True):
-            apply(watch.node, moments)
+    now, before = data.walk(pruned), data.walk(reference)
+    for watch in found.layers:
+        apply(watch.node, data.between(now, before, watch))
     return len(found.layers)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir import Array
+from .atoms import Ids
 from .readers import Reader, kernel, matrix
 from .statistics import Moments
 
@@ -32,7 +33,7 @@ def damped(gram: Array, share: float = DAMPING) -> Array:
     return gram + np.maximum(share * mean, TINY)[:, None, None] * np.eye(size)
 
 
-class Layer:
+class Reading:
     """One reader while its channels go: its weight and the inverse of its damped, centred Gram matrix, by group."""
 
     def __init__(self, reader: Reader, moments: Moments) -> None:
@@ -58,6 +59,13 @@ class Layer:
             found.update(zip(classes, total.tolist(), strict=True))
         return found
 
+    def without(self, j: Ids) -> Array:
+        """The weight once some columns are zero and the others are corrected for it; the layer stays as it is."""
+        step = np.linalg.solve(self.inverse[:, j[:, None], j[None, :]], self.inverse[:, j, :])
+        weight = self.weight - self.weight[:, :, j] @ step
+        weight[:, :, j] = 0
+        return weight
+
     def remove(self, each: int) -> None:
         j = self.columns.pop(each)
         step = np.linalg.solve(self.inverse[:, j[:, None], j[None, :]], self.inverse[:, j, :])
@@ -72,7 +80,7 @@ def eliminate(moments: Mapping[Reader, Moments], count: int) -> NDArray[np.float
     """
     scores = np.full(count, np.nan)
     for together in components(list(moments)):
-        layers = [Layer(reader, moments[reader]) for reader in together]
+        layers = [Reading(reader, moments[reader]) for reader in together]
         left = sorted({c for layer in layers for c in layer.columns})
         at_once, floor = max(1, len(left) // ROUNDS), 0.0
         while left:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,12 +14,14 @@ from ...ir import Model, ParityError, UsageError
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import graph_flops
 from ..select import Selection
+from .allocate import Choice, Market
 from .analysis import analyse
 from .axes import AxisMap, Layer
-from .choose import Limits, Scope, choose
+from .budgets import BILLS, Budget, keep_to
+from .choose import Limits, choose
 from .compensate import COMPENSATION, affected
 from .groups import Slot, families, slots
-from .importance import IMPORTANCE, Evidence, Scores
+from .importance import IMPORTANCE, Evidence
 from .kept import Kept
 from .oracle import Comparison, check
 from .prepare import prepare
@@ -27,9 +30,13 @@ from .readers import readers as readers_of
 from .statistics import Calibration, Moments, Watch
 from .surgery import masked, operate, touched
 
-SCOPES = ("local", "global")
+Scope = Literal["auto", "local", "global", "optimal"]
+SCOPES = ("auto", "local", "global", "optimal")
 NORMS = ("strict", "semantic")
 Norms = Literal["strict", "semantic"]
+FEW = 3
+"""Layers that a message names."""
+SLACK = 1e-6
 UNMOVED = ("TSR301", "masking the removed channels changed no output: agreeing with it proves little", "")
 
 
@@ -43,7 +50,10 @@ class Prune(Pass):
     The result then is an approximation of the original, better than the masked one.
 
     `ratio` is the share of groups that go: of each family of interchangeable groups (scope "local"), or of all groups
-    ranked together ("global"). `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
+    ranked together ("global"). Instead of it `flops` or `parameters` may say what share of these stays: the ratio then
+    follows ("local", "global"), or ("optimal", the default then) each family loses what costs the outputs least, as
+    measured on calibration data, for what it saves. A budget that cannot be kept is kept to as far as possible, which
+    the outcome's `missed` says. `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
     stays, and a multiple of `multiple_of` groups where there are that many. Where `norms` is "semantic", channels also
     go over which normalisations and means take statistics, and the masked original takes these over the channels that
     stay; where it is "strict", such channels stay. Only layers that match `only` and not
@@ -55,7 +65,9 @@ class Prune(Pass):
 
     ratio: float = 0.5
     importance: str = "l2"
-    scope: Scope = "local"
+    scope: Scope = "auto"
+    flops: float | None = None
+    parameters: float | None = None
     multiple_of: int = 1
     max_ratio: float = 0.9
     norms: Norms = "strict"
@@ -71,6 +83,16 @@ class Prune(Pass):
             raise UsageError(f"prune has no scope {self.scope!r}", do=f"there are {', '.join(SCOPES)}")
         if self.norms not in NORMS:
             raise UsageError(f"prune has no norms {self.norms!r}", do=f"there are {', '.join(NORMS)}")
+        budgets = {name: getattr(self, name) for name in BILLS if getattr(self, name) is not None}
+        if len(budgets) > 1:
+            raise UsageError(f"prune has {len(budgets)} budgets: {', '.join(budgets)}", do="give one of them")
+        for name, share in budgets.items():
+            if not 0 < share <= 1:
+                raise UsageError(f"prune({name}={share}) is out of range", do="give the share that stays, such as 0.7")
+        if self.scope == "optimal" and not budgets:
+            raise UsageError(
+                "prune(scope='optimal') has nothing to keep to", do=f"give a share of {', '.join(BILLS)} that stays"
+            )
         if not 0 <= self.ratio < 1 or not 0 <= self.max_ratio < 1:
             raise UsageError(
                 f"prune(ratio={self.ratio}, max_ratio={self.max_ratio}) is out of range",
@@ -98,13 +120,16 @@ class Prune(Pass):
         found = slots(axes)
         dense = model.clone()
         context.progress("ranking channels", 0, None)
-        scores = self.scores(model, axes, found, data, context.seed)
-        limits = Limits(self.ratio, self.scope, self.multiple_of, self.max_ratio)
-        kept = Kept(axes, choose(axes, families(found), found, scores, limits))
+        evidence = self.evidence(model, axes, found, data, context.seed)
+        limits = Limits(self.ratio, "global" if self.scope == "global" else "local", self.multiple_of, self.max_ratio)
+        scores = IMPORTANCE[self.importance].score(evidence)
+        market = Market(axes, families(found), found, scores, limits)
+        choice = self.choose(model, market, evidence, context)
+        kept = Kept(axes, choice.dead)
         decisions = [decide(layer, kept, limits) for layer in axes.layers]
         if not any(touched(node, kept) for node in model.graph):
             model.restore(original)
-            return Outcome(decisions=decisions, notes=["no channel was removed"])
+            return Outcome(decisions=decisions, notes=["no channel was removed"], missed=self.missed(choice, decisions))
         reference, weaker = masked(model, kept), affected(model, dense, kept)
         operate(model.graph, kept)
         context.progress("comparing with the masked original", 0, None)
@@ -117,12 +142,31 @@ class Prune(Pass):
             warnings=[] if comparison.changed else [UNMOVED],
             reference=reference,
             checks={"mask_oracle": comparison},
+            missed=self.missed(choice, decisions),
         )
         if method is not None and data is not None:
             count = COMPENSATION[method](weaker, model, dense, data, self.ridge)
             outcome.notes.append(f"compensated by {method}: {count} nodes, after that comparison")
             outcome.reference, outcome.contract = None, "approximate"
         return outcome
+
+    def missed(self, choice: Choice, decisions: Sequence[Decision]) -> list[str]:
+        """Why the best effort does not reach the budget, or nothing went; empty where it does."""
+        budget, kept = self.budget(), [d for d in decisions if not d.decision.startswith("pruned")]
+        if len(kept) == len(decisions) and (self.ratio if budget is None else budget.share < 1):
+            first = (
+                "; ".join(f"{d.layer}: {d.reason}" for d in kept[:FEW])
+                or "the network has no layer that makes channels"
+            )
+            more = f"; and {len(kept) - FEW} more" if len(kept) > FEW else ""
+            return [f"no channel was removed: {first}{more}"]
+        if budget is None or choice.left <= budget.share * (1 + SLACK):
+            return []
+        return [
+            f"{budget.resource}={budget.share:g} was not reached: {choice.left:.3f} is left with "
+            f"max_ratio={self.max_ratio:g}, multiple_of={self.multiple_of} and {len(kept)} of {len(decisions)} layers "
+            "that keep their channels"
+        ]
 
     def method(self, context: Context) -> str | None:
         """The row of COMPENSATION that is used."""
@@ -144,13 +188,28 @@ class Prune(Pass):
             )
         return None
 
-    def scores(self, model: Model, axes: AxisMap, found: list[Slot], data: Calibration | None, seed: int) -> Scores:
-        criterion, moments = IMPORTANCE[self.importance], dict[Reader, Moments]()
-        if criterion.needs_data and data is not None:
+    def evidence(self, model: Model, axes: AxisMap, found: list[Slot], data: Calibration | None, seed: int) -> Evidence:
+        """What the criterion looks at; the moments also where damage is to be measured."""
+        moments = dict[Reader, Moments]()
+        if data is not None and (IMPORTANCE[self.importance].needs_data or self.method_of_choice() == "optimal"):
             readers = readers_of(found)
             measured = data.moments(model, [Watch(r.node, r.node.output) for r in readers])
             moments = dict(zip(readers, measured, strict=True))
-        return criterion.score(Evidence(found, axes.atoms.count, moments, seed))
+        return Evidence(found, axes.atoms.count, moments, seed)
+
+    def budget(self) -> Budget | None:
+        return next((Budget(r, share) for r in BILLS if (share := getattr(self, r)) is not None), None)
+
+    def method_of_choice(self) -> str:
+        """The scope that is used."""
+        return self.scope if self.scope != "auto" else "local" if self.budget() is None else "optimal"
+
+    def choose(self, model: Model, market: Market, evidence: Evidence, context: Context) -> Choice:
+        """What goes, by ratio or by budget."""
+        budget = self.budget()
+        if budget is None:
+            return Choice(choose(market.axes, market.families, market.slots, market.scores, market.limits))
+        return keep_to(budget, self.method_of_choice() == "optimal", model, market, evidence, context)
 
 
 def feeds(model: Model, context: Context) -> Feeds:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...backends.runners import Feeds, OrtRunner, Samples
+from ...backends.runners import Feeds, Samples
 from ...ir import Array, Model, Node, UsageError, Value
 from ..base import Progress
-from ..simplify.structure import erase_dead
 from . import readers
 from .atoms import Ids
 from .portions import portions
+from .walk import Segment, Walk
 
 PLACES = 128
 """Rows of one sample that take part, chosen at random: neighbouring positions of an image say much the same."""
@@ -82,38 +82,42 @@ class Calibration:
     progress: Progress
     seed: int = 0
 
-    def moments(self, model: Model, reference: Model, watched: Sequence[Watch]) -> list[Moments]:
-        """One pass over the samples for every portion of `watched`; raises UsageError where there are no samples."""
-        made: list[Moments] = []
-        for portion in portions(watched, moment_bytes):
-            made += self.portion(model, reference, portion)
-        return made
+    def moments(self, model: Model, watched: Sequence[Watch]) -> list[Moments]:
+        """What layers of one model read and give: one pass over the samples for every portion of `watched`."""
+        return [each for portion in portions(watched, moment_bytes) for each in self.portion(model, portion)]
 
-    def portion(self, model: Model, reference: Model, watched: Sequence[Watch]) -> list[Moments]:
-        same = model is reference
-        inputs, targets = [w.node.operand(0) for w in watched], [w.target for w in watched]
-        candidate = Prefix(model, [*inputs, *targets] if same else inputs)
-        expected = None if same else Prefix(reference, targets)
-        made = [empty(w.node) for w in watched]
-        random = np.random.default_rng(self.seed)
+    def portion(self, model: Model, watched: Sequence[Watch]) -> list[Moments]:
+        segment = Segment(model, [v for w in watched for v in (w.node.operand(0), w.target)])
+        made, random = [empty(w.node) for w in watched], np.random.default_rng(self.seed)
         for feeds in self.feeds():
-            found = candidate.run(feeds)
-            wanted = expected.run(feeds) if expected is not None else found
+            found = segment.run(feeds)
             for watch, moments in zip(watched, made, strict=True):
-                accumulate(watch, moments, found[watch.node.operand(0)], wanted[watch.target], random)
+                accumulate(watch, moments, found[watch.node.operand(0)], found[watch.target], random)
         return made
 
-    def channels(self, model: Model, values: Sequence[Value]) -> list[tuple[Array, Array]]:
-        """The mean and variance of each channel (axis 1) of some values."""
-        runner = Prefix(model, values)
-        sums: dict[Value, list[Array]] = {v: [np.zeros(())] * 3 for v in values}
-        for feeds in self.feeds():
-            for value, array in runner.run(feeds).items():
-                axes, wide = (0, *range(2, array.ndim)), array.astype(np.float64)
-                parts = (wide.sum(axes), np.square(wide).sum(axes), np.array(array.size // array.shape[1]))
-                sums[value] = [old + new for old, new in zip(sums[value], parts, strict=True)]
-        means = [(first / count, second / count) for first, second, count in (sums[v] for v in values)]
-        return [(mean, np.maximum(square - np.square(mean), 0)) for mean, square in means]
+    def between(self, pruned: Walk, reference: Walk, watch: Watch) -> Moments:
+        """What a layer reads in the pruned model, and what it should give by the reference."""
+        made, random = empty(watch.node), np.random.default_rng(self.seed)
+        x = watch.node.operand(0)
+        for found, wanted in zip(
+            pruned.step([x], watch.node), reference.step([watch.target], behind(watch.target)), strict=True
+        ):
+            accumulate(watch, made, found[x], wanted[watch.target], random)
+        return made
+
+    def channels(self, walk: Walk, value: Value) -> tuple[Array, Array]:
+        """The mean and variance of each channel (axis 1) of a value."""
+        first, second, count = np.zeros(()), np.zeros(()), 0
+        for found in walk.step([value], behind(value)):
+            array = found[value]
+            axes, wide = (0, *range(2, array.ndim)), array.astype(np.float64)
+            first, second = first + wide.sum(axes), second + np.square(wide).sum(axes)
+            count += array.size // array.shape[1]
+        mean = first / count
+        return mean, np.maximum(second / count - np.square(mean), 0)
+
+    def walk(self, model: Model) -> Walk:
+        return Walk(model, self.feeds)
 
     def feeds(self) -> Iterator[Feeds]:
         """One pass over the samples. Raises UsageError where there are none."""
@@ -144,20 +148,8 @@ def moment_bytes(watch: Watch) -> int:
     return 8 * groups * columns * (columns + outputs)
 
 
-class Prefix:
-    """A runner of a model that computes some values and nothing that they do not need."""
-
-    def __init__(self, model: Model, wanted: Sequence[Value]) -> None:
-        copy = model.clone()
-        twins = dict[Value, Value]()
-        for old, new in zip((model.graph.entry, *model.graph), (copy.graph.entry, *copy.graph), strict=True):
-            twins.update(zip(old.outputs, new.outputs, strict=True))
-        self.wanted = list(dict.fromkeys(wanted))
-        self.names = [f"tap_{i}" for i in range(len(self.wanted))]
-        copy.graph.set_outputs([twins[v] for v in self.wanted], self.names)
-        erase_dead(copy.graph)
-        self.runner = OrtRunner(copy)
-
-    def run(self, feeds: Feeds) -> dict[Value, Array]:
-        found = self.runner.run(feeds)
-        return {value: found[name] for value, name in zip(self.wanted, self.names, strict=True)}
+def behind(value: Value) -> Node:
+    """The node after the one that makes a value, or the first of the graph for an input."""
+    assert value.node is not None
+    assert value.node.next is not None
+    return value.node.next
