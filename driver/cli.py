@@ -79,10 +79,17 @@ def opset(text: str) -> str | int:
     return text if text in ("keep", "best") else int(text)
 
 
+def natural(text: str) -> int:
+    """A number from 0 on. Raises ValueError otherwise."""
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
+
+
 def positive(text: str) -> int:
     """A number from 1 on. Raises ValueError otherwise."""
     if (number := int(text)) < 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
     return number
 
 
@@ -90,12 +97,19 @@ def _prune(verb: argparse.ArgumentParser) -> None:
     _transform(verb)
     _selection(verb)
     verb.add_argument("--ratio", type=float, default=0.5, help="share of channels to remove (default: 0.5)")
+    verb.add_argument("--flops", type=float, metavar="SHARE", help="instead of --ratio: the share of FLOPs that stays")
+    verb.add_argument("--parameters", type=float, metavar="SHARE", help="or the share of parameters that stays")
     verb.add_argument(
-        "--scope", choices=["local", "global"], default="local", help="rank in groups or over the network"
+        "--scope",
+        choices=["auto", "local", "global", "optimal"],
+        default="auto",
+        help="rank in groups, over the network, or by what outputs lose (default: optimal under a budget, else local)",
     )
     verb.add_argument(
         "--multiple-of", type=int, default=1, metavar="N", help="keep a multiple of N channels (default: 1)"
     )
+    most = "the largest share of a group of layers' channels that may go (default: 0.9)"
+    verb.add_argument("--max-ratio", type=float, default=0.9, metavar="SHARE", help=most)
     verb.add_argument("--importance", default="l2", help="how channels are ranked (default: l2)")
     verb.add_argument(
         "--compensate",
@@ -123,7 +137,7 @@ def _run(verb: argparse.ArgumentParser) -> None:
     _transform(verb)
     _jobs(verb)
     timed = "timed runs of each step; 0: no latency (default: the recipe's, else 60 for a goal with latency)"
-    verb.add_argument("--runs", type=int, metavar="N", help=timed)
+    verb.add_argument("--runs", type=natural, metavar="N", help=timed)
     verb.add_argument(
         "--report", action="append", default=[], metavar="FILE", help="also write a .html or .json report"
     )
@@ -139,7 +153,7 @@ def _compress(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--goal", help='conditions: "latency<=0.6x, drop(top1)<=0.5%%, size<=25MB"')
     metric = "a metric of yours; may be repeated"
     verb.add_argument("--eval", action="append", default=[], metavar="FILE.py:NAME", help=metric)
-    verb.add_argument("--runs", type=int, default=60, help="timed runs of each step; 0: no latency (default: 60)")
+    verb.add_argument("--runs", type=natural, default=60, help="timed runs of each step; 0: no latency (default: 60)")
     verb.add_argument("--pytorch", action="store_true", help="also write model.py, model.safetensors and a parity test")
     _run_flags(verb)
     _selection(verb)
@@ -151,14 +165,14 @@ def _verify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("candidate", metavar="CANDIDATE")
     verb.add_argument("--data", help=f"{DATA}; without it inputs are synthesized")
     verb.add_argument("--tolerance", type=float, default=1e-4, help="largest max|a-b|/max|ref| (default: 1e-4)")
-    verb.add_argument("--seed", type=int, default=0, help=SEED)
+    verb.add_argument("--seed", type=natural, default=0, help=SEED)
 
 
 def _bench(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("models", nargs="+", metavar="MODEL", help="ratios are to the first")
     verb.add_argument("--data", help=f"{DATA}; without it an input is synthesized")
-    verb.add_argument("--runs", type=int, default=60, help="timed runs of each model (default: 60)")
-    verb.add_argument("--seed", type=int, default=0, help=SEED)
+    verb.add_argument("--runs", type=positive, default=60, help="timed runs of each model (default: 60)")
+    verb.add_argument("--seed", type=natural, default=0, help=SEED)
 
 
 def _emit(verb: argparse.ArgumentParser) -> None:
@@ -208,7 +222,7 @@ def _transform(verb: argparse.ArgumentParser) -> None:
 
 def _run_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", help=DATA)
-    verb.add_argument("--seed", type=int, help=SEED)
+    verb.add_argument("--seed", type=natural, help=SEED)
     verb.add_argument("--freeze-defaults", action="store_true", help="make constants of inputs that have a default")
     verb.add_argument("--no-check", action="store_true", help="do not compare the outputs after each pass")
     verb.add_argument("--strict", action="store_true", help="treat warnings as errors: nothing is written")

@@ -19,6 +19,7 @@ from ..ir import Model, ParityError, TersorError, UsageError, to_text
 from ..ir.rewrite import Explanation
 from ..transforms.base import Pass, options_of
 from ..transforms.instruments import Instruments
+from ..transforms.options import make
 from . import api, files, folders, locks, report
 from .compress import bisect, default_reproducers
 from .data import Data, from_path
@@ -61,24 +62,22 @@ def inspect(options: Namespace) -> int:
 
 
 def simplify(options: Namespace) -> int:
-    assume = f", assume={','.join(options.assume)!r}" if options.assume else ""
-    return _one_pass(options, f"simplify(level={options.level!r}{assume})")
+    return _one_pass(options, "simplify", level=options.level, assume=",".join(options.assume) or ())
 
 
 def prune(options: Namespace) -> int:
-    return _one_pass(
-        options,
-        f"prune(ratio={options.ratio}, scope={options.scope!r}, multiple_of={options.multiple_of}, "
-        f"importance={options.importance!r}, compensate={options.compensate!r})",
-    )
+    names = ("ratio", "flops", "parameters", "scope", "multiple_of", "max_ratio", "importance", "compensate")
+    return _one_pass(options, "prune", **{name: getattr(options, name) for name in names})
 
 
 def quantize(options: Namespace) -> int:
-    return _one_pass(options, f"quantize(mode={options.mode!r}, observer={options.observer!r})")
+    return _one_pass(options, "quantize", mode=options.mode, observer=options.observer)
 
 
-def _one_pass(options: Namespace, pipeline: str) -> int:
-    steps = with_selection(resolve(pipeline), getattr(options, "only", ()), getattr(options, "skip", ()))
+def _one_pass(options: Namespace, name: str, **values: Any) -> int:
+    steps = with_selection(
+        [make(available()[name], values)], getattr(options, "only", ()), getattr(options, "skip", ())
+    )
     chosen = _overridden(Recipe(tuple(steps), run=Options(runs=0)), options)
     output = Path(options.output)
     files.ready([output], options.force)
@@ -89,7 +88,8 @@ def _one_pass(options: Namespace, pipeline: str) -> int:
         return _bisect(options, model, chosen)
     result = _run(options, model, chosen)
     save(result.model, output, opset=chosen.opset)
-    return _show(options, result)
+    _show(options, result)
+    return _verdict(result)
 
 
 def _overridden(chosen: Recipe, options: Namespace) -> Recipe:
@@ -194,7 +194,9 @@ def _wrote(options: Namespace, outputs: Sequence[Path]) -> None:
 
 
 def _verdict(result: Result) -> int:
-    return OK if result.record.goal is None or result.met else GOAL_MISSED
+    for missed in result.missed:
+        print(f"missed: {missed}", file=sys.stderr)
+    return OK if not result.missed and (result.record.goal is None or result.met) else GOAL_MISSED
 
 
 def _methods(options: Namespace) -> str:

@@ -44,13 +44,21 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was met; None without a goal, or when something that it asks for was not measured."""
-        return self.record.goal.met if self.record.goal else None
+        """Whether the goal was met and passes reached what their options ask for; None without a goal, or when
+        something that it asks for was not measured.
+        """
+        return False if self.missed else self.record.goal.met if self.record.goal else None
+
+    @property
+    def missed(self) -> list[str]:
+        """What options of passes asked for and the best effort did not reach."""
+        return [f"{step.done.name}: {why}" for step in self.steps for why in step.outcome.missed]
 
     @property
     def why(self) -> str:
         """The verdict in words."""
-        return self.record.goal.verdict if self.record.goal else "no goal was set"
+        verdicts = [*self.missed, *([self.record.goal.verdict] if self.record.goal else [])]
+        return "; ".join(verdicts) or "no goal was set"
 
     @property
     def parity(self) -> report.Parity | None:

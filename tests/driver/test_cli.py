@@ -11,7 +11,9 @@ import numpy as np
 import onnx
 import pytest
 from tersor.driver.cli import main
+from tersor.frontends.onnx import load
 from tersor.ir import CANONICAL_OPSET
+from tersor.transforms.cost import graph_flops
 
 # What works
 
@@ -57,6 +59,19 @@ def test_prune_removes_channels(run, folder):
     shapes = {i.name: list(i.dims) for i in onnx.load(folder / "p.onnx").graph.initializer}
     assert shapes["conv1.weight"] == [8, 3, 3, 3]
     assert shapes["conv2.weight"] == [16, 8, 3, 3]
+
+
+def test_prune_keeps_to_a_budget(run, folder):
+    assert run("prune", folder / "net.onnx", "-o", folder / "p.onnx", "--flops", "0.7")[0] == 0
+    before, after = (graph_flops(load(folder / name).graph) for name in ("net.onnx", "p.onnx"))
+    assert 0.5 < after / before <= 0.7
+
+
+def test_a_budget_that_cannot_be_kept_is_code_1_with_the_best_effort_and_why(run, folder):
+    code, _, err = run("prune", folder / "net.onnx", "-o", folder / "p.onnx", "--flops", "0.01", "--max-ratio", "0.5")
+    assert code == 1
+    assert "missed: prune: flops=0.01 was not reached" in err
+    assert (folder / "p.onnx").is_file()
 
 
 def test_quantize_writes_qdq(run, folder):
