@@ -173,9 +173,12 @@ LEFT: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], str]] = {
         written("%a", MASKED["booleans that hide with minus infinity"][1]), ("%b: bool[B,1,S,T]",), (Q, K, V), HIDES_ROWS),
     "numbers that may hide rows, without a guard": (
         written("%a", "%a = Add(%s, %m) : f32[B,2,S,T]"), ("%m: f32[B,1,1,T]",), (Q, K, V), HIDES_ROWS),
-    "a mask of one column": (
-        written("%a", "%a = Add(%s, %m) : f32[B,2,S,T]", guard=True), ("%m: f32[S,1]",), (Q, K, V),
-        "its mask is not known to be as long as the keys"),
+    "a mask for other samples": (
+        written("%a", "%a = Add(%s, %m) : f32[B,2,S,T]", guard=True), ("%m: f32[C,1,S,T]",), (Q, K, V),
+        "its mask is not known to fit scores and values"),
+    "a mask that may add keys": (
+        written("%a", "%a = Add(%s, %m) : f32[B,2,S,U]", guard=True).replace("%p = Softmax(%a) {axis=-1} : f32[B,2,S,T]", "%p = Softmax(%a) {axis=-1} : f32[B,2,S,U]").replace("[B,2,S,T] %g", "[B,2,S,U] %g").replace("%n = IsNaN(%p) : bool[B,2,S,T]", "%n = IsNaN(%p) : bool[B,2,S,U]").replace(": f32[B,2,S,T]\n        %y", ": f32[B,2,S,U]\n        %y"),
+        ("%m: f32[S,U]",), (Q, K, V.replace("T", "U")), "its mask is not known to fit scores and values"),
     "a small penalty": (
         written("%a", "%a = Where(%b, %s, f32[]{-100.0}) : f32[B,2,S,T]"), ("%b: bool[S,T]",), (Q, K, V),
         "hidden scores are not far enough below the others"),
@@ -193,6 +196,25 @@ LEFT: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], str]] = {
         written("%a", "%e = Relu(%s) : f32[B,2,S,T] %a = Add(%e, %m) : f32[B,2,S,T]"), ("%m: f32[S,T]",), (Q, K, V),
         "nothing that is added comes from a product"),
 }  # fmt: skip
+
+
+def test_a_mask_of_one_column_is_given_for_each_key(check_rules):
+    body = written("%a", "%a = Add(%s, %m) : f32[B,2,S,T]", guard=True) + " return %y"
+    wide = """%n = Shape(%k) {start=2, end=3} : i64[1] %e = Concat(i64[1]{1}, %n) {axis=0} : i64[2]
+        %w = Expand(%m, %e) : f32[S,T]"""
+    check_rules([raise_attention], graph(body, "%m: f32[S,1]"), graph(attention("%w", wide), "%m: f32[S,1]"), fired=1)
+
+
+def test_a_mask_that_must_be_as_long_as_the_keys_or_have_one_column_is_given_for_each_key():
+    """The product with the values takes no other number; Expand is right for both."""
+    body = written("%a", "%a = Add(%s, %m) : f32[B,2,S,T]", guard=True) + " return %y"
+    made = parsed(graph(body, "%m: f32[S,M]"))
+    assert Rewriter([raise_attention]).run(made).fired == 1
+    node = made.exit.operand(0).node
+    assert node is not None
+    mask = node.operand(3)
+    assert mask.op == "Expand"
+    assert mask.shape == (made.inputs[0].shape[2], made.inputs[1].shape[2])
 
 
 @pytest.mark.parametrize("name", LEFT)

@@ -70,7 +70,8 @@ def _raised(op: Builder, node: Node, *, promised: bool) -> Result:
     if why:
         return decline(why)
     guarded = found.guarded or promised
-    mask = combined(op, hidden, scores.product, groups, guarded=guarded, floor=FAR if promised else HIDES)
+    floor = FAR if promised else HIDES
+    mask = combined(op, hidden, scores.product, value, groups, guarded=guarded, floor=floor)
     if isinstance(mask, Declined):
         return mask
     attrs: dict[str, float | int] = {"scale": rounded(scores.scale, scores.query)}

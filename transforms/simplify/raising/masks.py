@@ -39,14 +39,15 @@ class Hidden:
 
 
 def combined(
-    op: Builder, hidden: list[Hidden], product: Value, groups: Groups | None, *, guarded: bool, floor: float
-) -> Value | Declined | None:
+    op: Builder, hidden: list[Hidden], product: Value, values: Value, groups: Groups | None, *, guarded: bool,
+    floor: float,
+) -> Value | Declined | None:  # fmt: skip
     """One mask of several: numbers are added, hidden keys stay hidden; a score is hidden by a number up to `floor`."""
     masks: list[Value] = []
     shape = product.shape
     assert shape is not None
-    if not all(fits(each.mask, shape) for each in hidden):
-        return decline("its mask is not known to be as long as the keys")
+    if not all(fits(each.mask, shape, values) for each in hidden):
+        return decline("its mask is not known to fit scores and values")
     flat = hidden if groups is None else groups.masks(op, hidden)
     if flat is None:
         return decline("heads that share keys are masked differently")
@@ -67,18 +68,61 @@ def combined(
             mask = op.Add(as_numbers(op, more, product), as_numbers(op, mask, product))
     if len(masks) > 1 and not is_boolean(mask) and not guarded and may_hide_rows(mask):
         return decline("the sum of its masks may be minus infinity")
-    return mask
+    return as_long_as(op, mask, values)
 
 
-def fits(mask: Value, scores: tuple[Size, ...]) -> bool:
-    """True for a mask that is as long as the keys and is broadcast along the other axes alone.
+def fits(mask: Value, scores: tuple[Size, ...], values: Value) -> bool:
+    """True for a mask that is broadcast to the scores.
 
-    One of length 1 would be filled up with minus infinity by Attention instead of being broadcast.
+    Its last size may be another symbol than that of the keys where that must be as many as there are values: whatever
+    the product with the values takes is then the number of keys, or 1.
     """
-    shape = mask.shape
-    if shape is None or not 0 < len(shape) <= len(scores) or shape[-1] != scores[-1]:
+    shape, keys = mask.shape, scores[-1]
+    if shape is None or not 0 < len(shape) <= len(scores):
+        return False
+    if shape[-1] != keys and (values.shape is None or values.shape[-2] != keys or is_other(shape[-1], keys)):
         return False
     return all(m in (1, s) for m, s in zip(shape[:-1], scores[len(scores) - len(shape) : -1], strict=True))
+
+
+def is_other(size: Size, keys: Size) -> bool:
+    """True for a size that cannot be broadcast to the number of keys."""
+    return isinstance(size, int) and isinstance(keys, int) and size not in (1, keys)
+
+
+def as_long_as(op: Builder, mask: Value, values: Value) -> Value:
+    """A mask with an entry for each key: Attention would fill it up with minus infinity, not broadcast it."""
+    assert isinstance(mask.type, TensorType)
+    assert mask.shape is not None
+    assert values.shape is not None
+    keys = values.shape[-2]
+    if mask.shape[-1] == keys or reaches(op, mask, keys):
+        return mask
+    lead = [1] * (len(mask.shape) - 1)
+    sizes = (
+        [*lead, keys]
+        if isinstance(keys, int)
+        else op.Concat(*([lead] if lead else []), size_of(op, values, keys), axis=0)
+    )
+    made = op.Expand(mask, sizes)
+    made.type = TensorType(mask.type.dtype, (*mask.shape[:-1], keys))
+    return made
+
+
+ENTRYWISE = frozenset(["Add", "And", "Max", "Min", "Mul", "Not", "Or", "Unsqueeze", "Where"])
+
+
+def reaches(op: Builder, mask: Value, keys: Size, depth: int = 6) -> bool:
+    """True for a mask that was expanded to as many entries as there are keys, before entries were combined."""
+    node = mask.node
+    if node is None or node.domain or not depth:
+        return False
+    if node.op == "Expand":
+        sizes = op.sizes(node.operand(1))
+        return bool(sizes) and sizes[-1] == keys
+    if node.op not in ENTRYWISE or (node.op == "Unsqueeze" and mask.shape is not None and mask.shape[-1] == 1):
+        return False
+    return any(v is not None and reaches(op, v, keys, depth - 1) for v in node.inputs)
 
 
 def as_mask(op: Builder, each: Hidden, product: Value, floor: float) -> Value | Declined:
