@@ -8,7 +8,7 @@ from ..ir import UsageError
 from ..transforms.base import Pass, options_of
 from ..transforms.options import make, parse_pipeline
 from ..transforms.prune import Prune
-from ..transforms.quantize import Equalize, Quantize
+from ..transforms.quantize import Equalize, Quantize, Smooth
 from ..transforms.simplify import Simplify
 from .plugins import Registry
 
@@ -16,6 +16,7 @@ BUILT_IN: dict[str, type[Pass]] = {
     "simplify": Simplify,
     "prune": Prune,
     "equalize": Equalize,
+    "smooth": Smooth,
     "quantize": Quantize,
     "int8": Quantize,
 }

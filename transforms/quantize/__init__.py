@@ -4,5 +4,6 @@ from .calibrate import calibrate
 from .equalize import Equalize
 from .observers import OBSERVERS, Observer, Range
 from .quantize import Quantize
+from .smooth import Smooth
 
-__all__ = ["OBSERVERS", "Equalize", "Observer", "Quantize", "Range", "calibrate"]
+__all__ = ["OBSERVERS", "Equalize", "Observer", "Quantize", "Range", "Smooth", "calibrate"]

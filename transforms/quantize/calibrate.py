@@ -88,13 +88,13 @@ def _mapped(function: Callable[[Feeds], Parts], feeds: Iterator[Feeds], executor
         yield waiting.popleft().result()
 
 
-def require(samples: Samples | None) -> Samples:
+def require(samples: Samples | None, what: str = "static int8", instead: str = ', or use mode="dynamic"') -> Samples:
     """The samples. Raises UsageError where there are none: calibration never makes up its data."""
     if samples is None:
         raise UsageError(
-            "static int8 needs calibration data",
+            f"{what} needs calibration data",
             why="the ranges of activations are measured on real inputs",
-            do='give some with data=... (--data on the command line), or use mode="dynamic"',
+            do=f"give some with data=... (--data on the command line){instead}",
         )
     return samples
 
