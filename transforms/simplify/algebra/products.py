@@ -46,18 +46,33 @@ def fold_gemm_factors(op: Builder, node: Node) -> Result:
     return made.output if isinstance(made, Node) else made
 
 
-@rule(
-    P.Gemm(P.Transpose(x), w, P.opt("b")).named("gemm"),
-)
-def transpose_in_gemm(op: Builder, x: Value, w: Value, b: Value | None, gemm: Node) -> Result:
-    """A Gemm transposes its first operand itself."""
-    if x.rank != 2:
-        return decline("it does not swap two axes")
-    if not swaps(gemm.operand(0).node):
-        return decline("it does not swap two axes")
-    attrs = dict(gemm.attrs) | {"transA": 1 - gemm.int("transA")}
-    made = op.node("Gemm", [x, w] if b is None else [x, w, b], attrs)
+TRANSPOSED = ("transA", "transB")
+
+
+@rule("Gemm")
+def transpose_in_gemm(op: Builder, node: Node) -> Result:
+    """A Gemm transposes its operands itself."""
+    inputs, attrs = list(node.inputs), dict(node.attrs)
+    for index, name in enumerate(TRANSPOSED):
+        value = node.operand(index)
+        if value.op == "Transpose" and swaps(value.node) and value.node is not None and value.only_user is node:
+            inputs[index] = value.node.operand(0)
+            attrs[name] = 1 - node.int(name)
+    if inputs == list(node.inputs):
+        return decline("neither operand is a matrix that is transposed for it alone")
+    made = op.node("Gemm", inputs, attrs)
     return made.output if isinstance(made, Node) else made
+
+
+@rule("MatMul")
+def transpose_in_product(op: Builder, node: Node) -> Result:
+    """A product of matrices of which one is transposed is a Gemm, which transposes it itself."""
+    values = [node.operand(0), node.operand(1)]
+    turned = [v.op == "Transpose" and swaps(v.node) and v.only_user is node for v in values]
+    if not any(turned) or any(v.rank != 2 for v in values) or not node.output.is_float:
+        return decline("it is no product of two matrices of which one is transposed for it alone")
+    inputs = [v.node.operand(0) if t and v.node is not None else v for v, t in zip(values, turned, strict=True)]
+    return op.Gemm(*inputs, **{name: 1 for name, t in zip(TRANSPOSED, turned, strict=True) if t})
 
 
 def swaps(node: Node | None) -> bool:
@@ -185,5 +200,6 @@ RULES = (
     multiply_convolutions,
     fold_gemm_factors,
     transpose_in_gemm,
+    transpose_in_product,
     write_as_gemm,
 )

@@ -5,6 +5,7 @@ from . import (
     booleans,
     casts,
     comparisons,
+    crossing,
     identities,
     layout,
     linear,
@@ -31,6 +32,7 @@ RULES = (
     *stacks.RULES,
     *layout.RULES,
     *passing.RULES,
+    *crossing.RULES,
     *movement.RULES,
 )
 """Exact at every level: no parameter changes."""

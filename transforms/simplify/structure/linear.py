@@ -31,6 +31,29 @@ def unflatten_gemm(op: Builder, node: Node) -> Result:
     return product if bias is None else op.Add(product, bias)
 
 
+@rule("Reshape")
+def unflatten_product(op: Builder, node: Node) -> Result:
+    """A product of matrices whose batch axes were joined, and are taken apart behind it, is one with the axes apart."""
+    value = node.operand(0)
+    product, after = value.node, node.output.shape
+    if product is None or value.op != "MatMul" or value.only_user is None or after is None or len(after) < 4:
+        return decline("its operand is no product that it alone uses")
+    flat = [v.node if v is not None and v.op == "Reshape" else None for v in product.inputs]
+    sources = [n.operand(0) for n in flat if n is not None]
+    if len(sources) != 2:
+        return decline("a factor is not reshaped")
+    for source, reshaped in zip(sources, product.inputs, strict=True):
+        shape, joined = source.shape, None if reshaped is None else reshaped.shape
+        if shape is None or joined is None or len(joined) != 3 or shape[-2:] != joined[1:]:
+            return decline("more than batch axes are joined")
+        if shape[:-2] != after[:-2]:
+            return decline("they are not the axes of the result")
+    left, right = (source.shape for source in sources)
+    if left is None or right is None or after[-2:] != (left[-2], right[-1]):
+        return decline("more than batch axes are taken apart")
+    return op.MatMul(*sources)
+
+
 @dataclass(frozen=True)
 class Linear:
     """A product with a matrix of weights and a sum with one constant per column, each used only by the next."""
@@ -129,4 +152,4 @@ def again(op: Builder, split: Node, whole: Value) -> list[Value]:
     return list(made.outputs)
 
 
-RULES = (unflatten_gemm, meet_across_linear, flatten_projection)
+RULES = (unflatten_gemm, unflatten_product, meet_across_linear, flatten_projection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ....ir import Builder, Node, Value
 from ....ir.inference.elementwise import BROADCASTING
 from ....ir.rewrite import Result, decline, rule
-from .axes import LAYOUT
+from .axes import LAYOUT, RESHAPING
 from .layout import build, shortest, weight
 
 UNARY = frozenset(
@@ -88,4 +88,24 @@ def transpose_result_instead_of_operands(op: Builder, node: Node) -> Result:
     return op.Transpose(made.output, perm=perms.pop())
 
 
-RULES = (meet_across_elementwise, transpose_result_instead_of_operands)
+@rule(*BROADCASTING)
+def reshape_result_instead_of_operands(op: Builder, node: Node) -> Result:
+    """An elementwise operator on operands of one shape that are reshaped alike is reshaped itself."""
+    above = [v.node if v is not None and v.op in RESHAPING else None for v in node.inputs]
+    moved = [n for n in above if n is not None and set(n.output.users) == {node}]
+    if len(moved) != len(above) or len(set(moved)) < 2:
+        return decline("not all operands are reshaped for it alone")
+    sources, results = {n.operand(0).shape for n in moved}, {n.output.shape for n in moved}
+    if len(sources) != 1 or len(results) != 1 or None in sources or None in results:
+        return decline("they are not reshaped from one known shape to another")
+    made = op.node(node.op, [n.operand(0) for n in moved], node.attrs)
+    assert isinstance(made, Node)
+    back = op.node(moved[0].op, [made.output, *moved[0].inputs[1:]], moved[0].attrs)
+    return back.output if isinstance(back, Node) else back
+
+
+RULES = (
+    meet_across_elementwise,
+    transpose_result_instead_of_operands,
+    reshape_result_instead_of_operands,
+)
