@@ -79,7 +79,9 @@ class _Run:
         self.budget = budget if budget is not None else 8 * len(nodes) + 1000
         self.work = deque(n for n in nodes if n.op in rewriter.index)
         self.queued = set(self.work)
-        self.result = RewriteResult(statistics={r.name: RuleStatistics() for r in rewriter.rules})
+        statistics = {r.name: RuleStatistics() for r in rewriter.rules}
+        self.result = RewriteResult(statistics=statistics)
+        self.rows = {op: [(r, statistics[r.name]) for r in rules] for op, rules in rewriter.index.items()}
 
     def run(self) -> RewriteResult:
         while self.work and not self.fuel.empty:
@@ -88,12 +90,12 @@ class _Run:
             if node.graph is None:
                 continue
             found = producers(node)
-            for rule in self.rewriter.index[node.op]:
+            for rule, row in self.rows[node.op]:
+                row.tries += 1
                 if not rule.is_possible(node, found):
-                    self.result.statistics[rule.name].tries += 1
                     continue
                 try:
-                    if self.attempt(rule, node):
+                    if self.attempt(rule, row, node):
                         break
                 except Exception as error:
                     error.add_note(f"in rule {rule.name} at {node.where}")
@@ -103,10 +105,8 @@ class _Run:
                 break
         return self.result
 
-    def attempt(self, rule: Rule, node: Node) -> bool:
-        statistics = self.result.statistics[rule.name]
+    def attempt(self, rule: Rule, statistics: RuleStatistics, node: Node) -> bool:
         started = time.perf_counter()
-        statistics.tries += 1
         match, matched = rule.match(node)
         fired = False
         if matched:

@@ -343,7 +343,10 @@ _CONSTANT = frozenset([""])
 
 
 def _all_from(wanted: Sequence[tuple[int, frozenset[str]]], producers: Producers) -> bool:
-    return all(index < len(producers) and producers[index] in ops for index, ops in wanted)
+    for index, ops in wanted:  # noqa: SIM110 (what every attempt begins with)
+        if index >= len(producers) or producers[index] not in ops:
+            return False
+    return True
 
 
 def producers(node: Node) -> Producers:

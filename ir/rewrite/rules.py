@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Union
 
 from ..builder import Builder
 from ..graph import Node, Value
-from .patterns import Alternatives, Match, Operator, Pattern, Producers, match_node
+from .patterns import Alternatives, Match, Operator, Pattern, Producers, match_node, producers
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Declined:
     why: str
 
 
+@lru_cache(maxsize=1 << 12)
 def decline(why: str) -> Declined:
     """The result of a rule that does not apply to a match, with the reason in a few words."""
     return Declined(why)
@@ -31,7 +32,7 @@ Result = Union[Value, Sequence[Union[Value, None]], Declined, None]
 @dataclass(frozen=True)
 class Rule:
     """One rewrite. `ops` are the operators of the nodes at which it is tried; `names` the bindings that the function
-    takes.
+    takes; `above`, where a rule has no pattern, operators of which one has to make an operand ('' for constants).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Rule:
     function: Callable[..., Result]
     names: tuple[str, ...]
     doc: str
+    above: frozenset[str] = frozenset()
 
     @property
     def depth(self) -> int:
@@ -57,7 +59,12 @@ class Rule:
         """False where the operators that make the operands of `node`, which are `found`, rule out a match: what
         decides most attempts, without the bookkeeping of one.
         """
-        return self.pattern is None or any(p.fits(found) for p in self.starts[node.op])
+        if self.pattern is None:
+            return not self.above or not self.above.isdisjoint(found)
+        for pattern in self.starts[node.op]:
+            if pattern.fits(found):
+                return True
+        return False
 
     def match(self, node: Node) -> tuple[Match, bool]:
         """The bindings at `node`, and whether the pattern matches there."""
@@ -65,10 +72,17 @@ class Rule:
             return match_node(self.pattern, node)
         found = Match()
         found.bound["node"], found.nodes = node, [node]
+        if self.above.isdisjoint(producers(node)) and self.above:
+            found.fail(
+                lambda: f"no operand of {node.where} is {' or '.join(sorted(op or 'a constant' for op in self.above))}"
+            )
+            return found, False
         return found, node.op in self.ops and not node.domain
 
     def apply(self, op: Builder, match: Match) -> Result:
         """Calls the rule's function on a match."""
+        if self.pattern is None:
+            return self.function(op, match.bound["node"])
         return self.function(op, **{name: match.bound.get(name) for name in self.names})
 
     def explain(self, node: Node) -> str:
@@ -78,9 +92,11 @@ class Rule:
         return str(Explainer(node).ask(self, node))
 
 
-def rule(what: Pattern | str, *more: str) -> Callable[[Callable[..., Result]], Rule]:
+def rule(what: Pattern | str, *more: str, above: Sequence[str] = ()) -> Callable[[Callable[..., Result]], Rule]:
     """Makes a rule from a function `(op, **bindings)`, or from `(op, node)` where names of ONNX operators are given
     instead of a pattern. Operators of other domains are for patterns: `P.Gelu(x, domain="com.microsoft")`.
+
+    With `above` such a rule is tried only where one of these operators, '' for a constant, makes one of the operands.
 
     Raises TypeError when the function asks for a name that the pattern does not bind.
     """
@@ -93,7 +109,7 @@ def rule(what: Pattern | str, *more: str) -> Callable[[Callable[..., Result]], R
             raise TypeError(f"rule {function.__name__} takes {unknown[0]!r}, which its pattern does not bind")
         ops = tuple(dict.fromkeys(what.roots())) if isinstance(what, Pattern) else (what, *more)
         pattern = what if isinstance(what, Pattern) else None
-        return Rule(function.__name__, ops, pattern, function, wanted, inspect.getdoc(function) or "")
+        return Rule(function.__name__, ops, pattern, function, wanted, inspect.getdoc(function) or "", frozenset(above))
 
     return decorate
 

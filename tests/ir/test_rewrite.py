@@ -330,3 +330,17 @@ def test_a_rule_that_producers_rule_out_does_not_match(seed: int):
                 spared, matched = spared + (not possible), matched + fits
     assert spared
     assert matched
+
+
+def test_a_rule_without_a_pattern_may_name_what_makes_its_operands():
+    @rule("Neg", above=("Neg",))
+    def double(op, node):
+        return node.operand(0).node.operand(0)
+
+    graph, stats = run(NEGATIONS, double)
+    assert [n.op for n in graph] == ["Relu"]
+    assert stats["double"].tries == 2
+    first = next(iter(parse(NEGATIONS)))
+    match, fits = double.match(first)
+    assert not fits
+    assert match.failure == f"no operand of {first.where} is Neg"

@@ -12,7 +12,7 @@ from ....ir import Builder, Node, TensorType, Value, constant
 from ....ir.rewrite import Result, decline, rule
 from .absorb import NOTHING_ABOVE, PASSAGES, absorb, keeps_it
 from .channels import Wide, aligned, numbers, shifted
-from .linear import LINEAR, Affine
+from .linear import LINEAR, NO_SUMMAND, Affine
 
 
 def batchnorm_numbers(bn: Node) -> Affine | str:
@@ -38,7 +38,11 @@ def fold_batchnorm_into_linear(op: Builder, node: Node) -> Result:
 
     A matrix product has no summand: an Add does what is left of the normalisation.
     """
-    by, x = batchnorm_numbers(node), node.operand(0)
+    x = node.operand(0)
+    why = hindrance(node, x)
+    if why:
+        return decline(why)
+    by = batchnorm_numbers(node)
     if isinstance(by, str):
         return decline(by)
     found = absorb(x, node, by)
@@ -74,12 +78,12 @@ def fold_scale_into_linear(op: Builder, node: Node) -> Result:
     return decline("it has no constant operand")
 
 
-@rule("Add", "Sub")
+@rule("Add", "Sub", above=("",))
 def fold_shift_into_linear(op: Builder, node: Node) -> Result:
     """A constant summand is part of the biases above it."""
     for index in (1, 0):
         value = node.operand(1 - index)
-        why = hindrance(node, value)
+        why = hindrance(node, value) or NO_SUMMAND.get(value.op, "")
         if why and node.operand(index).is_const:
             return decline(why)
         number = operand_of(node, index)

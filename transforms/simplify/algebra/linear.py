@@ -131,6 +131,10 @@ def gemm(node: Node, by: Affine) -> Outcome:
     return with_inputs(node, changes, {name: a for name, a in node.attrs.items() if name != "beta"})
 
 
+NO_SUMMAND = {"MatMul": "a matrix product has no summand", "RMSNormalization": "this normalisation has no summand"}
+"""Linear operators that take a scale alone."""
+
+
 def matmul(node: Node, by: Affine) -> Outcome:
     """MatMul-13 with a constant: on the right its columns are the channels (last axis), on the left its rows."""
     for index, axis in ((1, -1), (0, -2)):
@@ -139,7 +143,7 @@ def matmul(node: Node, by: Affine) -> Outcome:
         if w is None:
             continue
         if by.shift is not None:
-            return "a matrix product has no summand"
+            return NO_SUMMAND[node.op]
         assert by.scale is not None
         if by.scale.size == 1:
             k: Wide | None = by.scale.reshape(())
@@ -177,7 +181,7 @@ def layer_normalization(node: Node, by: Affine) -> Outcome:
     if k0 is None or rank is None or (bias is not None and known(bias) is None):
         return NOT_CONSTANT
     if by.shift is not None and node.op != "LayerNormalization":
-        return "a root-mean-square normalisation has no summand"
+        return NO_SUMMAND[node.op]
     axis = node.int("axis") % rank
     parts = [a for a in (by.scale, by.shift) if a is not None]
     if any(size != 1 for a in parts for size in a.shape[:axis]):

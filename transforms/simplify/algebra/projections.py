@@ -84,12 +84,14 @@ def merge_projections(op: Builder, node: Node) -> Result:
         linear = next((v.node for v in node.inputs if v is not None and v.node is not None and v.op == "MatMul"), None)
         if linear is None:
             return decline("it is not the bias of a product")
+    x = linear.operand(0)
+    if sum(user.op == linear.op for user in x.users) < 2:
+        return decline("no other projection has its input")
     mine = projection(linear)
     if isinstance(mine, str):
         return decline(mine)
     if mine.last is not node:
         return decline("its bias is a part of it")
-    x = linear.operand(0)
     if x.is_const or linear.output.rank is None:
         return decline("its rank is not known")
     twins = [p for user in x.users if user.op == linear.op and isinstance(p := projection_of(user, x), Projection)]

@@ -21,7 +21,7 @@ from ....ir import (
 from ....ir.builder import Sizes
 from ....ir.inference.elementwise import BROADCASTING
 from ....ir.rewrite import Result, decline, rule
-from ....ir.tensors import reshape, take
+from ....ir.tensors import Lazy, reshape
 from .indices import COMPARISONS, decided
 
 UNARY = (
@@ -43,6 +43,9 @@ ARRANGING = (
     "Tile",
 )
 """Operators whose results are elements of their first operand."""
+
+UNIFORM = (*ARRANGING, *COMPARISONS, "ConstantOfShape")
+"""Operators whose results may be one number throughout."""
 
 
 def uniform(value: Value | None, sizes: Sizes) -> Value | None:
@@ -107,7 +110,7 @@ def remade(op: Builder, node: Node, operands: Sequence[Value | None]) -> Value |
     return made if isinstance(made, Value) else made.output
 
 
-@rule(*BROADCASTING, "MatMul")
+@rule(*BROADCASTING, "MatMul", above=UNIFORM)
 def drop_expand_under_broadcast(op: Builder, node: Node) -> Result:
     """An operand that is expanded to what the other operands' shapes give anyway is not expanded first."""
     operands: list[Value | None] = list(node.inputs)
@@ -132,7 +135,7 @@ def proven(value: Value) -> bool:
     return isinstance(value.type, TensorType) and value.type.shape is not None
 
 
-@rule(*BROADCASTING, *UNARY)
+@rule(*BROADCASTING, *UNARY, above=("Expand",))
 def expand_later(op: Builder, node: Node) -> Result:
     """An elementwise function of an expanded operand is computed first and expanded then: on fewer elements, and where
     a consumer broadcasts the Expand goes away.
@@ -159,7 +162,7 @@ NEUTRAL: dict[str, tuple[float, tuple[int, ...]]] = {
 """Operator -> its neutral operand, and where that may stand."""
 
 
-@rule(*NEUTRAL)
+@rule(*NEUTRAL, above=UNIFORM)
 def drop_computed_neutral_operand(op: Builder, node: Node) -> Result:
     """An operator on a computed operand that is neutral throughout is the other operand, expanded: And with what is
     always true, Or with what never is, sums with zeros, products with ones.

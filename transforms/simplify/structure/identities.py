@@ -39,7 +39,7 @@ NEUTRAL = {"Add": (0.0, True), "Sub": (0.0, False), "Mul": (1.0, True), "Div": (
 """Operator -> its neutral second operand, and whether that may stand first too."""
 
 
-@rule(*NEUTRAL)
+@rule(*NEUTRAL, above=("",))
 def drop_neutral_operand(op: Builder, node: Node) -> Result:
     """x + 0, x - 0, x * 1, x / 1 and x ** 1 are x where broadcasting adds nothing."""
     number, commutes = NEUTRAL[node.op]
@@ -114,7 +114,7 @@ def merge_reshapes(op: Builder, x: Value, shape: Value, outer: Node) -> Result:
     return op.Reshape(x, shape, **outer.attrs)
 
 
-@rule(*BROADCASTING)
+@rule(*BROADCASTING, above=("Unsqueeze",))
 def drop_leading_ones(op: Builder, node: Node) -> Result:
     """Axes of size 1 in front of an operand are there by broadcasting where another operand has as many axes."""
     ranks = [0 if v is None or v.rank is None else v.rank for v in node.inputs]

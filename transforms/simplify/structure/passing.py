@@ -70,7 +70,7 @@ def meet_across_elementwise(op: Builder, node: Node) -> Result:
     return build(op, value, steps)
 
 
-@rule(*BROADCASTING)
+@rule(*BROADCASTING, above=("Transpose",))
 def transpose_result_instead_of_operands(op: Builder, node: Node) -> Result:
     """An elementwise operator on operands that are transposed alike is transposed itself."""
     above = [v.node if v is not None else None for v in node.inputs]
