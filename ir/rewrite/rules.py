@@ -61,7 +61,7 @@ class Rule:
         """
         if self.pattern is None:
             return not self.above or not self.above.isdisjoint(found)
-        for pattern in self.starts[node.op]:
+        for pattern in self.starts[node.op]:  # noqa: SIM110 (what every attempt begins with)
             if pattern.fits(found):
                 return True
         return False
