@@ -9,7 +9,7 @@ leaves the graph as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -19,7 +19,7 @@ from .attributes import Attribute
 from .dims import Size
 from .graph import Graph, Node, Value, constant
 from .locations import NOWHERE, Loc
-from .tensors import Array, Placeholder, Tensor, as_tensor, cast, channelwise, reshape, take, transpose
+from .tensors import Array, Placeholder, Tensor, as_tensor, cast, channelwise, comes_from, reshape, take, transpose
 from .tensors.lazy import Lazy
 from .types import DType, TensorType
 
@@ -31,6 +31,9 @@ LAZY_ELEMENTWISE = {
     "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Sqrt": "sqrt", "Neg": "neg", "Abs": "abs",
     "Exp": "exp", "Reciprocal": "reciprocal", "MatMul": "matmul",
 }  # fmt: skip
+
+VIEWS = frozenset(["Transpose", "Reshape"])
+"""Operators whose result on a parameter is the parameter, seen in another way."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Builder:
 
     Each new node is given to `infer`, which sets the types of its outputs. Operands may be values, tensors, arrays,
     Python numbers (which take the element type of the first tensor operand) and lists of integers (int64 vectors).
+    Tensors whose identities are in `keep`, parameters, and views of them are seen, never computed with.
     """
 
     def __init__(
@@ -60,8 +64,9 @@ class Builder:
         infer: Callable[[Node], None] | None = None,
         sizes: Sizes | None = None,
         loc: Loc = NOWHERE,
+        keep: Set[int] = frozenset(),
     ) -> None:
-        self.graph, self.before, self.infer, self.loc = graph, before, infer, loc
+        self.graph, self.before, self.infer, self.loc, self.keep = graph, before, infer, loc, keep
         self.known_sizes = sizes
         self.new: list[Node] = []
         self.revisions: list[Revision] = []
@@ -133,8 +138,9 @@ class Builder:
         """The general form; gives a constant Value instead of a node where weight algebra covers the operator."""
         values = self.operands(operands)
         attributes = {k: attribute(v) for k, v in (attrs or {}).items()}
-        if not domain and all(v is not None and v.const is not None for v in values):
-            folded = fold(op, [v.tensor for v in values if v is not None], attributes)
+        constants = [v.const for v in values if v is not None and v.const is not None]
+        if not domain and len(constants) == len(values) and not self.keeps(op, constants):
+            folded = fold(op, constants, attributes)
             if folded is not None:
                 return constant(folded, name or next((v.name for v in values if v is not None and v.name), ""))
         node = Node(op, values, attributes, outputs, domain=domain, regions=regions, captures=captures, loc=self.loc)
@@ -145,6 +151,12 @@ class Builder:
         if self.infer is not None:
             self.infer(node)
         return node
+
+    def keeps(self, op: str, constants: Sequence[Tensor]) -> bool:
+        """True where one of the tensors is a parameter or comes from one, and the operator does more than view it."""
+        if not self.keep or (op in VIEWS and constants[0].count > 1):
+            return False
+        return any(comes_from(t, self.keep) for t in constants)
 
     def operands(self, operands: Sequence[Operand]) -> list[Value | None]:
         """Operands as values; Python numbers become constants of the element type of their siblings."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from ...ir import Array, Dim, DType, Graph, Model, Node, Size, Tensor, TensorType, UnsupportedError, Value
 from ...ir.dims import Symbol
-from ...ir.tensors import reshape
-from .code import Code, Member, Piece, Variable, call, code, form, infix, literal, raw, sequence
+from ...ir.tensors import Lazy, reshape
+from .code import Code, Member, Piece, Variable, call, code, form, infix, literal, method, raw, sequence
 from .members import TORCH_TYPES, Members
 from .names import identifier, path_of, plain_text
 from .placement import Placement, scope_of
@@ -88,8 +88,8 @@ class Emitter:
         contents: Mapping[Value, tuple[Size, ...]],
     ) -> None:
         self.graph, self.table, self.sizes_row, self.contents = model.graph, table, sizes_row, contents
-        self.members = Members()
         self.placement = Placement(model)
+        self.members = Members({p: id(t) for k, t in model.keys.items() if (p := path_of(k)) is not None})
         self.block = Block()
         self.helpers: set[str] = set()
         self.variables: dict[Value, Variable] = {}
@@ -383,8 +383,11 @@ class Emitter:
     # Constants and members
 
     def constant(self, value: Value) -> Code:
-        """A constant as a tensor: a parameter, a buffer, or a small literal."""
+        """A constant as a tensor: a parameter or a view of one, a buffer, or a small literal."""
         tensor = value.tensor
+        shown = self.shown(tensor)
+        if shown is not None:
+            return shown
         if tensor.dtype not in TORCH_TYPES:
             tensor = self.placement.widened(tensor)
         path = self.placement.constant(value)
@@ -393,6 +396,20 @@ class Emitter:
         return code(
             self.members.tensor(path, tensor, trainable=False, value=array_literal(tensor.numpy(), tensor.dtype))
         )
+
+    def shown(self, tensor: Tensor) -> Code | None:
+        """One of the model's own tensors or a view of one, as a parameter or buffer of the original shape and what is
+        done to it; None for other constants."""
+        keys = self.placement.keys.get(id(tensor))
+        if keys is not None:
+            path = next((p for p in map(path_of, keys) if p is not None), None)
+            trainable = tensor.dtype.is_float and id(tensor) not in self.placement.buffers
+            return None if path is None else code(self.members.tensor(path, tensor, trainable=trainable))
+        if self.placement.viewed(tensor) is None:
+            return None
+        assert isinstance(tensor, Lazy)
+        base = self.shown(tensor.operands[0])
+        return None if base is None else viewed(base, tensor)
 
     def materialised(self, sizes: Sizes) -> Code:
         """Sizes as a tensor."""
@@ -450,6 +467,24 @@ class Emitter:
         if same is None:
             raise ValueError("a required operand is missing")
         self.aliases[output] = same
+
+
+def viewed(base: Code, view: Lazy) -> Code:
+    """A view of a tensor as PyTorch writes it."""
+    numbers = {k: v if isinstance(v, tuple) else (v,) for k, v in view.parameters.items()}
+    match view.function:
+        case "transpose":
+            perm = numbers["perm"]
+            moved = [i for i, p in enumerate(perm) if i != p]
+            return method(base, "transpose", *moved) if len(moved) == 2 else method(base, "permute", *perm)
+        case "slice":
+            (axis,), (start,), (stop,) = numbers["axis"], numbers["start"], numbers["stop"]
+            end = "" if stop == view.operands[0].shape[int(str(axis))] else stop
+            return form(f"{{0}}[{':, ' * int(str(axis))}{start or ''}:{end}]", base)
+        case "broadcast":
+            return method(base, "expand", *view.shape)
+        case _:
+            return method(base, "reshape", *(view.shape or [()]))
 
 
 def plain_symbol(size: Dim) -> Symbol | None:

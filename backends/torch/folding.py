@@ -5,14 +5,14 @@ Exporters write shapes, pads and axes as little computations over constants. Row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
 from ...ir import Array, DType, Graph, Model, Node, Size, Tensor, TensorType, TersorError, Value, constant, lookup
 from ...ir.builder import fold as fold_lazily
 from ...ir.inference import infer
-from ...ir.tensors import Lazy, reshape
+from ...ir.tensors import Lazy, comes_from, reshape
 from ..runners import evaluate_node
 
 SMALL_INTEGERS, SMALL_FLOATS = 4096, 16
@@ -31,22 +31,27 @@ def prepared(model: Model) -> tuple[Model, dict[Value, tuple[Size, ...]]]:
     for index, value in enumerate(kept):
         value.index = index
     contents = infer(copy.graph).contents
+    held = {id(t) for t in copy.keys.values()}
     for graph in list(copy.graph.graphs()):
-        fold(graph, contents)
+        fold(graph, contents, held)
     return copy, contents
 
 
-def fold(graph: Graph, contents: dict[Value, tuple[Size, ...]]) -> None:
-    """Replaces values whose numbers are known by constants, and drops the nodes that nobody needs any more."""
+def fold(graph: Graph, contents: dict[Value, tuple[Size, ...]], held: Set[int] = frozenset()) -> None:
+    """Replaces values whose numbers are known by constants, and drops the nodes that nobody needs any more.
+
+    What is computed from tensors whose identities are in `held`, parameters, stays computed; views are expressions.
+    """
     for node in graph:
         for value in node.outputs:
             array = known_array(value, contents)
             if array is not None and value.users:
                 value.replace_by(constant(array, value.name))
-        moved = moved_weights(node)
+        own = held and any(v is not None and v.const is not None and comes_from(v.const, held) for v in node.inputs)
+        moved = moved_weights(node) if not own or node.op != "Concat" else None
         if moved is not None:
             node.output.replace_by(constant(moved, next(v.name for v in node.inputs if v is not None)))
-        elif is_foldable(node):
+        elif not own and is_foldable(node):
             try:
                 arrays = evaluate_node(node)
             except TersorError:
@@ -111,12 +116,8 @@ def is_foldable(node: Node) -> bool:
     if not all(v is None or (v.const is not None and v.tensor.count <= SMALL_INTEGERS) for v in node.inputs):
         return False
     if any(v.tensor.dtype.is_float and v.tensor.count > 1 for v in node.inputs if v is not None):
-        return all(_is_small(v) and not _is_float(v) for v in node.outputs if v.users)
+        return all(_is_small(v) and not v.is_float for v in node.outputs if v.users)
     return all(_is_small(v) for v in node.outputs if v.users)
-
-
-def _is_float(value: Value) -> bool:
-    return isinstance(value.type, TensorType) and value.type.dtype.is_float
 
 
 def _is_small(value: Value) -> bool:

@@ -133,7 +133,7 @@ def _embedding(node: Node, e: Emitter) -> Code:
     data = e.resolve(node.operand(0))
     table = data.tensor
     index = e.tensor(node.operand(1))
-    if e.is_owned(table) or not e.placement.keeps_key(data):
+    if e.is_owned(table) or not e.placement.fits({"weight": table}) or not e.placement.keeps_key(data):
         return call("F.embedding", index, e.tensor(data))
     made = call("nn.Embedding", *table.shape, **float_type(table.dtype))
     path = e.placement.module(node, data, "embedding")

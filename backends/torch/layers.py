@@ -8,7 +8,7 @@ import numpy as np
 
 from ...ir import Dense, DType, Node, Tensor, Value
 from ...ir.tensors import Lazy, transpose
-from .code import Code, Piece, call, code, form, infix, method, sequence
+from .code import Code, Piece, call, code, infix, method, sequence
 from .emitter import Emitter, Row, float_type
 from .names import path_of
 from .placement import scope_of
@@ -35,7 +35,9 @@ def can_hold(e: Emitter, constructor: Code, tensors: Mapping[str, Tensor], weigh
     key = (constructor.render({}), tuple((k, id(t)) for k, t in tensors.items()))
     if key in e.members.modules:
         return True
-    return not any(e.is_owned(t) for t in tensors.values()) and e.placement.keeps_key(weight)
+    if any(e.is_owned(t) for t in tensors.values()) or not e.placement.fits(tensors):
+        return False
+    return id(weight.const) in e.placement.keys or e.placement.keeps_key(weight)
 
 
 # Convolutions
@@ -119,10 +121,12 @@ def linear(node: Node, e: Emitter, x: Value, weight: Value, rows: Tensor, bias: 
         return None
     if bias_tensor is not None and bias_tensor.rank != 1:
         bias_tensor = e.flattened(bias_tensor)
-    packed = slice_of_parameter(e, rows)
-    if packed is not None:
-        shift = slice_of_parameter(e, bias_tensor) or e.optional(bias)
-        return call("F.linear", e.tensor(x), packed, *([shift] if shift is not None else []))
+    if e.placement.viewed(rows) is not None and id(rows) not in e.placement.keys:
+        if id(rows) in e.derived:
+            return None  # as it is, the [in, out] matrix serves as well
+        shift = e.shown(bias_tensor) if bias_tensor is not None else None
+        shift = shift if shift is not None else e.optional(bias)
+        return call("F.linear", e.tensor(x), e.shown(rows), *([shift] if shift is not None else []))
     options: dict[str, Piece] = {**({"bias": False} if bias is None else {}), **float_type(rows.dtype)}
     made = call("nn.Linear", rows.shape[1], rows.shape[0], **options)
     tensors = {"weight": rows, **({"bias": bias_tensor} if bias_tensor is not None else {})}
@@ -139,24 +143,12 @@ def linear(node: Node, e: Emitter, x: Value, weight: Value, rows: Tensor, bias: 
     return call("F.linear", e.tensor(x), owned, *([e.tensor(bias)] if bias is not None else []))
 
 
-def slice_of_parameter(e: Emitter, tensor: Tensor | None) -> Code | None:
-    """`self.in_proj_weight[a:b]` for a part of what is one parameter in the model's own state_dict."""
-    if not isinstance(tensor, Lazy) or tensor.function != "slice" or tensor.parameters["axis"] != 0:
-        return None
-    whole, (start, stop) = tensor.operands[0], (tensor.parameters[k] for k in ("start", "stop"))
-    path = path_of(next(iter(e.placement.keys.get(id(whole), ())), ""))
-    if path is None:
-        return None
-    end = "" if stop == whole.shape[0] else stop
-    return form(f"{{0}}[{start or ''}:{end}]", e.members.tensor(path, whole, trainable=True))
-
-
 def tied_path(node: Node, e: Emitter, weight: Tensor) -> tuple[str, ...] | None:
     """Where the model's own state_dict has a tied weight once more, its node's scope first; None where nowhere."""
     names = [k for k in e.placement.keys.get(id(weight), ()) if k.endswith(".weight")]
     names.sort(key=lambda k: k != f"{scope_of(node)}.weight")
     paths = [path_of(n[: -len(".weight")]) for n in names]
-    return next((p for p in paths if p is not None and e.members.free_path(p) == p), None)
+    return next((p for p in paths if p is not None and e.members.free_path(p, {(*p, "weight"): weight}) == p), None)
 
 
 def rows_of(e: Emitter, weight: Tensor) -> Tensor:

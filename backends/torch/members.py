@@ -57,10 +57,15 @@ class Container:
 
 
 class Members:
-    """Collects what `__init__` makes; `weights` are the tensors by state_dict key."""
+    """Collects what `__init__` makes; `weights` are the tensors by state_dict key.
 
-    def __init__(self) -> None:
+    `keys` are the paths that belong to tensors, by their identities: nothing else gets these.
+    """
+
+    def __init__(self, keys: Mapping[Path, int] | None = None) -> None:
         self.root = Container()
+        self.keys = dict(keys or {})
+        self.taken = {path[:n] for path in self.keys for n in range(1, len(path) + 1)}
         self.weights: dict[str, Tensor] = {}
         self.owners: dict[int, Member] = {}
         self.modules: dict[Hashable, Member] = {}
@@ -74,7 +79,7 @@ class Members:
         """A module with these tensors; the same one again for an equal `key` (same constants and options)."""
         found = self.modules.get(key)
         if found is None:
-            path = self.free_path(wish)
+            path = self.free_path(wish, {(*wish, name): tensor for name, tensor in tensors.items()})
             found = self.modules[key] = Member(path[-1])
             self.put(path, Leaf(found, value, is_module=True))
             for name, tensor in tensors.items():
@@ -116,7 +121,7 @@ class Members:
         """A parameter (`trainable`) or buffer; `value` makes it from a literal instead of from the weights' file."""
         found = self.owners.get(id(tensor))
         if found is None:
-            path = self.free_path(wish)
+            path = self.free_path(wish, {wish: tensor})
             found = self.owners[id(tensor)] = Member(path[-1])
             self.held.append(tensor)
             made = value or zeros(tensor)
@@ -127,22 +132,25 @@ class Members:
                 self.weights[".".join(path)] = tensor
         return found
 
-    def free_path(self, wish: Path) -> Path:
-        """The wished path, or a similar one where it is taken or runs through a module."""
-        node = self.root
+    def free_path(self, wish: Path, held: Mapping[Path, Tensor] | None = None) -> Path:
+        """The wished path, or a similar one where it is taken or runs through a module; `held` are the tensors that
+        will stand there."""
+        own = any(self.keys.get(path) == id(tensor) for path, tensor in (held or {}).items())
+        parents = [wish[:n] for n in range(1, len(wish)) if self.keys.get(wish[:n]) is not None]
+        node: Container | None = self.root
         for depth, name in enumerate(wish[:-1]):
-            child = node.children.get(name)
-            if isinstance(child, Leaf):
+            child = node.children.get(name) if node is not None else None
+            if isinstance(child, Leaf) or wish[: depth + 1] in parents:
                 joined = "_".join(wish[depth:])
-                return self.free_path((*wish[:depth], f"index_{joined}" if joined[0].isdigit() else joined))
-            if child is None:
-                return wish
+                return self.free_path((*wish[:depth], f"index_{joined}" if joined[0].isdigit() else joined), held)
             node = child
+        children = node.children if node is not None else {}
+        taken = {path[-1] for path in self.taken if path[:-1] == wish[:-1]} if wish in self.taken and not own else set()
         stem = wish[-1]
-        if stem not in node.children:
+        if stem not in children and stem not in taken:
             return wish
         stem = f"index_{stem}" if stem.isdigit() else stem
-        name = next(n for n in numbered(stem) if n not in node.children)
+        name = next(n for n in numbered(stem) if n not in children and n not in taken)
         return (*wish[:-1], name)
 
     def put(self, path: Path, leaf: Leaf) -> None:

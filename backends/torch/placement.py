@@ -6,6 +6,7 @@ Paths come from constants' names where these are state_dict keys, else from modu
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -54,6 +55,9 @@ PARAMETRIC = frozenset(
 
 BIAS_SUFFIX = re.compile(r"[._](?:bias|b|B|beta)\Z")
 
+VIEWS = frozenset(["transpose", "reshape", "slice", "broadcast"])
+"""Functions of constants that cost nothing where they are computed again at each call."""
+
 WIDER = {DType.I4: DType.I8, DType.I2: DType.I8, DType.U4: DType.U8, DType.U2: DType.U8}
 
 OUTPUT_HINTS: dict[str, tuple[str, ...]] = {
@@ -85,6 +89,7 @@ class Placement:
         self.keys: dict[int, list[str]] = {}
         for key, tensor in model.keys.items():
             self.keys.setdefault(id(tensor), []).append(key)
+        self.buffers = {id(tensor) for key, tensor in model.keys.items() if key in model.buffers}
         self.outputs = dict(zip(model.graph.outputs, model.graph.output_names, strict=True))
         self.wide: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -106,15 +111,38 @@ class Placement:
         return (module_name(value.name, stem),) if human else (stem,)
 
     def trainable(self, value: Value) -> bool:
-        """Whether a constant is a parameter: floats that serve as weights, biases or embeddings, not as masks."""
+        """Whether a constant is a parameter: one of the model's own, or what depends on one; without a state_dict
+        floats that serve as weights, biases or embeddings, not as masks."""
         tensor = value.tensor
-        if (
-            not tensor.dtype.is_float
-            or (tensor.count < 2 and id(tensor) not in self.keys)
-            or not any(u.op in PARAMETRIC for u in value.users)
-        ):
+        if self.keys:
+            known = {id(t) for t in self.origins(tensor)} or {i for i, k in self.keys.items() if value.name in k}
+            return tensor.dtype.is_float and not known <= self.buffers
+        if not tensor.dtype.is_float or tensor.count < 2 or not any(u.op in PARAMETRIC for u in value.users):
             return False
         return tensor.count > 1 << 20 or bool(np.all(np.abs(tensor.numpy().astype(np.float64)) < 1e4))
+
+    def origins(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors of the model's own state_dict that a constant depends on."""
+        if id(tensor) in self.keys:
+            return [tensor]
+        return [t for o in tensor.operands for t in self.origins(o)] if isinstance(tensor, Lazy) else []
+
+    def viewed(self, tensor: Tensor | None) -> Tensor | None:
+        """The tensor of the model's own state_dict that a constant shows in another shape or in part."""
+        while isinstance(tensor, Lazy) and tensor.function in VIEWS and id(tensor) not in self.keys:
+            tensor = tensor.operands[0]
+        return tensor if id(tensor) in self.keys else None
+
+    def fits(self, tensors: Mapping[str, Tensor]) -> bool:
+        """False where a module with these tensors would give some of the model's own another key or shape."""
+        stems: list[set[str]] = []
+        for name, tensor in tensors.items():
+            keys = self.keys.get(id(tensor))
+            if keys is None and self.viewed(tensor) is not None:
+                return False
+            if keys is not None:
+                stems.append({k[: -len(name) - 1] for k in keys if k.endswith(f".{name}")})
+        return not stems or bool(set.intersection(*stems))
 
     def widened(self, tensor: Tensor) -> Tensor:
         """A tensor of 2- or 4-bit integers as bytes. Raises UnsupportedError for other types that PyTorch lacks."""

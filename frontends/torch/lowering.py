@@ -9,7 +9,8 @@ or as many as the operator has results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -67,7 +68,8 @@ class Lowering(Builder):
     first."""
 
     def __init__(self, graph: Graph, sizes: Sizes) -> None:
-        super().__init__(graph)
+        self.kept: set[int] = set()
+        super().__init__(graph, keep=self.kept)
         self.symbols = sizes
         self.outs: list[TensorType] = []
         self._transposed: dict[Value, Value] = {}
@@ -82,6 +84,13 @@ class Lowering(Builder):
         shape = self.outs[0].shape
         assert shape is not None
         return shape
+
+    @contextmanager
+    def computing(self) -> Generator[None]:
+        """Within it, operators on parameters are computed: for what an operator wants in another form."""
+        self.keep = frozenset[int]()
+        yield
+        self.keep = self.kept
 
     def decline(self, why: str) -> NoReturn:
         """Gives up on the node at hand; its operator is decomposed where torch can do that."""

@@ -129,6 +129,12 @@ def attributes(cell: Cell, hidden: int, layers: Layers) -> dict[str, object]:
 def operands(op: Lowering, cell: Cell, weights: Sequence[Value], layers: Layers) -> list[Value | None]:
     """W [directions, gates * hidden, in], R [directions, gates * hidden, hidden], B [directions, 2 * gates * hidden],
     lengths."""
+    with op.computing():
+        return packed(op, cell, weights, layers)
+
+
+def packed(op: Lowering, cell: Cell, weights: Sequence[Value], layers: Layers) -> list[Value | None]:
+    """The same, for constant weights as expressions over them."""
     size = op.ints(shape_of(weights[1])[1])[0]
     rows = np.concatenate([np.arange(g * size, (g + 1) * size) for g in cell.gates])
     parts = [

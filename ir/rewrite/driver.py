@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from ..builder import Builder, Sizes
@@ -53,14 +53,16 @@ class Rewriter:
         sizes: Sizes | None = None,
         fuel: Fuel | None = None,
         budget: int | None = None,
+        keep: Set[int] = frozenset(),
     ) -> RewriteResult:
         """Rewrites the graph and its regions in place until no rule fires.
 
         `infer` sets the types of new nodes; `sizes` gives known contents of integer tensors to `op.sizes`; `fuel`
         bounds the firings from outside (for bisection), `budget` (8 N + 1000 for N nodes) stops after so many that the
         rules must be undoing each other; `exhausted` says so. What a rule raises gets a note of the rule and the node.
+        Builders do not compute with tensors whose identities are in `keep`.
         """
-        return _Run(self, graph, infer, sizes, fuel or Fuel(), budget).run()
+        return _Run(self, graph, infer, sizes, fuel or Fuel(), budget, keep).run()
 
 
 class _Run:
@@ -72,8 +74,9 @@ class _Run:
         sizes: Sizes | None,
         fuel: Fuel,
         budget: int | None,
+        keep: Set[int],
     ) -> None:
-        self.rewriter, self.infer, self.sizes = rewriter, infer, sizes
+        self.rewriter, self.infer, self.sizes, self.keep = rewriter, infer, sizes, keep
         nodes = list(graph.walk())
         self.fuel = fuel
         self.budget = budget if budget is not None else 8 * len(nodes) + 1000
@@ -111,7 +114,7 @@ class _Run:
         fired = False
         if matched:
             assert node.graph is not None
-            builder = Builder(node.graph, node, infer=self.infer, sizes=self.sizes)
+            builder = Builder(node.graph, node, infer=self.infer, sizes=self.sizes, keep=self.keep)
             result = rule.apply(builder, match)
             if not isinstance(result, Declined) and result is not None and _changes_a_rank(node, builder, result):
                 result = Declined("it would change a rank")

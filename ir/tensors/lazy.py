@@ -7,7 +7,7 @@ precision and rounded once, at the root: folding a BatchNormalization is then as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Union
 
@@ -380,6 +380,11 @@ def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
 def channelwise(x: Tensor, rank: int, axis: int = 0) -> Tensor:
     """A vector shaped so that it broadcasts along `axis` of a tensor of `rank`."""
     return reshape(x, [x.count if i == axis else 1 for i in range(rank)])
+
+
+def comes_from(x: Tensor, identities: Set[int]) -> bool:
+    """True for a tensor whose `id` is among `identities`, and for an expression over one."""
+    return id(x) in identities or (isinstance(x, Lazy) and any(comes_from(t, identities) for t in x.operands))
 
 
 def evaluated(x: Tensor) -> Dense:

@@ -50,6 +50,48 @@ class Numbers(nn.Module):
         return (x @ self.mixes[0] @ self.mixes[1]) * self.gain + self.shift
 
 
+class Tokens(nn.Module):
+    """A class token, positions of which some are used, and attention whose projections are one parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.positions = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 9, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        x = torch.cat((self.token.expand(x.shape[0], -1, -1), x), 1)
+        x = x + self.positions[:, : x.shape[1]]
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class Table(nn.Module):
+    """Biases from a table at the places that a buffer says, and a row that is taken throughout."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.kinds = nn.Parameter(torch.randn(7, 2)), nn.Embedding(2, 4)
+        self.register_buffer("index", (torch.arange(4)[:, None] - torch.arange(4) + 3))
+
+    def forward(self, x):
+        bias = self.table[self.index.view(-1)].view(4, 4, 2).permute(2, 0, 1)
+        kind = self.kinds(torch.zeros(x.shape[0], 4, dtype=torch.int64))
+        return torch.softmax((x + kind) @ x.transpose(1, 2) + bias[:1], -1)
+
+
+class Computed(nn.Module):
+    """Parameters that are equal before training, joined and computed with."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+        self.c = nn.Parameter(torch.randn(4))
+        self.linear = nn.Linear(4, 8, bias=False)
+
+    def forward(self, x):
+        x = self.linear(x * -torch.exp(self.a) + x * -torch.exp(self.b))
+        return x + torch.cat((self.c, torch.zeros(4)))
+
+
 def convolutions():
     first = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     return nn.Sequential(first, nn.Flatten(), nn.Linear(64, 3))
@@ -69,6 +111,9 @@ CASES = {
     "tied": (Tied, torch.tensor([[1, 2]])),
     "shared": (Shared, torch.randn(2, 4)),
     "numbers": (Numbers, torch.randn(2, 4)),
+    "tokens": (Tokens, torch.randn(2, 5, 8)),
+    "table": (Table, torch.randn(2, 4, 4)),
+    "computed": (Computed, torch.randn(2, 4)),
 }
 
 
@@ -85,9 +130,14 @@ def test_state_dict_keys_are_the_original_ones(name):
     module = make().eval()
     model = simplified(module, x)
     made = to_module(model)
-    assert set(made.state_dict()) == set(module.state_dict())
+    own = set(module.state_dict())
+    assert set(made.state_dict()) - {"constant"} == own
+    assert {k for k, _ in made.named_parameters()} == {k for k, _ in module.named_parameters()}
     torch.testing.assert_close(made(x), module(x))
-    made.load_state_dict({k: v * 2 if v.is_floating_point() else v for k, v in module.state_dict().items()})
+    state = {k: v * 2 if v.is_floating_point() else v for k, v in module.state_dict().items()}
+    module.load_state_dict(state)
+    made.load_state_dict({**made.state_dict(), **state})
+    torch.testing.assert_close(made(x), module(x))
     model.load_weights(made.state_dict())
     torch.testing.assert_close(to_module(model)(x), made(x))
 

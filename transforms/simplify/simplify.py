@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -13,6 +14,7 @@ from ..base import Context, Contract, Outcome, Pass
 from . import algebra, folding, raising, structure
 from .folding import BUDGET, Room, fold_constants, rebuild_sizes
 from .structure import erase_dead, merge_common
+from .trained import any_numbers
 
 ROUNDS = 8
 SHAPE_OF_PARTS = 15
@@ -67,25 +69,36 @@ class Simplify(Pass):
         return (*promised, *RULES[self.level])
 
     def run(self, model: Model, context: Context) -> Outcome:
+        if self.level == "deploy":
+            return self.simplified(model, context, frozenset())
+        with any_numbers(model) as keep:
+            return self.simplified(model, context, keep)
+
+    def simplified(self, model: Model, context: Context, keep: Set[int]) -> Outcome:
+        """The pass itself; tensors whose identities are in `keep` are not computed with."""
         graph, outcome = model.graph, Outcome()
         rewriter = Rewriter(self.chosen)
         totals: dict[str, RuleStatistics] = {r.name: RuleStatistics() for r in rewriter.rules}
         sweeps: dict[str, RuleStatistics] = {}
-        sweep = partial(context.fuel.sweep, rows=sweeps)
+        sweep, allow = partial(context.fuel.sweep, rows=sweeps), context.fuel.change
         has_parts = model.source_opset == 0 or model.source_opset >= SHAPE_OF_PARTS
         inference, room = Inference(graph, context.fallback), Room(graph)
         settled = False
         for _ in range(ROUNDS):
             known = inference.changes
             inference.run()
-            changed = sweep("fold_constants", lambda: fold_constants(graph, inference, self.budget, room))
-            changed += sweep("erase_dead", lambda: erase_dead(graph))
+            changed = sweep(
+                "fold_constants", lambda: fold_constants(graph, inference, self.budget, room, keep, allow=allow)
+            )
+            changed += sweep("erase_dead", lambda: erase_dead(graph, allow=allow))
             if settled and not changed and inference.changes == known:
                 break  # nothing happened since the rules had nothing more to do
-            result = rewriter.run(graph, infer=inference.node, sizes=inference.contents_of, fuel=context.fuel)
-            after = sweep("merge_common", lambda: merge_common(graph))
-            after += sweep("rebuild_sizes", lambda: rebuild_sizes(graph, inference, parts=has_parts))
-            after += sweep("erase_dead", lambda: erase_dead(graph))
+            result = rewriter.run(
+                graph, infer=inference.node, sizes=inference.contents_of, fuel=context.fuel, keep=keep
+            )
+            after = sweep("merge_common", lambda: merge_common(graph, keep, allow=allow))
+            after += sweep("rebuild_sizes", lambda: rebuild_sizes(graph, inference, parts=has_parts, allow=allow))
+            after += sweep("erase_dead", lambda: erase_dead(graph, allow=allow))
             settled = not after
             for name, statistics in result.statistics.items():
                 totals[name].add(statistics)

@@ -27,6 +27,8 @@ from ....ir import (
     lookup,
 )
 from ....ir.inference import Inference
+from ....ir.rewrite import Allow, always
+from ....ir.tensors import comes_from
 from .lazily import unevaluated
 from .targets import constant_target
 
@@ -89,19 +91,30 @@ class Room:
         return True
 
 
-def fold_constants(graph: Graph, inference: Inference, budget: int = BUDGET, room: Room | None = None) -> int:
+def fold_constants(
+    graph: Graph,
+    inference: Inference,
+    budget: int = BUDGET,
+    room: Room | None = None,
+    keep: Set[int] = frozenset(),
+    *,
+    allow: Allow = always,
+) -> int:
     """Replaces values whose contents are known by constants, in the graph and its regions; gives how many nodes were
-    folded. `room` bounds what several calls fold together.
+    folded. `room` bounds what several calls fold together. What is computed from tensors whose identities are in
+    `keep`, parameters, stays computed. `allow` is asked before each node.
     """
     room = room or Room(graph)
     folded, derived = 0, derived_values(graph)
     for node in graph:
         for region in node.regions.values():
-            folded += fold_constants(region, inference, budget, room)
+            folded += fold_constants(region, inference, budget, room, keep, allow=allow)
         if not any(v.users for v in node.outputs):
             continue
+        if keep and any(v is not None and v.const is not None and comes_from(v.const, keep) for v in node.inputs):
+            continue
         results = evaluated(node, budget, room, derived) or known_shape(node, inference)
-        if results is not None:
+        if results is not None and allow(node):
             for old, tensor in zip(node.outputs, results, strict=True):
                 if old.users:
                     old.replace_by(constant(tensor, old.name))
@@ -170,7 +183,7 @@ def _steps(tensor: Tensor) -> int:
 
 
 def _tensor(array: Array | None, value: Value) -> Tensor:
-    dtype = value.type.dtype if isinstance(value.type, TensorType) else None
+    dtype = value.dtype
     if array is None:
         return Dense(np.zeros(0, np.float32), dtype)
     return Dense(array if array.flags.owndata else array.copy(), dtype)
