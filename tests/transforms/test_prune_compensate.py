@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -165,6 +166,8 @@ PERCEPTRON = """graph(%x: f32[N,7,12]) -> (y) {
 
 @pytest.mark.parametrize("criterion", IMPORTANCE)
 def test_every_criterion_prunes_and_is_proved(build: Make, criterion: str):
+    if IMPORTANCE[criterion].needs_gradients:
+        pytest.importorskip("torch")
     draw = np.random.default_rng(3).standard_normal
     weights = {"w0": draw((12, 32)), "b0": draw(32), "w1": draw((32, 5)), "b1": draw(5)}
     made = build(PERCEPTRON, **{k: v.astype(np.float32) for k, v in weights.items()})
@@ -203,7 +206,8 @@ def test_data_tells_which_inputs_matter(build: Make):
     draw = np.random.default_rng(3).standard_normal
     weights = {"w0": draw((12, 32)), "b0": np.zeros(32), "w1": draw((32, 5)), "b1": draw(5)}
     weights["b0"][:16], weights["w1"][:16] = -100, 3 * weights["w1"][:16]
-    for criterion in ("activation", "flap", "obs"):
+    gradients = ("taylor", "gradient") if find_spec("torch") else ()
+    for criterion in ("activation", "flap", "obs", *gradients):
         made = build(PERCEPTRON, **{k: v.astype(np.float32) for k, v in weights.items()})
         original = made.clone()
         run(made, samples(shape=(3, 7, 12)), importance=criterion, compensate=None)

@@ -24,14 +24,15 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a criterion looks at: the slots, the number of atoms, and what the data said about the readers, if there is
-    any.
+    """What a criterion looks at: the slots, the number of atoms, and where it asks for that what the data said about
+    the readers, and the mean squares of the constants' gradients.
     """
 
     slots: Sequence[Slot]
     count: int
     moments: Mapping[Reader, Moments] = field(default_factory=dict[Reader, Moments])
     seed: int = 0
+    curvature: Mapping[Value, Array] = field(default_factory=dict[Value, Array])
 
 
 Importance = Callable[[Evidence], Scores]
@@ -40,10 +41,11 @@ Importance = Callable[[Evidence], Scores]
 
 @dataclass(frozen=True)
 class Criterion:
-    """A row of the table: the score, and whether it asks for calibration data."""
+    """A row of the table: the score, and whether it asks for calibration data, and for gradients of it (by PyTorch)."""
 
     score: Importance
     needs_data: bool = False
+    needs_gradients: bool = False
 
 
 TINY = 1e-300
@@ -126,6 +128,27 @@ def fluctuation(weight: Array, moments: Moments) -> Array:
     return np.square(weight).sum(1) * np.maximum(variance, 0)
 
 
+def by_curvature(element: Callable[[Array, Array], Array]) -> Importance:
+    """element(w, mean square of its gradient), summed over a class's weights. These are shares of one change of the
+    outputs, so they are not made relative. Classes without a weight that has a gradient get their L2 magnitude.
+    """
+
+    def score(given: Evidence) -> Scores:
+        sums, times = np.zeros(given.count), np.zeros(given.count)
+        for slot in given.slots:
+            squares = given.curvature.get(slot.constant)
+            if squares is None:
+                continue
+            numbers = element(slot.constant.tensor.numpy().astype(np.float64), squares)
+            others = tuple(a for a in range(numbers.ndim) if a != slot.axis)
+            classes, parts = per_class(slot, numbers.sum(axis=others))
+            sums[classes] += parts
+            times[classes] += 1
+        return np.where(times > 0, sums, L2(given))
+
+    return score
+
+
 def surgeon(given: Evidence) -> Scores:
     """Block Optimal Brain Surgeon: see `obs.eliminate`. Classes that nothing reads get their L2 magnitude."""
     scores = eliminate(given.moments, given.count)
@@ -140,4 +163,7 @@ IMPORTANCE: dict[str, Criterion] = {
     "activation": Criterion(read(weight_times_input), needs_data=True),
     "flap": Criterion(read(fluctuation), needs_data=True),
     "obs": Criterion(surgeon, needs_data=True),
+    # First-order Taylor expansion of the outputs (Molchanov et al., CVPR 2019), and the gradient alone.
+    "taylor": Criterion(by_curvature(lambda w, squares: np.square(w) * squares), needs_data=True, needs_gradients=True),
+    "gradient": Criterion(by_curvature(lambda w, squares: squares), needs_data=True, needs_gradients=True),
 }

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ...backends.runners import Feeds, synthesize
-from ...ir import Model, ParityError, UsageError
+from ...ir import Array, Model, ParityError, UsageError, Value
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import graph_flops
 from ..select import Selection
@@ -20,6 +20,7 @@ from .axes import AxisMap, Layer
 from .budgets import BILLS, Budget, keep_to
 from .choose import Limits, choose
 from .compensate import COMPENSATION, affected
+from .gradients import curvature
 from .groups import Slot, families, slots
 from .importance import IMPORTANCE, Evidence
 from .kept import Kept
@@ -190,12 +191,16 @@ class Prune(Pass):
 
     def evidence(self, model: Model, axes: AxisMap, found: list[Slot], data: Calibration | None, seed: int) -> Evidence:
         """What the criterion looks at; the moments also where damage is to be measured."""
-        moments = dict[Reader, Moments]()
-        if data is not None and (IMPORTANCE[self.importance].needs_data or self.method_of_choice() == "optimal"):
+        moments, squares = dict[Reader, Moments](), dict[Value, Array]()
+        criterion = IMPORTANCE[self.importance]
+        reads = criterion.needs_data and not criterion.needs_gradients
+        if data is not None and (reads or self.method_of_choice() == "optimal"):
             readers = readers_of(found)
             measured = data.moments(model, [Watch(r.node, r.node.output) for r in readers])
             moments = dict(zip(readers, measured, strict=True))
-        return Evidence(found, axes.atoms.count, moments, seed)
+        if data is not None and criterion.needs_gradients:
+            squares = curvature(model, data)
+        return Evidence(found, axes.atoms.count, moments, seed, squares)
 
     def budget(self) -> Budget | None:
         return next((Budget(r, share) for r in BILLS if (share := getattr(self, r)) is not None), None)
