@@ -588,6 +588,11 @@ def rotary(site: Site) -> None:
     site.attr("interleaved", None, 0, 1)
 
 
+def regional(site: Site) -> None:
+    """Operators with regions are for examples."""
+    raise Reject
+
+
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
@@ -656,6 +661,7 @@ ROWS: dict[str, Row] = {
     **dict.fromkeys(["LayerNormalization", "RMSNormalization"], last_axes_normalization),
     **dict.fromkeys(["InstanceNormalization", "GroupNormalization"], channel_normalization),
     **dict.fromkeys(GATES, recurrent),
+    **dict.fromkeys(["If", "Loop", "Scan"], regional),
     "Attention": attention, "BatchNormalization": batch_normalization, "Cast": cast, "Clip": clip, "Concat": concat,
     "Conv": convolution(False), "ConvTranspose": convolution(True), "DepthToSpace": depth_to_space,
     "Dropout": dropout, "Einsum": einsum, "Elu": parameter("alpha", 0.5, 2.0), "Expand": expand, "Flatten": flatten,

@@ -3,6 +3,7 @@
 from . import (
     arithmetic,
     booleans,
+    branches,
     casts,
     comparisons,
     crossing,
@@ -20,6 +21,7 @@ from .common import merge_common
 from .dead import erase_dead
 
 RULES = (
+    *branches.RULES,
     *identities.RULES,
     *casts.RULES,
     *booleans.RULES,
