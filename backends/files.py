@@ -161,13 +161,21 @@ def explained(path: Path) -> Iterator[None]:
 def target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Where a file that is to be saved as `path` goes: behind symbolic links. Raises UsageError where it cannot go."""
     given = Path(os.path.realpath(path))
-    why = ""
-    if given.is_dir():
-        why = "it is a folder"
-    elif not given.parent.is_dir():
-        why = f"there is no folder {given.parent}"
-    elif given.exists() and not overwrite:
-        why = "it exists already"
+    with explained(Path(path)):
+        why = _refusal(given, overwrite)
     if why:
         raise UsageError(f"{os.fspath(path)} cannot be written", why=why, do="choose another path")
     return given
+
+
+def _refusal(given: Path, overwrite: bool) -> str:
+    """Why a file cannot go there; '' where it can. Raises OSError for a name that the system does not take."""
+    if given.is_dir():
+        return "it is a folder"
+    if not given.parent.is_dir():
+        return f"there is no folder {given.parent}"
+    if not given.exists():
+        return ""
+    if not given.is_file():
+        return "it is a device or a pipe, and a file would take its place"
+    return "" if overwrite else "it exists already"

@@ -7,13 +7,15 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import io
+import math
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 
-from ..ir import TersorError
+from ..ir import TersorError, UsageError
 from ..transforms.simplify import PROMISES
 from . import commands
 
@@ -22,6 +24,8 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; a TersorError is printed as it is, without a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
     options = parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -33,9 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tersor: interrupted; nothing was left half written", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError as error:
+        print(f"tersor: there is not enough memory{f': {error}' if str(error) else ''}", file=sys.stderr)
+        return TersorError.exit_code
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the reader went away; keep the interpreter's exit quiet
         return 0
+    except OSError as error:  # a disk that is full, a name that is too long, a folder that is not ours
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"tersor: {place}{error.strerror or error}", file=sys.stderr)
+        return UsageError.exit_code
 
 
 def _warn(message: Warning | str, *_: object) -> None:
@@ -83,6 +94,13 @@ def natural(text: str) -> int:
     """A number from 0 on. Raises ValueError otherwise."""
     if (number := int(text)) < 0:
         raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
+
+
+def bound(text: str) -> float:
+    """A finite number from 0 on. Raises ValueError otherwise."""
+    if not 0 <= (number := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
     return number
 
 
@@ -164,7 +182,7 @@ def _verify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("reference", metavar="REFERENCE")
     verb.add_argument("candidate", metavar="CANDIDATE")
     verb.add_argument("--data", help=f"{DATA}; without it inputs are synthesized")
-    verb.add_argument("--tolerance", type=float, default=1e-4, help="largest max|a-b|/max|ref| (default: 1e-4)")
+    verb.add_argument("--tolerance", type=bound, default=1e-4, help="largest max|a-b|/max|ref| (default: 1e-4)")
     verb.add_argument("--seed", type=natural, default=0, help=SEED)
 
 

@@ -79,8 +79,9 @@ def _one_pass(options: Namespace, name: str, **values: Any) -> int:
         [make(available()[name], values)], getattr(options, "only", ()), getattr(options, "skip", ())
     )
     chosen = _overridden(Recipe(tuple(steps), run=Options(runs=0)), options)
-    output = Path(options.output)
+    output = files.output(options.output)
     files.ready([output], options.force)
+    files.refuse_inputs([output], _read(chosen))
     model = api.load(options.model, freeze_defaults=chosen.run.freeze_defaults)
     if options.dry_run:
         return _plan(chosen.steps, [output])
@@ -106,12 +107,12 @@ def _overridden(chosen: Recipe, options: Namespace) -> Recipe:
 
 
 def run(options: Namespace) -> int:
-    chosen, output = _overridden(recipe(options.recipe), options), Path(options.output)
+    chosen, output = _overridden(recipe(options.recipe), options), files.output(options.output)
     locked = [] if options.no_lock else [lock_path(output)]
     reports = [Path(path) for path in options.report]
     outputs = [output, *locked, *reports]
     files.ready(outputs, options.force)
-    files.refuse_inputs([output, *reports], [Path(options.recipe)])
+    files.refuse_inputs([output, *reports], [Path(options.recipe), *_read(chosen)])
     for path in reports:
         report_kind(path)
     model = api.load(options.model, freeze_defaults=chosen.run.freeze_defaults)
@@ -162,6 +163,7 @@ def compress(options: Namespace) -> int:
     files.refuse_existing(outputs, options.force)
     steps = with_selection(resolve(_methods(options)), options.only, options.skip)
     chosen = _overridden(Recipe(tuple(steps), Goal(options.goal or "", tuple(options.eval))), options)
+    files.refuse_inputs(outputs, _read(chosen))
     model = api.load(options.model, freeze_defaults=chosen.run.freeze_defaults)
     metrics = chosen.metrics()
     if options.dry_run:
@@ -186,6 +188,12 @@ def compress(options: Namespace) -> int:
     _show(options, result)
     _wrote(options, outputs)
     return _verdict(result)
+
+
+def _read(chosen: Recipe) -> list[Path]:
+    """The files that a recipe names."""
+    modules = [Path(reference.rpartition(":")[0]) for reference in chosen.references]
+    return [*modules, *([chosen.samples] if chosen.samples is not None else [])]
 
 
 def _wrote(options: Namespace, outputs: Sequence[Path]) -> None:
@@ -224,7 +232,7 @@ def _inputs(options: Namespace, model: Model, chosen: Recipe) -> tuple[report.Fi
 def _record(result: Result, options: Namespace, inputs: Sequence[report.File], written: Sequence[report.File]) -> None:
     """Puts the files of a run and the model's name into its record."""
     run = replace(result.record.run, inputs=tuple(inputs), outputs=tuple(written))
-    named = replace(result.record.model, name=Path(options.model).stem)
+    named = replace(result.record.model, name=files.printable(Path(options.model).stem))
     result.record = replace(result.record, model=named, run=run)
 
 
@@ -287,7 +295,7 @@ def _run(options: Namespace, model: Model, chosen: Recipe, **more: Any) -> Resul
             instruments=_instruments(options),
             progress=bars.update,
             executor=executor,
-            call="tersor " + " ".join(sys.argv[1:]),
+            call=files.printable(" ".join(["tersor", *sys.argv[1:]])),
             **more,
         )
     warned = result.record.warnings

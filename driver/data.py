@@ -157,7 +157,7 @@ def _load_arrays(path: Path, graph: Graph) -> dict[str, Array]:
         loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UsageError(
-            f"{path} cannot be read as numpy data", why=str(error), do="save it with numpy.savez"
+            f"{path} cannot be read as numpy data", why=_reason(error), do="save it with numpy.savez"
         ) from error
     if isinstance(loaded, np.ndarray):
         names = [v.name for v in graph.inputs if v not in graph.defaults]
@@ -170,8 +170,13 @@ def _load_arrays(path: Path, graph: Graph) -> dict[str, Array]:
         return {name: loaded[name] for name in loaded.files}
     except (ValueError, zipfile.BadZipFile) as error:
         raise UsageError(
-            f"{path} cannot be read as numpy data", why=str(error), do="save plain arrays, no objects"
+            f"{path} cannot be read as numpy data", why=_reason(error), do="save plain arrays, no objects"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What numpy says; but for what it takes for pickles it advises to read them, which nobody should."""
+    return "it is none, or holds Python objects" if "pickle" in str(error) else str(error)
 
 
 def _load_feed(path: Path, graph: Graph) -> Feeds:

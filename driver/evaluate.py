@@ -50,8 +50,8 @@ def load_function(reference: str) -> tuple[str, Evaluate]:
     if not path.is_file():
         raise UsageError(f"no such file: {path}", where=reference)
     spec = importlib.util.spec_from_file_location(f"_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file", where=reference, do="give a file that ends in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

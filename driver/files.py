@@ -26,19 +26,33 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
 
 def ready(paths: Sequence[Path], force: bool) -> None:
     """Raises UsageError where one of the files cannot be written: known before the work, not after it."""
+    places = [target(path, overwrite=True) for path in paths]
     refuse_existing(paths, force)
-    for number, path in enumerate(paths):
-        place = target(path, overwrite=True)
+    for number, (path, place) in enumerate(zip(paths, places, strict=True)):
         if not os.access(place.parent, os.W_OK):
             raise UsageError(
                 f"{path} cannot be written", why=f"no permission in {place.parent}", do="choose another path"
             )
-        if place in (target(other, overwrite=True) for other in paths[:number]):
+        if place in places[:number]:
             raise UsageError(f"{path} is to be written twice", do="choose different places for the outputs")
 
 
+def output(text: str) -> Path:
+    """The path of a file to write. Raises UsageError for one that ends as those of folders do, or is no path."""
+    if "\0" in text:
+        raise UsageError(f"{text!r} is no path", do="name a file")
+    if text.endswith(("/", os.sep)):
+        raise UsageError(f"{text} is a folder by its name", do="name a file")
+    return Path(text)
+
+
+def printable(text: str) -> str:
+    """A text that UTF-8 can hold: bytes of a file's name that are no UTF-8 are written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raises UsageError where an output would take the place of one of the inputs."""
+    """Raises UsageError where an output would take the place of one of the inputs, whatever is to be replaced."""
     read = {path.resolve() for path in inputs}
     for path in outputs:
         if path.resolve() in read:

@@ -14,6 +14,7 @@ COMPANIONS = frozenset([".json", ".txt", ".model", ".jinja", ".tiktoken", ".md"]
 """Suffixes of the files beside a model that say how to use it: configuration, tokenizer, vocabulary, model card."""
 LICENSES = frozenset(["LICENSE", "NOTICE"])
 OURS = frozenset(["report.json", "lock.json"])
+LOCK = ".lock.json"
 WEIGHTS_INDEX = ".index.json"
 """How the table of contents of weight shards ends; the shards are not those of the ONNX model."""
 
@@ -42,7 +43,7 @@ def companions(folder: str | os.PathLike[str]) -> list[Path]:
         for p in place.iterdir()
         if p.is_file()
         and (p.suffix in COMPANIONS or p.name in LICENSES)
-        and not (p.name.startswith(".") or p.name.endswith(WEIGHTS_INDEX) or p.name in OURS)
+        and not (p.name.startswith(".") or p.name.endswith((WEIGHTS_INDEX, LOCK)) or p.name in OURS)
     )
 
 

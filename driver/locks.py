@@ -14,6 +14,7 @@ from pathlib import Path
 from ..ir import FileSlice, Model, UsageError
 from ..transforms.base import Pass
 from .environment import tool
+from .files import printable
 from .passes import available
 from .report import File
 
@@ -35,7 +36,7 @@ def file_of(role: str, path: Path) -> File:
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
-    return File(role=role, name=path.name, sha256=digest.hexdigest(), bytes=path.stat().st_size)
+    return File(role=role, name=printable(path.name), sha256=digest.hexdigest(), bytes=path.stat().st_size)
 
 
 def input_files(

@@ -168,7 +168,7 @@ class Recipe:
 
         Raises UsageError for an option of a pass that is no plain value.
         """
-        return json.dumps(self._document(None if place is None else Path(place)), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self._document(None if place is None else Path(place)), indent=2) + "\n"
 
     def save(self, place: str | os.PathLike[str]) -> None:
         """Writes the recipe as JSON, completely or not at all. Raises UsageError where that is impossible."""
@@ -281,7 +281,8 @@ def parsed(document: Mapping[str, Any], name: str, place: Path | None) -> Recipe
         _in(f"{name}, step {number}", lambda each=each: step_of(each, passes)) for number, each in enumerate(steps, 1)
     )
     out = Recipe(steps=made, place=place, **sections)
-    _in(f"{name}, [goal]", lambda: checked(out))
+    _in(f"{name}, [goal]", lambda: checked(out.goal))
+    _in(f"{name}, [run]", lambda: natural(out.run))
     return out
 
 
@@ -310,11 +311,16 @@ def step_of(values: Any, passes: Mapping[str, type[Pass]]) -> Pass:
     return make(named(name, passes), {key: value for key, value in values.items() if key != "pass"})
 
 
-def checked(out: Recipe) -> None:
-    """Raises UsageError for conditions that make no sense and numbers that are out of range."""
-    parse_goal(out.goal.text, tuple(reference.rpartition(":")[2] for reference in out.goal.metrics))
-    if out.run.runs is not None and out.run.runs < 0:
-        raise UsageError(f"runs = {out.run.runs} is negative", do="give 0 to measure no latency")
+def checked(goal: Goal) -> None:
+    """Raises UsageError for conditions that make no sense."""
+    parse_goal(goal.text, tuple(reference.rpartition(":")[2] for reference in goal.metrics))
+
+
+def natural(run: Options) -> None:
+    """Raises UsageError for numbers that are out of range."""
+    for name in ("runs", "seed"):
+        if (number := getattr(run, name)) is not None and number < 0:
+            raise UsageError(f"{name} = {number} is negative", do="give a number from 0 on")
 
 
 def written(done: Pass) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -296,3 +300,121 @@ def test_usage_errors_of_the_parser_exit_with_2():
     with pytest.raises(SystemExit) as caught:
         main(["prune"])
     assert caught.value.code == 2
+
+
+# A hostile user
+
+
+def test_an_output_never_takes_the_place_of_a_device_or_a_pipe(refused, folder):
+    os.mkfifo(folder.parent / "pipe")
+    error = refused(2, "simplify", folder / "net.onnx", "-o", folder.parent / "pipe", "--force")
+    assert "a device or a pipe" in error
+    assert stat.S_ISFIFO(os.stat(folder.parent / "pipe").st_mode)
+
+
+def test_an_output_never_takes_the_place_of_the_data_or_of_a_metric(refused, folder):
+    data = ["--data", folder / "calib.npz"]
+    assert "an input of this run" in refused(
+        2, "quantize", folder / "net.onnx", "-o", folder / "calib.npz", *data, "--force"
+    )
+    os.symlink(folder / "calib.npz", folder / "link.onnx")
+    assert "an input of this run" in refused(
+        2, "prune", folder / "net.onnx", "-o", folder / "link.onnx", *data, "--force"
+    )
+
+
+def test_a_model_may_be_written_over_itself(run, folder):
+    assert run("simplify", folder / "net.onnx", "-o", folder / "net.onnx", "--force")[0] == 0
+    assert "BatchNormalization" not in {n.op_type for n in onnx.load(folder / "net.onnx").graph.node}
+
+
+@pytest.mark.parametrize("name", ["a/", "", ".", "x" * 300 + ".onnx", "file/out.onnx", "nul\0.onnx"])
+def test_names_that_are_no_files(refused, folder, monkeypatch, name: str):
+    monkeypatch.chdir(folder)
+    (folder / "file").write_text("")
+    refused(2, "simplify", folder / "net.onnx", "-o", name, "--force")
+
+
+def test_names_that_are_no_utf_8_come_through(run, folder):
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/n\xff.onnx"))
+    odd.write_bytes((folder / "net.onnx").read_bytes())
+    (folder / "r.toml").write_text('[[step]]\npass = "simplify"\n')
+    out = Path(os.fsdecode(os.fsencode(folder) + b"/o\xff.onnx"))
+    report = folder / "r.html"
+    assert run("run", folder / "r.toml", odd, "-o", out, "--report", report, "--quiet")[0] == 0
+    assert r"n\udcff" in report.read_text()
+    lock = out.with_name(f"{out.stem}.lock.json")
+    assert run("run", lock, odd, "-o", folder / "again.onnx", "--quiet", "--strict")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "value"),
+    [
+        ("simplify", "--seed", "-1"),
+        ("simplify", "--seed", "1.5"),
+        ("prune", "--multiple-of", "two"),
+        ("quantize", "--jobs", "0"),
+        ("compress", "--runs", "-1"),
+        ("simplify", "--opset", "newest"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_usage_errors(capsys, folder, verb: str, option: str, value: str):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, str(folder / "net.onnx"), "-o", str(folder / "out"), option, value])
+    assert caught.value.code == 2
+    assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e999", "2"])
+def test_a_ratio_out_of_range(refused, folder, value: str):
+    error = refused(2, "prune", folder / "net.onnx", "-o", folder / "p.onnx", f"--ratio={value}")
+    assert "out of range" in error
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_tolerance_out_of_range(capsys, folder, value: str):
+    with pytest.raises(SystemExit):
+        main(["verify", str(folder / "net.onnx"), str(folder / "net.onnx"), f"--tolerance={value}"])
+    assert "no number from 0 on" in capsys.readouterr().err
+
+
+def test_a_metric_that_is_no_python_file(refused, folder):
+    arguments = ["compress", folder / "net.onnx", "-o", folder / "out", "--runs", "0"]
+    assert "no Python file" in refused(2, *arguments, "--eval", f"{folder / 'calib.npz'}:f")
+
+
+def test_data_with_objects_in_it_is_refused_without_advice_to_read_it(refused, folder):
+    np.save(folder / "objects.npy", np.array([{}], dtype=object))
+    error = refused(2, "prune", folder / "net.onnx", "-o", folder / "p.onnx", "--data", folder / "objects.npy")
+    assert "allow_pickle" not in error
+    assert "Python objects" in error
+
+
+def test_what_the_system_refuses_is_one_line(refused, folder, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr("tersor.driver.commands.save", full)
+    assert "somewhere: No space left" in refused(2, "simplify", folder / "net.onnx", "-o", folder / "s.onnx")
+
+
+def test_an_interruption_leaves_what_was_there(folder):
+    """In the middle of a metric, which says that it has begun."""
+    (folder / "out").mkdir()
+    (folder / "out/model.onnx").write_text("precious")
+    (folder / "slow.py").write_text("import time\ndef f(run):\n    print('begun', flush=True)\n    time.sleep(60)\n")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    command = ["compress", folder / "net.onnx", "-o", folder / "out", "--eval", f"{folder / 'slow.py'}:f", "--force"]
+    process = subprocess.Popen(
+        [sys.executable, "-B", "-m", "tersor", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err == "tersor: interrupted; nothing was left half written\n"
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before

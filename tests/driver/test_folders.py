@@ -79,7 +79,7 @@ def test_what_is_no_folder_is_refused_before_anything_is_written(hub: Path, tmp_
 def test_compress_keeps_configuration_and_tokenizer(hub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     assert main(["compress", str(hub), "-o", str(out), "--runs", "0", "--quiet"]) == 0
-    assert {p.name for p in out.iterdir()} == {"model.onnx", "report.html", "report.json", *KEPT}
+    assert {p.name for p in out.iterdir()} == {"model.onnx", "report.html", "report.json", "lock.json", *KEPT}
     assert main(["compress", str(hub), "-o", str(out), "--runs", "0"]) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -177,6 +177,49 @@ def test_every_step_of_simplify_is_found_when_it_is_the_one(model):
         assert found.index == next(i for i, size in enumerate(sizes) if size <= wanted)
 
 
+FOLDS = """graph(%x: f32[4]) -> (y) {
+  @a : f32[4] = [1,2,3,4]
+  %one = Exp(@a) : f32[4]   # first @ net.py:1
+  %two = Sqrt(@a) : f32[4]   # second @ net.py:2
+  %three = Log(@a) : f32[4]   # third @ net.py:3
+  %b = Cos(%x) : f32[4]   # fourth @ net.py:4
+  %c = Cos(%x) : f32[4]   # fifth @ net.py:5
+  %d = Sum(%one, %two, %three, %b, %c) : f32[4]
+  return %d
+}"""
+
+
+@pytest.mark.parametrize(
+    ("op", "count", "rule", "scope"),
+    [
+        ("Exp", 0, "fold_constants", "first"),
+        ("Sqrt", 0, "fold_constants", "second"),
+        ("Log", 0, "fold_constants", "third"),
+        ("Cos", 1, "merge_common", "fifth"),
+    ],
+)
+def test_in_a_sweep_the_one_change_at_fault_is_found(model, op: str, count: int, rule: str, scope: str):
+    def broken(candidate: Model) -> str:
+        used = [n for n in candidate.graph if n.op == op and n.output.users]
+        return f"{op} is missing" if len(used) <= count else ""
+
+    found = find(Simplify(), model(FOLDS), Context(), broken)
+    assert found is not None
+    assert found.firing is not None
+    assert found.firing.rule == rule
+    assert found.firing.loc.scope == scope
+    assert f"change {found.change_index} of {found.change_count} in rewrite" in found.where
+    taken = [row for row in found.change.splitlines() if row.startswith("-  %")]
+    assert len(taken) == (1 if rule == "fold_constants" else 2)
+
+
+def test_a_sweep_that_does_not_tell_its_changes_apart_is_named_as_a_whole(model):
+    culprit = bisect(model(TEXT), [Careless()], Context(), Check(enabled=False))
+    assert culprit is not None
+    assert culprit.change_index is None
+    assert "breaks, a sweep over the whole graph (rewrite 2 of 2 in careless)" in culprit.where
+
+
 # In the manager
 
 
