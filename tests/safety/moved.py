@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from graphs import FLOATS, INTEGERS, Grow, Grower, known, shape_of
 from hypothesis import strategies as st
-from tersor.ir import DType, Graph, Node, TensorType, Value, constant, tensor
+from tersor.ir import Dense, DType, Graph, Node, TensorType, Value, constant, tensor
 from written import END, either, fresh, ints, number, one_of
 
 MOVABLE = (*FLOATS, *INTEGERS)
@@ -253,6 +253,60 @@ def joined_pieces(g: Grower) -> Value | None:
             return g.add("Squeeze", entry, ints(axis))
 
 
+def meetings(g: Grower) -> Value | None:
+    """Casts, reshapings and Transposes on both sides of movement and of products, or of all operands."""
+    match g.draw(st.integers(0, 7)):
+        case 0:
+            x = fresh(g, "batch", 2, 3, dtype=str(one_of(g, "i32", "bool", "f16", "f32")))
+            middle = g.draw(st.sampled_from([DType.F32, DType.I64, DType.F64])) if not x.is_float else DType.F64
+            y = g.add("Transpose", g.add("Cast", x, to=middle.code), perm=(0, 2, 1))
+            y = g.add("Gather", y, ints(0, 1), axis=1) if either(g) else g.add("Unsqueeze", y, ints(1))
+            return g.add("Cast", y, to=g.draw(st.sampled_from([DType.F32, DType.F64, x.dtype])).code)  # pyright: ignore
+        case 1:
+            q, k = fresh(g, "batch", 2, 3, 4), fresh(g, "batch", 2, 4, 5)
+            y = g.add("MatMul", g.add("Reshape", q, ints(-1, 3, 4)), g.add("Reshape", k, ints(-1, 4, 5)))
+            return g.add("Reshape", y, g.draw(st.sampled_from([ints(-1, 2, 3, 5), ints(2, -1, 3, 5), ints(-1, 6, 5)])))
+        case 2:
+            q, k = fresh(g, "batch", 3, 4), fresh(g, "batch", 4, 3)
+            turned = [g.add("Transpose", v, perm=(0, 2, 1)) for v in (q, k)]
+            return g.add("MatMul", *turned)
+        case 3:
+            a, b = fresh(g, 4, "batch"), fresh(g, 5, 4)
+            left = g.add("Transpose", a, perm=(1, 0))
+            right = g.add("Transpose", b) if either(g) else g.constant([4, 5])
+            y = g.add(str(one_of(g, "MatMul", "Gemm")), left, right)
+            return g.add("Add", y, g.constant([5])) if either(g) else y
+        case 4:
+            x, y = fresh(g, "batch", 6), fresh(g, "batch", 6)
+            how = g.draw(
+                st.sampled_from([("Reshape", ints(0, 2, 3)), ("Unsqueeze", ints(1)), ("Reshape", ints(-1, 3))])
+            )
+            return g.add(str(one_of(g, "Add", "Mul", "Max", "Sub")), *(g.add(how[0], v, how[1]) for v in (x, y)))
+        case 5:
+            x = fresh(g, "batch", 4)
+            y = g.add(str(one_of(g, "Max", "Min", "Sum")), x, g.constant([4]))
+            return g.add(str(one_of(g, "Max", "Min", "Sum")), y, number(0.5), x, number(-0.25))
+        case 6:
+            x = fresh(g, "batch", 4, dtype="i64")
+            seen = g.add(str(one_of(g, "Less", "GreaterOrEqual", "Greater", "LessOrEqual")), x, ints(1))
+            return g.add("Where", g.add("Not", seen), x, ints(7))
+        case _:
+            image = fresh(g, "batch", 2, 4, 4)
+            y = g.add("Relu", image) if either(g) else image
+            fill = number(g.draw(st.sampled_from([0.0, -np.inf])))
+            y = g.add("Pad", y, ints(0, 0, 1, 0, 0, 0, 1, 1), fill)
+            return g.add("MaxPool", y, kernel_shape=(2, 2), strides=g.draw(st.sampled_from([(1, 1), (2, 2)])))
+
+
+def filled(g: Grower) -> Value | None:
+    """A tensor that is filled with a number, in another element type."""
+    x = fresh(g, "batch", 3)
+    how = {"value": Dense(np.array([g.draw(st.sampled_from([0.0, 2.0, 1.5]))], np.float32))} if either(g) else {}
+    y = g.add("ConstantOfShape", g.add("Shape", x), **how)
+    kind = g.draw(st.sampled_from([DType.I64, DType.F64, DType.F16]))
+    return g.add("Cast", g.add("Cast", y, to=kind.code), to=DType.F32.code)
+
+
 def shapes(g: Grower) -> Value | None:
     """Pieces of the Shape of a value, of its parts and of what has the same one."""
     x = fresh(g, "batch", "length", 4)
@@ -400,5 +454,5 @@ def scans(g: Grower) -> Value | None:
 
 MOVED: tuple[Grow, ...] = (
     stated_sizes, uniform_operands, counted, points, around_products, across_elementwise, moved_pieces, joined_pieces,
-    shapes, sequence_values, optional_values, decided, loops, scans,
+    meetings, filled, shapes, sequence_values, optional_values, decided, loops, scans,
 )  # fmt: skip
