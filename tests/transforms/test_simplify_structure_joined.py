@@ -7,6 +7,7 @@ from tersor.ir import parse
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter, Rule
 from tersor.testing import check_rule
+from tersor.transforms.simplify.folding import indices
 from tersor.transforms.simplify.structure import casts, comparisons, padding, pieces
 
 
@@ -77,6 +78,14 @@ BECOMES: dict[str, tuple[Rule, str, str]] = {
         padding.pad_inside_maximum,
         one(f"%p = Pad(%i, {PADS}, f32[]{{-inf}}) : f32[N,2,6,6] %y = MaxPool(%p) {POOL} : f32[N,2,4,4] return %y", inputs=IMAGE),
         one("%y = MaxPool(%i) {kernel_shape=[3,3], pads=[1,1,1,1]} : f32[N,2,4,4] return %y", inputs=IMAGE)),
+    "integers dequantized and quantized again": (
+        casts.drop_requantization,
+        one("%d = DequantizeLinear(%q, f32[]{0.1}, i8[]{3}) : f32[N,4] %y = QuantizeLinear(%d, f32[]{0.1}, i8[]{3}) : i8[N,4] %o = Neg(%y) : i8[N,4] return %o", inputs="%q: i8[N,4]"),
+        one("%o = Neg(%q) : i8[N,4] return %o", inputs="%q: i8[N,4]")),
+    "all rows replaced in order": (
+        indices.scatter_everything,
+        one("%y = ScatterND(%x, i64[3,1]{0,1,2}, %z) : f32[3,4] %o = Neg(%y) : f32[3,4] return %o", inputs="%x: f32[3,4], %z: f32[3,4]"),
+        one("%o = Neg(%z) : f32[3,4] return %o", inputs="%x: f32[3,4], %z: f32[3,4]")),
 }  # fmt: skip
 
 
@@ -149,6 +158,24 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
         padding.pad_inside_maximum,
         one(f"%p = Pad(%i, {PADS}, f32[]{{-inf}}) : f32[N,2,6,6] %y = MaxPool(%p) {{kernel_shape=[3,3], strides=[2,2], ceil_mode=1}} : f32[N,2,3,3] return %y", inputs=IMAGE),
         "it computes its padding itself, or places in the padded image are used"),
+    "numbers that are rounded": (
+        casts.drop_requantization,
+        one("%d = DequantizeLinear(%q, f32[]{0.1}, i8[]{3}) : f32[N,4] %y = QuantizeLinear(%d, f32[]{0.2}, i8[]{3}) : i8[N,4] return %y", inputs="%q: i8[N,4]"),
+        "scales or zero points differ"),
+    "a scale that is next to nothing": (
+        casts.drop_requantization,
+        one("%d = DequantizeLinear(%q, f32[]{1e-38}) : f32[N,4] %y = QuantizeLinear(%d, f32[]{1e-38}) {output_dtype=3} : i8[N,4] return %y", inputs="%q: i8[N,4]"),
+        "a scale is not an ordinary number"),
+    "integers of another type": (
+        casts.drop_requantization,
+        one("%d = DequantizeLinear(%q, f32[]{0.1}) : f32[N,4] %y = QuantizeLinear(%d, f32[]{0.1}) {output_dtype=2} : u8[N,4] return %y", inputs="%q: i8[N,4]"),
+        "element types or axes differ"),
+    "rows replaced in another order": (
+        indices.scatter_everything, one("%y = ScatterND(%x, i64[3,1]{0,2,1}, %z) : f32[3,4] return %y", inputs="%x: f32[3,4], %z: f32[3,4]"),
+        "it does not replace everything in order"),
+    "rows that are added": (
+        indices.scatter_everything, one('%y = ScatterND(%x, i64[3,1]{0,1,2}, %z) {reduction="add"} : f32[3,4] return %y', inputs="%x: f32[3,4], %z: f32[3,4]"),
+        "it adds to what is there, or its indices are not a column"),
 }  # fmt: skip
 
 

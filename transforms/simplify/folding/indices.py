@@ -205,6 +205,18 @@ def slice_rows_of_table(op: Builder, node: Node) -> Result:
     return op.Slice(rows, cut.operand(1), cut.operand(2), known, *cut.inputs[4:])
 
 
+@rule("ScatterND")
+def scatter_everything(op: Builder, node: Node) -> Result:
+    """A ScatterND of all entries of the first axis in order is its updates."""
+    data, indices, updates = (node.operand(i) for i in range(3))
+    if node.str("reduction", "none") != "none" or data.shape is None or indices.rank != 2:
+        return decline("it adds to what is there, or its indices are not a column")
+    found = counting(indices, op.sizes)
+    if found is None or found.strides[0] != 1 or found.offset != 0 or indices.shape != (data.shape[0], 1):
+        return decline("it does not replace everything in order")
+    return updates if updates.type == data.type else decline("it does not replace everything in order")
+
+
 COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 
 
@@ -229,4 +241,4 @@ def decided(node: Node, sizes: Sizes) -> bool | None:
     return yes if node.op.startswith("Greater") else no
 
 
-RULES = (reshape_instead_of_gather, reshape_instead_of_gather_nd, slice_rows_of_table)
+RULES = (reshape_instead_of_gather, reshape_instead_of_gather_nd, slice_rows_of_table, scatter_everything)

@@ -100,4 +100,31 @@ def fill_with_cast(op: Builder, shape: Value, filled: Node, cast: Node) -> Resul
     return op.ConstantOfShape(shape, value=Dense(number.astype(target.numpy), target))
 
 
-RULES = (drop_lossless_cast, cast_instead_of_cast_like, meet_across_movement, fill_with_cast)
+x, s, t, z, w = P.var("x"), P.const("s"), P.const("t"), P.opt_const("z"), P.opt_const("w")
+ORDINARY = (1e-30, 1e30)
+"""Scales between which a step up and down again is exact for integers of 16 bits."""
+
+
+@rule(P.QuantizeLinear(P.DequantizeLinear(x, s, z).named("down"), t, w).named("up"))
+def drop_requantization(
+    op: Builder, x: Value, s: Value, t: Value, z: Value | None, w: Value | None, down: Node, up: Node
+) -> Result:
+    """Integers that are dequantized and quantized again in the same way are what they were. Not the other way round:
+    quantizing rounds.
+    """
+    zeros = [None if v is None else v.tensor for v in (z, w)]
+    if not s.tensor.same_as(t.tensor) or (zeros[0] is None) != (zeros[1] is None):
+        return decline("scales or zero points differ")
+    if zeros[0] is not None and zeros[1] is not None and not zeros[0].same_as(zeros[1]):
+        return decline("scales or zero points differ")
+    if any(down.int(name) != up.int(name) for name in ("axis", "block_size")) or x.dtype is not up.output.dtype:
+        return decline("element types or axes differ")
+    scales = s.tensor.numpy().astype(np.float64)
+    if x.dtype is None or not x.dtype.is_integer or x.dtype.bits > 16 or s.dtype is not DType.F32:
+        return decline("its numbers are too wide for single precision")
+    if not bool(((scales > ORDINARY[0]) & (scales < ORDINARY[1])).all()):
+        return decline("a scale is not an ordinary number")
+    return x
+
+
+RULES = (drop_requantization, drop_lossless_cast, cast_instead_of_cast_like, meet_across_movement, fill_with_cast)
