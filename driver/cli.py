@@ -24,8 +24,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; a TersorError is printed as it is, without a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
+    _prepare_streams()
     options = parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -47,6 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename is not None else ""
         print(f"tersor: {place}{error.strerror or error}", file=sys.stderr)
         return UsageError.exit_code
+
+
+def _prepare_streams() -> None:
+    """Nothing that the streams cannot do is a reason to stop: show a name, or be there at all."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _warn(message: Warning | str, *_: object) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..backends.runners import Feeds
-from ..ir import Array, UsageError
+from ..ir import Array, TersorError, UsageError
+from ..transforms.manager import place
 from .report import Metric
 
 Run = Callable[[Feeds], dict[str, Array]]
@@ -26,7 +27,18 @@ def score(evaluate: Evaluate, run: Run, name: str) -> Metric:
 
     The interval is mean +- 1.96 standard errors, cut to [0, 1] for scores that are all 0 or 1.
     """
-    values = np.asarray(evaluate(run), np.float64).reshape(-1)
+    try:
+        found = evaluate(run)
+    except TersorError:
+        raise
+    except Exception as error:  # it is the user's code, which may raise anything
+        do = "try the function on its own; it is given a way to run the model"
+        raise UsageError(f"metric {name!r} failed", why=place(error), do=do) from error
+    try:
+        values = np.asarray(found, np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        what = type(found).__name__
+        raise UsageError(f"metric {name!r} is not a number", why=f"the function returned {what}: {error}") from error
     if not values.size or not bool(np.isfinite(values).all()):
         raise UsageError(f"metric {name!r} is not a number", why=f"the function returned {values.tolist()[:5]}")
     mean = float(values.mean())
@@ -56,7 +68,7 @@ def load_function(reference: str) -> tuple[str, Evaluate]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UsageError(f"{path} cannot be imported", why=f"{type(error).__name__}: {error}") from error
+        raise UsageError(f"{path} cannot be imported", why=place(error)) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise UsageError(f"{path} has no function called {name!r}")

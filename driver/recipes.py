@@ -283,6 +283,7 @@ def parsed(document: Mapping[str, Any], name: str, place: Path | None) -> Recipe
     out = Recipe(steps=made, place=place, **sections)
     _in(f"{name}, [goal]", lambda: checked(out.goal))
     _in(f"{name}, [run]", lambda: natural(out.run))
+    _in(name, lambda: possible(out))
     return out
 
 
@@ -314,6 +315,13 @@ def step_of(values: Any, passes: Mapping[str, type[Pass]]) -> Pass:
 def checked(goal: Goal) -> None:
     """Raises UsageError for conditions that make no sense."""
     parse_goal(goal.text, tuple(reference.rpartition(":")[2] for reference in goal.metrics))
+
+
+def possible(out: Recipe) -> None:
+    """Raises UsageError for paths that no file can have."""
+    for text in (out.data.path, *out.goal.metrics):
+        if "\0" in text:
+            raise UsageError(f"{text!r} is no path", do="name a file")
 
 
 def natural(run: Options) -> None:

@@ -418,3 +418,29 @@ def test_an_interruption_leaves_what_was_there(folder):
     assert process.returncode == 130
     assert err == "tersor: interrupted; nothing was left half written\n"
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("raise KeyError('x')", "KeyError: 'x' (odd.py:2)"),
+        ("return 'text'", "returned str"),
+        ("return None", "is not a number"),
+        ("return run({})", "input 'x' is missing"),
+    ],
+)
+def test_a_metric_that_fails_is_said_with_its_line(refused, folder, body: str, expected: str):
+    (folder / "odd.py").write_text(f"def f(run):\n    {body}\n")
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    arguments = ["run", folder / "r.toml", folder / "net.onnx", "-o", folder / "out.onnx"]
+    (folder / "r.toml").write_text('[goal]\nmetrics = ["odd.py:f"]\n[[step]]\npass = "simplify"\n')
+    try:
+        assert expected in refused(2, *arguments)
+    finally:
+        sys.dont_write_bytecode = before
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_streams_that_are_closed_are_no_reason_to_stop(folder, monkeypatch, stream: str):
+    monkeypatch.setattr(sys, stream, None)
+    assert main(["simplify", str(folder / "net.onnx"), "-o", str(folder / "s.onnx")]) == 0

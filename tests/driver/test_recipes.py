@@ -227,6 +227,7 @@ def test_passes_and_rules_of_plug_ins_are_steps_by_name(run, refused, plugin: Pa
         (f"[run]\nseed = 1.5\n{STEP}", ["[run]", "'seed'", "expected an integer, found a number"]),
         (f'[run]\nopset = "newest"\n{STEP}', ["[run]", "'opset'", "'keep' or 'best' or an integer"]),
         (f'[run]\nruns = "all"\n{STEP}', ["[run]", "'runs'", "an integer or None"]),
+        (f'[data]\npath = "a\\u0000"\n{STEP}', ["is no path"]),
         (f"[run]\nruns = -1\n{STEP}", ["runs = -1 is negative"]),
         (f'[data]\npath = ["a"]\n{STEP}', ["[data]", "'path'", "expected text, found a list"]),
         (f'[lock]\ninputs = [{{role = "model"}}]\n{STEP}', ["[lock]", "cannot be made of these options"]),
