@@ -30,7 +30,7 @@ PEERS = {
     "cnn": ["ort-minmax", "ort-minmax-channel", "ort-entropy", "ort-percentile", "nncf", "nncf-mixed"],
     "transformer": ["ort-dynamic", "ort-dynamic-channel", "ort-minmax-channel", "ort-matmul", "nncf"],
 }
-OURS = {"cnn": ["tersor", "tersor-accurate"], "transformer": ["tersor", "tersor-accurate", "tersor-dynamic"]}
+OURS = ["tersor", "tersor-accurate", "tersor-mixed"]
 SPEED_ONLY = {"cnn": ["ort-minmax", "ort-minmax-channel", "nncf"], "transformer": ["ort-dynamic", "ort-matmul", "nncf"]}
 MARGIN = 1.03
 TIMEOUT = 1800
@@ -40,8 +40,8 @@ def tools_of(model: str) -> list[str]:
     network = NETWORKS[model]
     peers = PEERS[network.family] if network.metric else SPEED_ONLY[network.family]
     has_nncf = importlib.util.find_spec("nncf") is not None
-    ours = OURS[network.family] if network.metric else [t for t in OURS[network.family] if t != "tersor-accurate"]
-    return [*ours, *(t for t in peers if has_nncf or not t.startswith("nncf"))]
+    dynamic = ["tersor-dynamic"] if network.family == "transformer" else []
+    return [*OURS, *dynamic, *(t for t in peers if has_nncf or not t.startswith("nncf"))]
 
 
 def child(script: str, *arguments: str) -> Any:

@@ -140,8 +140,9 @@ def nncf(preset: str, openvino: bool = False) -> Callable[[], Work]:
 
 
 TOOLS: dict[str, Callable[[], Work]] = {
-    "tersor": tersor("smooth,quantize"),
-    "tersor-accurate": tersor("smooth,quantize(correct_bias=True, observer='mse')"),
+    "tersor": tersor("quantize"),
+    "tersor-accurate": tersor("smooth,quantize(observer='auto')"),
+    "tersor-mixed": tersor("smooth,quantize(observer='auto', correct_bias=True, cost_aware=True, slack=0.05)"),
     "tersor-dynamic": tersor("quantize(mode='dynamic')"),
     "ort-dynamic": ort_dynamic(False),
     "ort-dynamic-channel": ort_dynamic(True),

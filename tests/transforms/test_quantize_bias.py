@@ -130,3 +130,30 @@ def test_means_refuse_other_statistics_and_what_is_not_finite():
 def test_dynamic_int8_has_no_means_to_correct_with():
     with pytest.raises(UsageError, match="correct_bias has no effect"):
         Quantize(mode="dynamic", correct_bias=True)
+
+
+DEPTHWISE = """
+graph @g(%x: f32[N,8,6,6]) -> (y) {
+  @a : f32[8,1,3,3] = random(1)
+  @b : f32[16,8,1,1] = random(2)
+  @c : f32[16,1,3,3] = random(3)
+  %1 = Conv(%x, @a) {group=8} : f32[N,8,4,4]
+  %2 = Relu(%1) : f32[N,8,4,4]
+  %3 = Conv(%2, @b) : f32[N,16,4,4]
+  %4 = Relu(%3) : f32[N,16,4,4]
+  %5 = Conv(%4, @c) {group=16} : f32[N,16,2,2]
+  return %5
+}"""
+
+
+def test_in_turn_biases_take_back_what_clipping_in_front_has_moved():
+    x = sample("Conv")
+    errors = {}
+    reference = Model(parse(DEPTHWISE))
+    for in_turn in (False, True):
+        model = Model(parse(DEPTHWISE))
+        pass_ = Quantize(observer="percentile", percentile=95.0, correct_bias=True, in_turn=in_turn)
+        pass_.run(model, Context(samples=[{"x": x}]))
+        verify(model.graph)
+        errors[in_turn] = np.abs(mean_of(model, x) - mean_of(reference, x)).mean()
+    assert errors[True] < 0.7 * errors[False]

@@ -2,17 +2,24 @@
 
 The mean error of a result is the error of the weight times the mean of the layer's input (Nagel et al., "Data-Free
 Quantization through Weight Equalization and Bias Correction", 2019, section 4.2, with means from calibration data).
-Each layer is corrected by itself, for the inputs that it has in float; padding counts as the mean.
+Fast: each layer is corrected by itself, for the inputs that it has in float; padding counts as the mean. In turn: the
+means of results are measured in the quantized model, layer after layer, so that a bias also takes back what the layers
+before it have left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...ir import Array, Tensor, constant
+from ...backends.runners import Samples
+from ...ir import Array, Model, Node, Tensor, constant
+from ..base import Progress
+from ..prune.walk import Walk
+from .calibrate import limited
 from .layers import Layer
 from .observers import Statistic, not_finite
 from .prepare import row
@@ -52,6 +59,47 @@ class ChannelMeans(Statistic):
 def means_of(layer: Layer) -> ChannelMeans:
     """What observes the input channels of a layer."""
     return ChannelMeans(1 if layer.node.op == "Conv" else -1)
+
+
+def means_of_result(layer: Layer) -> ChannelMeans:
+    """What observes the output channels of a layer."""
+    return ChannelMeans(1 if layer.node.op == "Conv" else -1)
+
+
+def correct_in_turn(
+    model: Model,
+    layers: Mapping[Node, Layer],
+    wanted: Mapping[Node, Means],
+    samples: Samples,
+    limit: int,
+    progress: Progress,
+) -> None:
+    """Shifts the int32 biases of quantized layers, one after another, until each result has the mean that it has in
+    float.
+
+    `wanted` are those means. Every layer must have a bias. One walk through the model: what is alive between two layers
+    waits on disk.
+    """
+    walk = Walk(model, lambda: limited(samples, limit))
+    order = [node for node in model.graph if node in layers]
+    for done, node in enumerate(order, 1):
+        weights, bias = node.operand(1).node, node.operand(2).node
+        assert weights is not None, "a quantized layer reads restored integers"
+        assert bias is not None, "every layer has a bias by now"
+        seen = means_of_result(layers[node])
+        for found in walk.step([node.output], weights):
+            seen.update(found[node.output])
+        shift_bias(bias, seen.means() - wanted[node])
+        progress("correcting biases", done, len(order))
+
+
+def shift_bias(restored: Node, error: Means) -> None:
+    """Takes `error` from the integers behind a DequantizeLinear, as far as int32 reaches."""
+    integers, scale = restored.operand(0), restored.operand(1).tensor.numpy().astype(np.float64)
+    moved = np.rint(integers.tensor.numpy() - error / scale)
+    reach = np.iinfo(np.int32)
+    made = constant(np.clip(moved, reach.min, reach.max).astype(np.int32), integers.name)
+    restored.set_input(0, made)
 
 
 def corrected(layer: Layer, weights: Affine, means: Means) -> Layer:

@@ -9,7 +9,7 @@ converted once for all who take it. Small, depthwise and isolated layers fall ou
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -73,15 +73,28 @@ def kind(layer: Layer) -> str:
 def not_worth(graph: Graph, chosen: Mapping[Node, Layer], sizes: Sizes) -> dict[Node, str]:
     """The layers that are better left in float, each with the reason."""
     known = {node: times(layer, sizes) for node, layer in chosen.items()}
-    network = _network(graph, chosen, known, sizes)
-    import networkx as nx
-
-    _, parts = cast(Cut, nx.minimum_cut(network, INT8, FLOAT))  # pyright: ignore[reportUnknownMemberType]
+    _, kept = cheapest(graph, chosen, sizes)
     return {
         node: f"int8 would not pay here: {t.int8:.0f} us against {t.float:.0f} us, without conversions"
         for node, t in known.items()
-        if node not in parts[0]
+        if node not in kept
     }
+
+
+def cheapest(
+    graph: Graph, chosen: Mapping[Node, Layer], sizes: Sizes, floats: Collection[Node] = ()
+) -> tuple[float, set[Node]]:
+    """The modelled microseconds of the fastest assignment in which the layers `floats` are float, and the layers that
+    are int8 in it.
+    """
+    known = {node: times(layer, sizes) for node, layer in chosen.items()}
+    network = _network(graph, chosen, known, sizes)
+    for node in floats:
+        network.add_edge(node, FLOAT, capacity=math.inf)
+    import networkx as nx
+
+    cost, parts = cast(Cut, nx.minimum_cut(network, INT8, FLOAT))  # pyright: ignore[reportUnknownMemberType]
+    return cost, {node for node in chosen if node in parts[0]}
 
 
 def _network(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -15,12 +15,14 @@ from ...ir import Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import Sizes, bind_sizes
+from ..prune.walk import pairs
 from ..select import Selection, label
 from . import dynamic, insertion, scheme, weights
-from .bias import ChannelMeans, Means, corrected, means_of
+from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of, means_of_result
 from .calibrate import observe, require
 from .gain import not_worth
 from .layers import QUANTIZED, Layer, layers
+from .mixed import Choice, Outputs, choose
 from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
@@ -28,13 +30,15 @@ from .report import float_nodes, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
 MODES = ("static", "dynamic", "weights")
-STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias")
+STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias", "in_turn", "slack")
 IDLE = {
     "static": ("bits", "block"),
     "dynamic": ("bits", "block", *STATIC_ONLY),
     "weights": (*STATIC_ONLY, "per_channel", "reduce_range"),
 }
 """Mode -> the options that have no effect with it."""
+
+AUTO, IMAGE_RANK = "auto", 4
 
 Make = Callable[[], Statistic]
 
@@ -49,12 +53,14 @@ class Quantize(Pass):
     `block` of them, and computes in float (see `weights`).
 
     `observer` is how ranges are found: "minmax", "moving_average" (of the batches' extremes), "percentile" (of which
-    `percentile` percent are kept), "entropy", or "mse".
+    `percentile` percent are kept), "entropy", "mse", or "auto": "mse" for images, and the extremes for what matrix
+    products read, whose few large channels must not be cut.
     `samples` is how many calibration samples are used (0: all). `per_channel` gives each output channel of a weight
     its scale. `only` and `skip` select layers by node name, module scope or operator. `cost_aware` leaves layers in
-    float that int8 would not make faster, by a model of time (see `gain`) at the sizes of one calibration sample.
-    `correct_bias` has biases take back the mean error that rounded weights make (see `bias`). `reduce_range` keeps
-    weights within 7 bits, for CPUs without VNNI.
+    float that int8 would not make faster, by a model of time (see `gain`) at the sizes of one calibration sample; with
+    `slack`, the share of that time that may be given up for accuracy, also those that win most for it (see `mixed`).
+    `correct_bias` has biases take back the mean error that rounded weights make; with `in_turn` layer after layer, each
+    with the errors of those before it (see `bias`). `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
     """
 
     name: ClassVar[str] = "quantize"
@@ -69,6 +75,8 @@ class Quantize(Pass):
     samples: int = 0
     cost_aware: bool = False
     correct_bias: bool = False
+    in_turn: bool = False
+    slack: float = 0.0
     reduce_range: bool = False
     bits: int = 8
     block: int = 32
@@ -77,8 +85,10 @@ class Quantize(Pass):
         """Raises UsageError for values that do not exist and for options that would have no effect."""
         if self.mode not in MODES:
             raise UsageError(f"there is no mode {self.mode!r}", do=f"the modes are {', '.join(MODES)}")
-        if self.observer not in OBSERVERS:
-            raise UsageError(f"there is no observer {self.observer!r}", do=f"the observers are {', '.join(OBSERVERS)}")
+        if self.observer not in (AUTO, *OBSERVERS):
+            raise UsageError(
+                f"there is no observer {self.observer!r}", do=f"the observers are {', '.join((AUTO, *OBSERVERS))}"
+            )
         if not 50.0 < self.percentile <= 100.0:
             raise UsageError(f"percentile={self.percentile} is not in (50, 100]")
         if self.samples < 0:
@@ -88,6 +98,12 @@ class Quantize(Pass):
         if idle:
             why = "it calibrates nothing" if idle[0] in STATIC_ONLY else "it is for another mode"
             raise UsageError(f"{idle[0]} has no effect with mode={self.mode!r}", why=why, do="leave it out")
+        if self.in_turn and not self.correct_bias:
+            raise UsageError("in_turn has no effect without correct_bias", do="give correct_bias=True, or leave it out")
+        if not 0.0 <= self.slack < 1.0:
+            raise UsageError(f"slack={self.slack} is not in [0, 1)", do="give 0.05 for five percent of the time")
+        if self.slack and not self.cost_aware:
+            raise UsageError("slack has no effect without cost_aware", do="give cost_aware=True, or leave it out")
         if self.bits not in weights.BITS:
             raise UsageError(f"bits={self.bits} is not possible", do="give 8 or 4")
         if self.block < 16 or self.block & (self.block - 1):
@@ -111,14 +127,21 @@ class Quantize(Pass):
         decisions = self.decide(model, samples)
         chosen = {d.node: d.layer for d in decisions if d.layer is not None}
         outcome = Outcome(changed=len(chosen))
+        choice = Choice()
         if chosen and samples is not None and self.mode == "static":
-            noise = self.static(model, chosen, samples, context)
+            noise, choice = self.static(model, chosen, samples, context)
         else:
             noise = self.dynamic(model, chosen, samples)
-        outcome.decisions = [d.row(noise.get(d.node)) for d in decisions]
+        outcome.changed -= len(choice.floats)
+        outcome.decisions = [d.row(noise.get(d.node), choice.floats.get(d.node, "")) for d in decisions]
         if chosen:
             outcome.warnings = self.warnings(model)
-        outcome.notes.append(f"{len(chosen)} of {len(decisions)} layers in int8")
+        outcome.notes.append(f"{outcome.changed} of {len(decisions)} layers in int8")
+        if choice.floats:
+            outcome.notes.append(
+                f"{len(choice.floats)} left in float for accuracy: {choice.before:.1f} dB -> {choice.after:.1f} dB on "
+                "calibration data"
+            )
         return outcome
 
     def store_weights(self, model: Model, context: Context) -> Outcome:
@@ -153,25 +176,59 @@ class Quantize(Pass):
 
     def static(
         self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context
-    ) -> dict[Node, float]:
-        """Calibrates and inserts; gives the SQNR of each layer under its node of before."""
+    ) -> tuple[dict[Node, float], Choice]:
+        """Calibrates and inserts; gives the SQNR of each layer under its node of before, and which layers were left in
+        float for accuracy.
+        """
         graph = model.graph
         if any(node.op == "Conv" for node in chosen):
             means_to_pools(graph)
             swishes_to_products(graph)
         prepared = matmuls_to_gemms(graph, chosen)
+        before = dict(zip(prepared, chosen, strict=True))
         placement = place(graph, prepared)
-        ranges, means = self.calibrate(model, placement.sources(), prepared, samples, context)
-        parameters = insertion.activation_parameters(placement, ranges)
-        outputs = {before: results(now)[0] for before, now in zip(chosen, prepared, strict=True)}
+        values = list(placement.quantized) if self.slack else placement.sources()
+        found = self.calibrate(model, values, prepared, samples, context)
+        choice = self.mix(model, prepared, found, samples, context) if self.slack else Choice()
+        prepared = {node: layer for node, layer in prepared.items() if node not in choice.floats}
+        outputs = {node: results(node)[0] for node in prepared}
         reference = OrtRunner(model, taps=list(outputs.values()))
-        scales = {node: self.weight(layer, parameters[layer.input]) for node, layer in prepared.items()}
-        for node, found in means.items():
-            prepared[node] = corrected(prepared[node], scales[node], found)
-        dequantized = insertion.insert(graph, placement, prepared, parameters, scales)
-        noise = signal_to_noise(reference, model, {n: dequantized.get(v, v) for n, v in outputs.items()}, samples)
+        dequantized = self.put(model, prepared, found)
+        if found.results:
+            correct_in_turn(model, prepared, found.results, samples, self.samples, context.progress)
+        taps = {before[n]: dequantized.get(v, v) for n, v in outputs.items()}
+        noise = signal_to_noise(reference, model, taps, samples)
         insertion.erase_unused(dequantized.values())
-        return noise
+        return noise, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
+
+    def put(self, model: Model, layers: dict[Node, Layer], found: Calibrated) -> dict[Value, Value]:
+        """Places and inserts these layers in int8; gives each quantized value's dequantized form."""
+        placement = place(model.graph, layers)
+        parameters = insertion.activation_parameters(placement, found.ranges)
+        scales = {node: self.weight(layer, parameters[layer.input]) for node, layer in layers.items()}
+        for node, layer in layers.items():
+            if node in found.means:
+                layers[node] = corrected(layer, scales[node], found.means[node])
+        return insertion.insert(model.graph, placement, layers, parameters, scales)
+
+    def mix(
+        self, model: Model, layers: Mapping[Node, Layer], found: Calibrated, samples: Samples, context: Context
+    ) -> Choice:
+        """Which layers are left in float for accuracy (see `mixed`)."""
+
+        def build(kept: Collection[Node]) -> Model:
+            copy = model.clone()
+            twins, nodes = pairs(model, copy), dict(zip(model.graph, copy.graph, strict=True))
+            own = {
+                nodes[n]: replace(layers[n], node=nodes[n], input=twins[layers[n].input]) for n in layers if n in kept
+            }
+            means = {nodes[n]: m for n, m in found.means.items() if n in kept}
+            dequantized = self.put(copy, own, Calibrated({twins[v]: r for v, r in found.ranges.items()}, means))
+            insertion.erase_unused(dequantized.values())
+            return copy
+
+        sizes = one_sample(model.graph, samples)
+        return choose(model.graph, layers, build, Outputs(model, samples), sizes, self.slack, context.progress)
 
     def dynamic(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples | None) -> dict[Node, float]:
         """Inserts; gives the SQNR of each layer where there are samples to measure it on."""
@@ -182,27 +239,34 @@ class Quantize(Pass):
 
     def calibrate(
         self, model: Model, values: list[Value], chosen: Mapping[Node, Layer], samples: Samples, context: Context
-    ) -> tuple[dict[Value, Range], dict[Node, Means]]:
-        """The ranges of values, and the means of the inputs of the layers whose bias is to be corrected."""
-        ranges: list[tuple[Value, Make]] = [(v, lambda: OBSERVERS[self.observer](self.percentile)) for v in values]
+    ) -> Calibrated:
+        """One pass over the samples."""
+        ranges: list[tuple[Value, Make]] = [(v, partial(self.observe, v)) for v in values]
         layers = list(chosen.values()) if self.correct_bias else []
-        means: list[tuple[Value, Make]] = [(layer.input, partial(means_of, layer)) for layer in layers]
+        inputs: list[tuple[Value, Make]] = [(layer.input, partial(means_of, layer)) for layer in layers]
+        outputs: list[tuple[Value, Make]] = [
+            (layer.node.output, partial(means_of_result, layer)) for layer in layers if self.in_turn
+        ]
         found = observe(
             model,
-            [*ranges, *means],
+            [*ranges, *inputs, *outputs],
             samples,
             progress=context.progress,
             limit=self.samples,
             executor=context.executor,
         )
-        return (
+        means = [o.means() for o in found if isinstance(o, ChannelMeans)]
+        nodes = [layer.node for layer in layers]
+        return Calibrated(
             {v: o.range() for v, o in zip(values, found, strict=False) if isinstance(o, Observer)},
-            {
-                layer.node: o.means()
-                for layer, o in zip(layers, found[len(values) :], strict=True)
-                if isinstance(o, ChannelMeans)
-            },
+            dict(zip(nodes, means, strict=False)),
+            dict(zip(nodes, means[len(nodes) :], strict=False)),
         )
+
+    def observe(self, value: Value) -> Observer:
+        """What finds the range of a value."""
+        name = self.observer if self.observer != AUTO else "mse" if value.rank == IMAGE_RANK else "minmax"
+        return OBSERVERS[name](self.percentile)
 
     def weight(self, layer: Layer, input: Affine | None) -> Affine:
         """Scale of a layer's weight; a static layer's bias has to fit int32 with it."""
@@ -232,6 +296,17 @@ class Quantize(Pass):
         return found
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """What calibration found: ranges of values; per layer whose bias is to be corrected the means of its input and,
+    where that is done in turn, of its result.
+    """
+
+    ranges: dict[Value, Range]
+    means: dict[Node, Means]
+    results: dict[Node, Means] = field(default_factory=dict[Node, Means])
+
+
 class Candidate:
     """A layer with weights as it was before the pass: `layer` is None where it stays float, and `why` says so."""
 
@@ -239,10 +314,12 @@ class Candidate:
         self.node, self.layer = node, layer
         self.kept = Decision.of(node, "int8" if why == QUANTIZED else "fp32", why)
 
-    def row(self, sqnr_db: float | None) -> Decision:
+    def row(self, sqnr_db: float | None, why_float: str = "") -> Decision:
         """The decision, with the layer's error where it was measured."""
         if self.layer is None:
             return self.kept
+        if why_float:
+            return dataclasses.replace(self.kept, reason=why_float)
         return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=sqnr_db)
 
 

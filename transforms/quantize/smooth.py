@@ -91,9 +91,19 @@ class Smooth(Pass):
         samples = require(context.samples, "smooth", "")
         infer(model.graph, context.fallback)
         groups = shared_inputs(model.graph, Selection(model.graph, self.only, self.skip))
-        found = observe(
-            model, [(v, ChannelRanges) for v in groups], samples, progress=context.progress, limit=self.samples
-        ) if groups else []  # fmt: skip
+        wanted = [(value, ChannelRanges) for value in groups]
+        found = (
+            observe(
+                model,
+                wanted,
+                samples,
+                progress=context.progress,
+                limit=self.samples,
+                executor=context.executor,
+            )
+            if wanted
+            else []
+        )
         outcome = Outcome()
         for (value, products), seen in zip(groups.items(), found, strict=True):
             why = self.smooth(model.graph, value, products, seen)
