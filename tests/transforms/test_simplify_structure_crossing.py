@@ -8,7 +8,7 @@ from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter, Rule
 from tersor.testing import check_rule
 from tersor.transforms.simplify.algebra import products
-from tersor.transforms.simplify.structure import crossing, linear, passing
+from tersor.transforms.simplify.structure import comparisons, crossing, linear, passing
 
 INPUTS = "%x: f32[N,3,4,5], %z: f32[N,3,4,5]"
 
@@ -38,6 +38,16 @@ BECOMES: dict[str, tuple[Rule, str, str]] = {
         crossing.meet_across_axes,
         one(LAST + "%g = Gather(%t, i64[2]{2,0}) {axis=3} : f32[N,4,5,2] %a = ReduceMean(%g, i64[1]{1}) : f32[N,1,5,2] %y = Transpose(%a) {perm=[0,3,2,1]} : f32[N,2,5,1] return %y"),
         one("%g = Gather(%x, i64[2]{2,0}) {axis=1} : f32[N,2,4,5] %a = ReduceMean(%g, i64[1]{2}) : f32[N,2,1,5] %y = Transpose(%a) {perm=[0,1,3,2]} : f32[N,2,5,1] return %y")),
+    "a norm, a product and a sum along an axis that stays": (
+        crossing.meet_across_axes,
+        one("@w : f32[4] = random(1) @m : f32[4,3] = random(2) @b : f32[3] = random(3) %t = Transpose(%s) {perm=[1,0,2]} : f32[N,2,4] %n = LayerNormalization(%t, @w) : f32[N,2,4] "
+            "%p = MatMul(%n, @m) : f32[N,2,3] %a = Add(@b, %p) : f32[N,2,3] %y = Transpose(%a) {perm=[1,0,2]} : f32[2,N,3] return %y", inputs="%s: f32[2,N,4]"),
+        one("@w : f32[4] = random(1) @m : f32[4,3] = random(2) @b : f32[3] = random(3) %n = LayerNormalization(%s, @w) : f32[2,N,4] "
+            "%p = MatMul(%n, @m) : f32[2,N,3] %y = Add(@b, %p) : f32[2,N,3] return %y", inputs="%s: f32[2,N,4]")),
+    "a bias of what was moved": (
+        crossing.meet_across_constants, one("@b : f32[3] = random(3) " + LAST + "%a = Sub(@b, %t) : f32[N,4,5,3] " + FIRST + ": f32[N,3,4,5] return %y"),
+        one("@b : f32[1,3,1,1] = random(3) %y = Sub(@b, %x) : f32[N,3,4,5] return %y")),
+    "a sum of two": (comparisons.add_two, one("%y = Sum(%x, %z) : f32[N,3,4,5] return %y"), one("%y = Add(%x, %z) : f32[N,3,4,5] return %y")),
     "a mean over what was moved": (
         crossing.reduce_before_transpose, one(LAST + "%y = ReduceMean(%t, i64[1]{-1}) {keepdims=0} : f32[N,4,5] return %y"),
         one("%y = ReduceMean(%x, i64[1]{1}) {keepdims=0} : f32[N,4,5] return %y")),
@@ -103,6 +113,17 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
     "a Transpose that others need": (
         crossing.meet_across_axes, one(LAST + "%a = Softmax(%t) : f32[N,4,5,3] " + FIRST + ": f32[N,3,4,5] return %y, %t", "y, o"),
         "no operators along axes are between two Transposes"),
+    "a bias of what was moved, whose shape has to stay": (
+        crossing.meet_across_axes, one("@b : f32[3] = random(3) " + LAST + "%a = Add(%t, @b) : f32[N,4,5,3] " + FIRST + ": f32[N,3,4,5] return %y"),
+        "along which axes an operator between them works is not known"),
+    "a product along an axis that was moved": (
+        crossing.meet_across_constants, one("@m : f32[3,2] = random(3) " + LAST + "%a = MatMul(%t, @m) : f32[N,4,5,2] " + FIRST + ": f32[N,2,4,5] return %y"),
+        "along which axes an operator between them works is not known"),
+    "a constant with more axes": (
+        crossing.meet_across_constants,
+        one("@b : f32[1,1,1,1,1] = random(3) %t = Transpose(%x) {perm=[0,2,3,1]} : f32[N,4,5,3] %a = Add(%t, @b) : f32[1,N,4,5,3] %y = Transpose(%a) {perm=[0,1,4,2,3]} : f32[1,N,3,4,5] return %y"),
+        "no operators along axes are between two Transposes"),
+    "a sum of three": (comparisons.add_two, one("%y = Sum(%x, %z, %x) : f32[N,3,4,5] return %y"), "it is of more than two, or of one"),
     "a slice along axes that are computed": (
         crossing.meet_across_axes,
         one(LAST + "%a = Slice(%t, i64[1]{0}, i64[1]{2}, %i) : f32[?,?,?,?] " + FIRST + ": f32[?,?,?,?] return %y", inputs=INPUTS + ", %i: i64[1]"),

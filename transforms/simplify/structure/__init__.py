@@ -39,7 +39,7 @@ RULES = (
 )
 """Exact at every level: no parameter changes."""
 
-DEPLOY_RULES = (*arithmetic.DEPLOY_RULES, *tables.DEPLOY_RULES)
+DEPLOY_RULES = (*arithmetic.DEPLOY_RULES, *tables.DEPLOY_RULES, *crossing.DEPLOY_RULES)
 """Rules that change constants which may be parameters."""
 
 __all__ = ["DEPLOY_RULES", "RULES", "erase_dead", "merge_common"]

@@ -30,6 +30,12 @@ def flatten_variadic(op: Builder, node: Node) -> Result:
     return made.output if isinstance(made, Node) else made
 
 
+@rule("Sum")
+def add_two(op: Builder, node: Node) -> Result:
+    """A Sum of two is an Add, which more rules and runtimes know."""
+    return op.Add(*node.inputs) if len(node.inputs) == 2 else decline("it is of more than two, or of one")
+
+
 @rule("Max", "Min")
 def merge_bounds(op: Builder, node: Node) -> Result:
     """Of several numbers among the operands of Max or Min one is enough."""
@@ -66,4 +72,4 @@ def compare_the_other_way(op: Builder, a: Value, b: Value, inner: Node) -> Resul
     return made.output if isinstance(made, Node) else made
 
 
-RULES = (flatten_variadic, merge_bounds, compare_the_other_way)
+RULES = (flatten_variadic, add_two, merge_bounds, compare_the_other_way)

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ....ir import Builder, Node, Value
+from ....ir import Builder, Node, Value, constant
 from ....ir.rewrite import Result, decline, rule
+from ....ir.tensors import reshape, transpose
 from .layout import build_reshape, reshaping
-from .passing import passed
+from .passing import BINARY, passed
 from .spans import integers
 
 Order = tuple[int, ...]
@@ -79,10 +80,21 @@ def _padded(node: Node, order: Order) -> Rest | None:
     return [[*low, *high], *node.inputs[2:3]], {}
 
 
+def _last(node: Node, order: Order) -> Rest | None:
+    """A product with a matrix, or a norm along the last axis, where that is the last one on both sides."""
+    shape = node.operand(1).shape
+    if order[-1] != len(order) - 1 or shape is None or len(shape) != (2 if node.op == "MatMul" else 1):
+        return None
+    if node.op != "MatMul" and node.int("axis") % len(order) != len(order) - 1:
+        return None
+    return [*node.inputs[1:]], {}
+
+
 CROSSED: dict[str, Callable[[Node, Order], Rest | None]] = {
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), _along),
     **dict.fromkeys(SELECTIONS, _kept),
     **dict.fromkeys(REDUCTIONS, _reduced),
+    **dict.fromkeys(("MatMul", "LayerNormalization", "RMSNormalization"), _last),
     "Gather": _gathered,
     "Slice": _sliced,
     "Pad": _padded,
@@ -92,10 +104,44 @@ None where it cannot be said.
 """
 
 
-def crossed(op: Builder, node: Node, value: Value, order: Order) -> Value | None:
+def beside_constants(node: Node) -> Value | None:
+    """The operand of an elementwise operator whose other operands are constants."""
+    if node.op not in BINARY or node.domain:
+        return None
+    computed = [v for v in node.inputs if v is not None and v.const is None]
+    return computed[0] if len(computed) == 1 else None
+
+
+def turned(value: Value, order: Order, *, anew: bool) -> Value | None:
+    """A constant that is broadcast against the result of a Transpose, so that it fits its operand; None where it would
+    have to be written in another shape and may not be (`anew`).
+    """
+    rank, shape = len(order), value.tensor.shape
+    if len(shape) > rank:
+        return None
+    full = ((1,) * (rank - len(shape))) + tuple(shape)
+    moved = tuple(full[order.index(axis)] for axis in range(rank))
+    places = [axis for axis in range(rank) if full[axis] != 1]
+    if all(order[axis] == axis for axis in places):
+        return value
+    if not anew or value.tensor.nbytes > LARGEST:
+        return None
+    tensor = transpose(reshape(value.tensor, full), [order.index(axis) for axis in range(rank)])
+    assert tensor.shape == moved
+    return constant(tensor, value.name)
+
+
+LARGEST = 1 << 16
+"""Bytes of a constant that is written in another shape: others may use it as it is."""
+
+
+def crossed(op: Builder, node: Node, value: Value, order: Order, *, anew: bool) -> Value | None:
     """What a node gives of `value` in place of `value` transposed, up to the same Transpose."""
-    if passed(node, len(order)) is not None:
-        operands = [value if v is passed(node, len(order)) else v for v in node.inputs]
+    main = beside_constants(node) or passed(node, len(order))
+    if main is not None:
+        operands = [v if v is None else value if v is main else turned(v, order, anew=anew) for v in node.inputs]
+        if any(new is None and old is not None for new, old in zip(operands, node.inputs, strict=True)):
+            return None
         made = op.node(node.op, operands, node.attrs)
     else:
         found = CROSSED[node.op](node, order)
@@ -107,24 +153,36 @@ def crossed(op: Builder, node: Node, value: Value, order: Order) -> Value | None
 
 @rule("Transpose")
 def meet_across_axes(op: Builder, node: Node) -> Result:
-    """A Transpose before operators along axes, such as Softmax, Slice, Pad or a reduction, and one behind them are one
-    behind them, or none.
+    """A Transpose before operators along axes, such as Softmax, Slice, Pad, a reduction or a product with weights, and
+    one behind them are one behind them, or none.
     """
+    return _met(op, node, anew=False)
+
+
+@rule("Transpose")
+def meet_across_constants(op: Builder, node: Node) -> Result:
+    """So do Transposes with sums and products with constants between them, which then have another shape."""
+    return _met(op, node, anew=True)
+
+
+def _met(op: Builder, node: Node, *, anew: bool) -> Result:
     path: list[Node] = []
     value = node.operand(0)
     while value.node is not None and value.only_user is not None and len(path) < REACH:
-        main = passed(value.node, value.rank or 0)
-        if main is None and (value.op not in CROSSED or value.index):
+        main = beside_constants(value.node) or passed(value.node, value.rank or 0)
+        if main is None and (value.op not in CROSSED or any(v.users for v in value.node.outputs if v is not value)):
             break
         path.append(value.node)
         value = main or value.node.operand(0)
     order, behind = order_of(value), order_of(node.output)
-    if order is None or behind is None or value.only_user is None or not any(n.op in CROSSED for n in path):
+    if order is None or behind is None or value.only_user is None:
+        return decline("no operators along axes are between two Transposes")
+    if all(passed(step, len(order)) is not None for step in path):
         return decline("no operators along axes are between two Transposes")
     assert value.node is not None
     made: Value | None = value.node.operand(0)
     for step in reversed(path):
-        made = crossed(op, step, made, order)
+        made = crossed(op, step, made, order, anew=anew)
         if made is None:
             return decline("along which axes an operator between them works is not known")
     both = tuple(order[axis] for axis in behind)
@@ -219,3 +277,7 @@ RULES = (
     split_before_transpose,
     transpose_product_instead_of_factors,
 )
+"""Exact at every level."""
+
+DEPLOY_RULES = (meet_across_constants,)
+"""Rules that give constants, which may be parameters, another shape."""
