@@ -424,3 +424,54 @@ def test_einsum_ties_equal_letters_and_lets_free_ones_go(model):
     made = model(EINSUM.format(last="bnhd,hdo->bno"))
     prune(made)
     assert {v.name: v.tensor.shape for v in made.graph.constants()} == {"w": (2, 4, 5), "v": (2, 4, 5), "o": (2, 4, 3)}
+
+
+TOKEN = """graph(%x: f32[N,4,12]) -> (y) {{
+  @token : f32[1,1,{width}] = random(1)
+  @w : f32[12,{width}] = random(2)
+  @v : f32[{width},5] = random(3)
+  %n = Shape(%x) {{start=0, end=1}}
+  %sizes = Concat(%n, i64[2]{{1,{width}}}) {{axis=0}}
+  {made}
+  %f = MatMul(%x, @w)
+  %c = Concat(%t, %f) {{axis=1}}
+  %s = Add(%c, %c)
+  %y = MatMul(%s, @v)
+  return %y
+}}"""
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "%t = Expand(@token, %sizes)",
+        "%o = Concat(%n, i64[2]{1,1}) {axis=0} %t = Tile(@token, %o)",
+        "%z = ConstantOfShape(%sizes) %t = Add(@token, %z)",
+    ],
+)
+def test_channels_go_through_sizes_of_which_only_some_are_computed(model, made: str):
+    pruned = model(TOKEN.format(width=8, made=made))
+    prune(pruned)
+    found = {v.name: v.tensor.shape for v in pruned.graph.constants()}
+    assert (found["token"], found["w"], found["v"]) == ((1, 1, 4), (12, 4), (4, 5))
+
+
+def test_a_view_with_two_sizes_that_are_computed_lets_the_others_go(model):
+    pruned = model("""graph(%x: f32[N,L,12]) -> (y) {
+      @w : f32[12,16] = random(1)
+      @v : f32[16,5] = random(2)
+      %f = MatMul(%x, @w)
+      %n = Shape(%x) {start=0, end=2}
+      %heads = Concat(%n, i64[2]{2,8}) {axis=0}
+      %whole = Concat(%n, i64[1]{16}) {axis=0}
+      %h = Reshape(%f, %heads)
+      %t = Transpose(%h) {perm=[0,2,1,3]}
+      %r = Relu(%t)
+      %b = Transpose(%r) {perm=[0,2,1,3]}
+      %m = Reshape(%b, %whole)
+      %y = MatMul(%m, @v)
+      return %y
+    }""")
+    prune(pruned)
+    found = {v.name: v.tensor.shape for v in pruned.graph.constants()}
+    assert (found["w"], found["v"]) == ((12, 8), (8, 5))

@@ -180,6 +180,22 @@ def integers(value: Value | None) -> list[int] | None:
     return [int(i) for i in value.const.numpy().reshape(-1)]
 
 
+SIZES = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0}
+"""The operand that holds the sizes of the result, by operator."""
+
+
+def pinned(value: Value | None) -> list[int | None] | None:
+    """The known ones among computed sizes where they are stated, as in Where(known, sizes, computed) of `prepare`."""
+    node = value.node if value is not None else None
+    if node is None or node.op != "Where" or node.domain:
+        return None
+    which, stated = node.operand(0), node.operand(1)
+    if which.const is None or stated.const is None or stated.const.rank != 1 or which.shape != stated.shape:
+        return None
+    numbers = zip(stated.const.numpy().tolist(), which.const.numpy().tolist(), strict=True)
+    return [int(number) if known else None for number, known in numbers]
+
+
 def need_integers(value: Value | None, what: str) -> list[int]:
     """As `integers`. Raises Frozen when the operand is computed."""
     found = integers(value)

@@ -17,6 +17,7 @@ from ...backends.compare import compare
 from ...backends.runners import Feeds, OrtRunner, ReferenceRunner
 from ...ir import Array, DType, Model, TensorType, TersorError, Value
 from ..cost import Sizes, bind_sizes, parameter_count, static_shape
+from .axes import SIZES
 from .kept import Kept
 from .portions import portions
 from .rules.semantic import MASKED_STATISTICS
@@ -56,15 +57,20 @@ class Pair:
 
 
 def pairs(masked: Model, pruned: Model, kept: Kept) -> list[Pair]:
-    """Every tensor that nodes of both graphs compute. What Shape reads differs on purpose and is left out."""
+    """Every tensor that nodes of both graphs compute. Sizes differ on purpose and are left out."""
     found: list[Pair] = []
     counterparts = (node for node in masked.graph if node.loc.rule != MASKED_STATISTICS)
     for old, new in zip(counterparts, pruned.graph, strict=True):
         for reference, candidate in zip(old.outputs, new.outputs, strict=True):
             tensor = isinstance(reference.type, TensorType) and reference.type.dtype is not DType.STRING
-            if tensor and candidate.users and new.op not in ("Shape", "Size"):
+            if tensor and candidate.users and new.op not in ("Shape", "Size") and not says_sizes(candidate):
                 found.append(Pair(reference, candidate, dict(kept.changed(candidate)), new.where))
     return found
+
+
+def says_sizes(value: Value) -> bool:
+    """True for computed sizes: what they are the sizes of is compared."""
+    return all(user.op in SIZES and user.input(SIZES[user.op]) is value for user in value.users)
 
 
 def check(original: Model, masked: Model, pruned: Model, kept: Kept, feeds: Feeds) -> Comparison:

@@ -1,8 +1,8 @@
 """Exact rewrites that put a graph into the form that the axis rules expect.
 
-What is computed from known sizes becomes constant, a Resize names only the axes that it resizes, and a constant that
-several operands share is given to each of them separately, so that each may lose other channels. Surgery joins again
-what stayed equal.
+What is computed from known sizes becomes constant, a Resize names only the axes that it resizes, known ones among sizes
+that are computed are stated, and a constant that several operands share is given to each of them separately, so that
+each may lose other channels. Surgery joins again what stayed equal.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ...ir import Graph, Node, Value, constant
 from ...ir.inference import Fallback, Inference
 from ..simplify.folding.constants import Room, evaluated, known_shape, reshape_to_constant, result_bytes
 from ..simplify.structure import erase_dead
+from .axes import SIZES, pinned
 
 SIZES_BYTES = 1024
 """What is computed from sizes is no larger than this."""
@@ -27,6 +28,8 @@ def prepare(graph: Graph, fallback: Fallback | None = None) -> None:
     for node in graph:
         if node.op == "Resize" and not node.domain:
             narrow_resize(node, inference)
+        elif node.op in SIZES and not node.domain:
+            pin_sizes(node, inference)
     erase_dead(graph)
     unshare(graph)
 
@@ -75,6 +78,31 @@ def narrow_resize(node: Node, inference: Inference) -> None:
     )
     inference.node(pick)
     node.set_input(3, pick.output)
+
+
+def pin_sizes(node: Node, inference: Inference) -> None:
+    """States the known ones among computed sizes: Where(known, sizes, computed). An axis that an Expand leaves as it is
+    counts as 1.
+    """
+    index = SIZES[node.op]
+    sizes, shape = node.input(index), node.output.shape
+    if sizes is None or sizes.is_const or shape is None or sizes.shape is None or pinned(sizes) is not None:
+        return
+    (count,) = sizes.shape
+    if not isinstance(count, int) or count > len(shape):
+        return
+    known = [size if isinstance(size, int) else None for size in shape[len(shape) - count :]]
+    if node.op == "Expand":
+        before = (*[None] * (len(shape) - (node.operand(0).rank or 0)), *(node.operand(0).shape or ()))
+        known = [1 if size == old else size for size, old in zip(known, before[len(shape) - count :], strict=True)]
+    if all(size is None for size in known):
+        return
+    assert node.graph is not None
+    stated = constant(np.asarray([-1 if size is None else size for size in known], np.int64))
+    which = constant(np.asarray([size is not None for size in known]))
+    made = node.graph.insert(Node("Where", [which, stated, sizes], loc=node.loc), node)
+    inference.node(made)
+    node.set_input(index, made.output)
 
 
 def unshare(graph: Graph) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 
 from ....ir import Node, Size, Value
 from ..atoms import UNIT, Ids
-from ..axes import AxisMap, Frozen, integers, need_integers, shape, static
+from ..axes import AxisMap, Frozen, integers, need_integers, pinned, shape, static
 from ..kept import Kept
-from .row import Rule, set_integers
+from .row import Rule, set_integers, set_pinned
 
 RUN_TIME = "which of its elements go where depends on sizes that are known at run time only"
+COMPUTED_SIZES = "its sizes are computed at run time"
 OTHER_FACTOR = "the channels of the merged axis are told apart along another of its factors"
 
 
@@ -53,8 +54,12 @@ def expand(node: Node, axes: AxisMap) -> None:
     """Broadcasts to a shape: axes that keep their size pass, a repeated one is frozen (Expand-13)."""
     x = node.operand(0)
     repeat(node, axes, x)
-    if axes.active_axes(node.output) and integers(node.input(1)) is None:
-        raise Frozen("its sizes are computed at run time")
+    if integers(node.input(1)) is not None:
+        return
+    known = pinned(node.input(1)) or []
+    offset = len(shape(node.output)) - len(known)
+    computed = [a for a in axes.active_axes(node.output) if a >= offset and known[a - offset] is None]
+    axes.freeze_axes(node.output, computed if known else axes.active_axes(node.output), node, COMPUTED_SIZES)
 
 
 def repeat(node: Node, axes: AxisMap, x: Value) -> None:
@@ -73,7 +78,13 @@ def repeat(node: Node, axes: AxisMap, x: Value) -> None:
 def expand_shape(node: Node, kept: Kept) -> None:
     """Sizes of the axes that pass and lose entries; a 1 stands for whatever the operand has."""
     old, changed = integers(node.input(1)), kept.changed(node.output)
-    if old is None or not changed:
+    if not changed:
+        return
+    if old is None:
+        stated = pinned(node.input(1)) or []
+        offset = len(shape(node.output)) - len(stated)
+        fewer = {a - offset: int(left.size) for a, left in changed.items() if a >= offset and stated[a - offset] != 1}
+        set_pinned(node, 1, fewer)
         return
     offset = len(shape(node.output)) - len(old)
     new = [int(changed[a].size) if a in changed and size != 1 else size for a, size in enumerate(old, start=offset)]
@@ -83,14 +94,25 @@ def expand_shape(node: Node, kept: Kept) -> None:
 def tile(node: Node, axes: AxisMap) -> None:
     """The atoms of an axis over and over (Tile-13)."""
     x = node.operand(0)
-    times = need_integers(node.input(1), "repetitions")
     bound: list[Ids] = []
-    for axis, (ids, count) in enumerate(zip(axes.of(x), times, strict=True)):
-        bound.append(ids if count == 1 or ids.ndim == 0 else np.tile(ids, count))
-        if count == 0:
-            axes.freeze_axes(x, [axis], node, "nothing of it is left")
+    for axis, (ids, count) in enumerate(zip(axes.of(x), repetitions(node), strict=True)):
+        if not count:
+            why = COMPUTED_SIZES if count is None else "nothing of it is left"
+            axes.freeze_axes(x, [axis], node, why)
+            bound.append(axes.frozen(node, why))
+        else:
+            bound.append(ids if count == 1 or ids.ndim == 0 else np.tile(ids, count))
     axes.bind(node.output, bound)
     axes.hush(node.output, x in axes.quiet)
+
+
+def repetitions(node: Node) -> list[int | None]:
+    """How often a Tile repeats each axis, also where that is computed and sizes tell."""
+    given = integers(node.input(1))
+    if given is not None:
+        return [*given]
+    sizes = zip(shape(node.operand(0)), shape(node.output), strict=True)
+    return [b // a if isinstance(a, int) and isinstance(b, int) and a else None for a, b in sizes]
 
 
 def depth_to_space(node: Node, axes: AxisMap) -> None:
@@ -122,7 +144,7 @@ def flatten(node: Node, axes: AxisMap) -> None:
 
 def reshape(node: Node, axes: AxisMap) -> None:
     """The same elements in row-major order under other sizes (Reshape-25)."""
-    if axes.active_axes(node.operand(0)):
+    if axes.active_axes(node.operand(0)) and pinned(node.input(1)) is None:
         shape_entries(node)
     regroup_axes(node, axes)
 
@@ -147,7 +169,9 @@ def shape_entries(node: Node) -> list[int]:
 def reshape_sizes(node: Node, kept: Kept) -> None:
     """The shape operand with the sizes that are left."""
     changed = kept.changed(node.output)
-    if changed or kept.changed(node.operand(0)):
+    if pinned(node.input(1)) is not None:
+        set_pinned(node, 1, {axis: int(left.size) for axis, left in changed.items()})
+    elif changed or kept.changed(node.operand(0)):
         entries = shape_entries(node)
         set_integers(node, 1, [int(changed[a].size) if a in changed else e for a, e in enumerate(entries)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,17 @@ class Rule:
     tie: Tie
     rewrite: Rewrite | None = None
     restate: Restate | None = None
+
+
+def set_pinned(node: Node, index: int, numbers: Mapping[int, int]) -> None:
+    """Other numbers for some of the stated ones among computed sizes (`pinned`)."""
+    made = node.operand(index).node
+    assert made is not None
+    stated = made.operand(1)
+    old = stated.tensor.numpy().copy()
+    for place, number in numbers.items():
+        old[place] = number
+    made.set_input(1, constant(old, stated.name))
 
 
 def set_integers(node: Node, index: int, numbers: Sequence[int] | int) -> None:

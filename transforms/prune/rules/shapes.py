@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from ....ir import Node
-from ..axes import AxisMap, integers, shape
-from .row import Rule
+import numpy as np
+
+from ....ir import Node, Tensor
+from ..axes import AxisMap, integers, pinned, shape
+from ..kept import Kept
+from .row import Rule, set_integers, set_pinned
+
+COMPUTED = "its size is computed at run time"
 
 
 def shape_of(node: Node, axes: AxisMap) -> None:
@@ -27,16 +32,38 @@ def size_of(node: Node, axes: AxisMap) -> None:
     axes.bind_frozen(node.output, node, "it holds sizes")
 
 
+def filled(node: Node, axes: AxisMap) -> None:
+    """One number everywhere: entries may go wherever sizes are stated (ConstantOfShape-25)."""
+    known = integers(node.operand(0)) or pinned(node.operand(0)) or []
+    free = [axes.fresh(size) if size is not None else axes.frozen(node, COMPUTED) for size in known]
+    value = node.attr("value")
+    whole = [axes.frozen(node, COMPUTED)] * len(shape(node.output))
+    axes.bind(node.output, free if len(free) == len(whole) else whole)
+    axes.freeze_axes(node.operand(0), [0], node, "it holds sizes")
+    axes.hush(node.output, not isinstance(value, Tensor) or not np.any(value.numpy()))
+
+
+def fewer_entries(node: Node, kept: Kept) -> None:
+    """The sizes that are left."""
+    changed = {axis: int(left.size) for axis, left in kept.changed(node.output).items()}
+    sizes = integers(node.operand(0))
+    if sizes is None:
+        set_pinned(node, 0, changed)
+    else:
+        set_integers(node, 0, [changed.get(axis, size) for axis, size in enumerate(sizes)])
+
+
 def generated(node: Node, axes: AxisMap) -> None:
     """Made from numbers, not from channels."""
     for value in node.outputs:
         axes.bind_frozen(value, node, "it is generated")
 
 
-GENERATORS = ("ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform", "Range")
+GENERATORS = ("EyeLike", "RandomNormal", "RandomUniform", "Range")
 
 ROWS: dict[str, Rule] = {
     "Shape": Rule(shape_of),
     "Size": Rule(size_of),
+    "ConstantOfShape": Rule(filled, fewer_entries),
     **{op: Rule(generated) for op in GENERATORS},
 }
