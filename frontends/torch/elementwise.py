@@ -246,13 +246,11 @@ def power(op: Lowering, a: Number, b: Number) -> Value:
 
 ARITHMETIC: Rows = {
     "aten.add.Tensor": add, "aten.add.Scalar": add,
-    "aten.sub.Tensor": sub, "aten.sub.Scalar": sub, "aten.subtract.Tensor": sub,
+    "aten.sub.Tensor": sub, "aten.sub.Scalar": sub,
     "aten.rsub.Tensor": rsub, "aten.rsub.Scalar": rsub,
     "aten.mul.Tensor": arithmetic("Mul", on_bool="And"), "aten.mul.Scalar": arithmetic("Mul", on_bool="And"),
-    "aten.multiply.Tensor": arithmetic("Mul", on_bool="And"),
     "aten.div.Tensor": divide, "aten.div.Scalar": divide, "aten.div.Tensor_mode": divide,
     "aten.div.Scalar_mode": divide,
-    "aten.divide.Tensor": divide, "aten.true_divide.Tensor": divide,
     "aten.floor_divide.default": partial(divide, rounding_mode="floor"),
     "aten.floor_divide.Scalar": partial(divide, rounding_mode="floor"),
     "aten.remainder.Tensor": remainder, "aten.remainder.Scalar": remainder, "aten.remainder.Scalar_Tensor": remainder,
@@ -262,7 +260,7 @@ ARITHMETIC: Rows = {
     "aten.minimum.default": arithmetic("Min", on_bool="And"), "aten.min.other": arithmetic("Min", on_bool="And"),
     "aten.lerp.Scalar": lerp, "aten.lerp.Tensor": lerp,
     "aten.addcmul.default": add_product("Mul"), "aten.addcdiv.default": add_product("Div"),
-    "aten.clamp.default": clamp, "aten.clamp.Tensor": clamp, "aten.clip.default": clamp,
+    "aten.clamp.default": clamp, "aten.clamp.Tensor": clamp,
     "aten.clamp_min.default": clamp, "aten.clamp_min.Tensor": clamp,
     "aten.clamp_max.default": clamp_max, "aten.clamp_max.Tensor": clamp_max,
 }  # fmt: skip
@@ -313,4 +311,14 @@ FUNCTIONS: Rows = {
     "aten.erfc.default": composed(lambda op, x: op.Sub(_constant(op, 1.0), op.Erf(x))),
 }  # fmt: skip
 
+ALIASES = {
+    "absolute": "abs", "negative": "neg", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh",
+    "arctan": "atan", "arctanh": "atanh", "multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div",
+    "clip": "clamp", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
+}  # fmt: skip
+"""Second names of operators."""
+
 ROWS: Rows = {**ARITHMETIC, **LOGIC, **FUNCTIONS}
+for _alias, _name in ALIASES.items():
+    _family = f"aten.{_name}."
+    ROWS |= {f"aten.{_alias}.{key[len(_family) :]}": row for key, row in ROWS.items() if key.startswith(_family)}

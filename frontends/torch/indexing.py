@@ -126,6 +126,40 @@ def masked_select(op: Lowering, x: Value, mask: Value) -> Value:
     return op.Compress(*flat, axis=0)
 
 
+def masked_scatter(op: Lowering, x: Value, mask: Value, source: Value) -> Value:
+    """x with the entries where the mask is true replaced by those of `source`, one after the other."""
+    shape, count = op.out_shape, product(op.out_shape)
+    chosen = op.expand(op.cast(mask, DType.BOOL), shape)
+    flat = op.cast(op.reshape(chosen, [count]), DType.I64)
+    ranks = typed(op.Sub(op.CumSum(flat, op.scalar(0, DType.I64)), op.scalar(1, DType.I64)), DType.I64, [count])
+    taken = op.Max(ranks, op.scalar(0, DType.I64))
+    entries = op.Gather(op.reshape(op.cast(source, dtype_of(x)), [product(shape_of(source))]), taken, axis=0)
+    return op.Where(chosen, op.reshape(typed(entries, dtype_of(x), [count]), shape), x)
+
+
+def nonzero_columns(op: Lowering, x: Value) -> list[Value]:
+    """The coordinates of the entries that are not 0, a vector for each axis."""
+    rows = op.NonZero(op.cast(x, DType.BOOL))
+    return [op.Gather(rows, op.scalar(axis, DType.I64), axis=0) for axis in range(rank_of(x))]
+
+
+def searchsorted(
+    op: Lowering, boundaries: Value, x: Value, out_int32: bool = False, right: bool = False, side: str | None = None,
+    sorter: Value | None = None,
+) -> Value:  # fmt: skip
+    """How many of the sorted boundaries are below each number, or not above it from the right."""
+    if sorter is not None or rank_of(boundaries) != 1:
+        op.decline("only one sorted vector is covered")
+    wide = op.unsqueeze(x, [rank_of(x)])
+    below = op.LessOrEqual(boundaries, wide) if right or side == "right" else op.Less(boundaries, wide)
+    counted = op.cast(typed(below, DType.BOOL, [*shape_of(x), *shape_of(boundaries)]), op.out.dtype)
+    return op.ReduceSum(counted, [rank_of(x)], keepdims=0)
+
+
+def bucketize(op: Lowering, x: Value, boundaries: Value, out_int32: bool = False, right: bool = False) -> Value:
+    return searchsorted(op, boundaries, x, out_int32, right)
+
+
 def index_put(
     op: Lowering, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
 ) -> Value:
@@ -186,5 +220,7 @@ ROWS: Rows = {
     "aten.scatter.src": scatter(), "aten.scatter.value": scatter(), "aten.scatter_add.default": scatter("add"),
     "aten.scatter.reduce": scatter_reduce, "aten.scatter.value_reduce": scatter_reduce,
     "aten.scatter_reduce.two": scatter_reduce,
+    "aten.masked_scatter.default": masked_scatter, "aten.nonzero_numpy.default": nonzero_columns,
+    "aten.searchsorted.Tensor": searchsorted, "aten.bucketize.Tensor": bucketize,
     "aten.nonzero.default": nonzero, "aten.argwhere.default": nonzero, "aten.masked_select.default": masked_select,
 }  # fmt: skip

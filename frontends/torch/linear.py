@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...ir import Size, Value
+from ...ir import DType, Size, Value, fresh
 from ...ir.attributes import shortest
 from .elementwise import scaled, typed_like_out
 from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, typed
@@ -42,6 +42,33 @@ def outer(op: Lowering, a: Value, b: Value) -> Value:
 
 def einsum(op: Lowering, equation: str, tensors: Sequence[Value], path: object = None) -> Value:
     return op.Einsum(*[op.cast(x, op.out.dtype) for x in tensors], equation=equation)
+
+
+def grouped_product(op: Lowering, x: Value, weight: Value, offsets: Value | None = None, *others: object) -> Value:
+    """Rows of a matrix in groups, each group times a matrix of its own; `offsets` are where groups end."""
+    if offsets is None or any(o is not None for o in others) or (rank_of(x), rank_of(weight)) != (2, 3):
+        op.decline("only groups of rows are covered")
+    groups, width, out = op.ints(shape_of(weight))
+    if groups == 1:
+        return op.MatMul(x, op.squeeze(weight, [0]))
+    ends = op.Split(op.cast(offsets, DType.I64), axis=0, num_outputs=groups, outputs=groups)
+    matrices = op.Split(weight, axis=0, num_outputs=groups, outputs=groups)
+    start, parts = op.operand([0]), list[Value]()
+    for end, own in zip(ends, matrices, strict=True):
+        rows = typed(op.Slice(x, start, typed(end, DType.I64, [1]), [0]), dtype_of(x), [fresh(), width])
+        matrix = op.squeeze(typed(own, dtype_of(weight), [1, width, out]), [0])
+        parts.append(typed(op.MatMul(rows, matrix), dtype_of(x), [shape_of(rows)[0], out]))
+        start = end
+    return op.Concat(*parts, axis=0)
+
+
+def weight_norm(op: Lowering, v: Value, g: Value, dim: int = 0) -> Value:
+    """v with each slice along `dim` scaled to the length g."""
+    dtype, shape = dtype_of(v), shape_of(v)
+    axes = [a for a in range(len(shape)) if dim == -1 or a != dim % len(shape)]
+    kept = [1 if a in axes else d for a, d in enumerate(shape)]
+    factor = op.Div(g, typed(op.ReduceL2(v, axes), dtype, kept))
+    return op.Mul(v, typed(factor, dtype, kept))
 
 
 def convolution(
@@ -113,4 +140,6 @@ ROWS: Rows = {
     "aten.conv_transpose1d.default": transposed_convolution, **of_ranks(transposed_convolution,
     "aten.conv_transpose{}d.input"),
     "aten.convolution.default": any_convolution,
+    "aten._weight_norm.default": weight_norm, "aten._grouped_mm.default": grouped_product,
+    "transformers.grouped_mm_fallback.default": grouped_product,
 }  # fmt: skip

@@ -26,6 +26,7 @@ FRESH = frozenset(
         "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "softmax", "log_softmax",
         "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
         "upsample_nearest2d", "upsample_bilinear2d", "pad", "where", "stack", "std", "var", "one_hot",
+        "repeat_interleave", "diff",
     ]
 )  # fmt: skip
 """Composite operators whose results never share memory with their operands, though a composite one might."""
@@ -115,8 +116,12 @@ def effects(target: OpOverload) -> Effects:
     written = tuple((i, name) for i, name, info in noted if info.is_write)
     if noted or target._schema.name.removeprefix("aten::") in FRESH:
         return Effects(written, tuple((i, name) for i, name, _ in noted))
-    composite = torch._C.DispatchKey.CompositeImplicitAutograd
-    return Effects((), None if target.has_kernel_for_dispatch_key(composite) else ())
+    return Effects((), None if is_composite(target) else ())
+
+
+def is_composite(target: OpOverload) -> bool:
+    """Whether torch computes the operator with other operators, whatever the device."""
+    return target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
 
 
 def _operands(node: Node, places: Iterable[tuple[int, str]]) -> Iterator[Node]:

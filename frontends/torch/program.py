@@ -4,8 +4,9 @@ importing it."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from .errors import UnknownOperatorsError
 from .importer import Undecomposed, import_program
 from .interface import size_names
 from .locations import unsupported
-from .mutation import Mutations, mutates, mutations
+from .mutation import Mutations, is_composite, mutates, mutations, written_operands
+from .views import root_of
 
 
 def from_exported(program: ExportedProgram, names: Mapping[str, str] | None = None) -> Model:
@@ -29,8 +31,8 @@ def from_exported(program: ExportedProgram, names: Mapping[str, str] | None = No
     help, UnsupportedError where the program keeps state.
     """
     found, given = mutations(program.graph_module), program
-    check_state(program, found)
-    if not found.certain or any(mutates(m) for m in wrapped_modules(program)):
+    certain = check_state(program, found) and found.certain
+    if not certain or any(mutates(m) for m in wrapped_modules(program)):
         program = program.run_decompositions({})
         check_results(program)
     try:
@@ -47,11 +49,20 @@ def decomposing(program: ExportedProgram, names: Mapping[str, str]) -> Model:
         try:
             return import_program(program, names)
         except Undecomposed as found:
-            chosen = get_decompositions([t for t in found.targets if t not in tried])
+            chosen = decompositions([t for t in found.targets if t not in tried])
             if not chosen:
                 raise blamed(found, tried) from None
             tried.update(dict.fromkeys(chosen, found))
             program = program.run_decompositions(chosen)
+
+
+def decompositions(targets: Sequence[Any]) -> dict[Any, Callable[..., Any]]:
+    """How torch takes operators apart: in Python where it has a decomposition, else by a composite kernel."""
+    chosen: dict[Any, Callable[..., Any]] = dict(get_decompositions(targets))
+    for target in targets:
+        if target not in chosen and isinstance(target, torch._ops.OpOverload) and is_composite(target):
+            chosen[target] = partial(target._op_dk, torch._C.DispatchKey.CompositeImplicitAutograd)
+    return chosen
 
 
 def blamed(found: Undecomposed, tried: Mapping[Any, Undecomposed]) -> Undecomposed:
@@ -64,17 +75,20 @@ def blamed(found: Undecomposed, tried: Mapping[Any, Undecomposed]) -> Undecompos
     return Undecomposed(UnsupportedError(first.what, where=first.where, why=why, do=first.do), earlier.targets)
 
 
-def check_state(program: ExportedProgram, found: Mutations) -> None:
-    """Raises UnsupportedError where the program changes its own parameters or buffers."""
+def check_state(program: ExportedProgram, found: Mutations) -> bool:
+    """Whether it is certain that the program leaves its own parameters and buffers alone. Raises UnsupportedError where
+    it is certain that it changes them."""
     signature = program.graph_signature
     state = {
         **signature.inputs_to_parameters,
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
-    for node, target in found.inputs:
-        if target.name in state:
+    suspects = [(node, target) for node, target in found.inputs if target.name in state]
+    for node, target in suspects:
+        if any(root_of(operand) is target for operand in written_operands(node)):
             raise stateful(node, state[target.name])
+    return not suspects
 
 
 def check_results(program: ExportedProgram) -> None:

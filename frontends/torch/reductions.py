@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
-from ...ir import DType, Size, Value
+import numpy as np
+
+from ...ir import DType, Size, Value, constant
 from ...ir.dims import product
-from .lowering import Lowering, Row, Rows, axis_of, broadcast, dtype_of, rank_of, shape_of, typed
+from .lowering import MOST, Lowering, Row, Rows, axis_of, broadcast, dtype_of, rank_of, shape_of, typed
 
 Axes = Sequence[int] | int | None
 
@@ -153,6 +157,40 @@ def cumsum(op: Lowering, x: Value, dim: int) -> Value:
     return op.CumSum(x, op.scalar(axis_of(x, dim), DType.I64)) if rank_of(x) else x
 
 
+def diff(
+    op: Lowering, x: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None
+) -> Value:
+    """The differences between neighbours along `dim`, taken n times; between truth values whether they differ."""
+    axis, dtype = axis_of(x, dim), dtype_of(x)
+    parts = [p for p in (prepend, x, append) if p is not None]
+    size = reduce(operator.add, [shape_of(p)[axis] for p in parts])
+    if len(parts) > 1:
+        x = op.Concat(*parts, axis=axis)
+    for _ in range(op.ints(n)[0]):
+        size = size - 1
+        kept = [size if i == axis else d for i, d in enumerate(op.out_shape)]
+        after, before = op.Slice(x, [1], [MOST], [axis]), op.Slice(x, [0], [-1], [axis])
+        pair = typed(after, dtype, kept), typed(before, dtype, kept)
+        x = typed(op.Xor(*pair) if dtype is DType.BOOL else op.Sub(*pair), dtype, kept)
+    return x
+
+
+def histc(op: Lowering, x: Value, bins: int = 100, min: float = 0, max: float = 0) -> Value:
+    """How many elements lie in each of `bins` equal parts of [min, max]; the last part includes its end."""
+    if min == max:
+        op.decline("its range depends on the data")
+    dtype = dtype_of(x)
+    count, flat = product(shape_of(x)), dtype if dtype.is_float else DType.F32
+    values = op.cast(op.reshape(x, [count]), flat)
+    low, high = op.scalar(min, flat), op.scalar(max, flat)
+    scaled = op.Mul(typed(op.Sub(values, low), flat, [count]), op.scalar(bins / (max - min), flat))
+    place = op.Min(typed(op.Floor(typed(scaled, flat, [count])), flat, [count]), op.scalar(bins - 1, flat))
+    inside = op.And(op.GreaterOrEqual(values, low), op.LessOrEqual(values, high))
+    columns = [op.unsqueeze(typed(v, kind, [count]), [1]) for v, kind in ((place, flat), (inside, DType.BOOL))]
+    chosen = op.And(op.Equal(columns[0], constant(np.arange(bins).astype(flat.numpy))), columns[1])
+    return op.ReduceSum(op.cast(typed(chosen, DType.BOOL, [count, bins]), dtype), [0], keepdims=0)
+
+
 def topk(
     op: Lowering, x: Value, k: Size, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> tuple[Value, Value]:
@@ -200,6 +238,7 @@ ROWS: Rows = {
     "aten.std_mean.correction": spread(root=True, with_mean=True),
     "aten.std_mean.dim": spread_unbiased(root=True, with_mean=True),
     "aten.cosine_similarity.default": cosine_similarity,
+    "aten.diff.default": diff, "aten.histc.default": histc,
     "aten.cumsum.default": cumsum, "aten.topk.default": topk, "aten.sort.default": sort,
     "aten.sort.stable": sort_stable,
     "aten.argsort.default": argsort, "aten.argsort.stable": argsort_stable,

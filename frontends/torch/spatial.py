@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ir import Array, Size, Value
+from ...ir import Array, Size, Value, constant, fresh
 from ...ir.dims import exact_div
 from .linear import of_ranks
 from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, typed
@@ -199,7 +199,39 @@ def grid_sample(
     )
 
 
+def patches(
+    op: Lowering, x: Value, kernel_size: Sequence[int], dilation: Sequence[int], padding: Sequence[int],
+    stride: Sequence[int],
+) -> Value:  # fmt: skip
+    """The windows of [N, C, H, W] as columns [N, C * window, places] (unfold): a convolution of each channel with one
+    kernel for each place of the window, 1 there and 0 elsewhere."""
+    if rank_of(x) != 4 or not dtype_of(x).is_float:
+        op.decline("only windows of batches of pictures in floating point are covered")
+    window, (channels, *_) = op.ints(kernel_size, 2), op.ints(shape_of(x)[1:2])
+    count = window[0] * window[1]
+    kernels = np.tile(np.eye(count).reshape(count, 1, *window), (channels, 1, 1, 1))
+    attrs = {
+        "kernel_shape": window, "strides": op.ints(stride, 2), "pads": op.ints(padding, 2) * 2,
+        "dilations": op.ints(dilation, 2), "group": channels,
+    }  # fmt: skip
+    made = op.Conv(x, constant(kernels.astype(op.out.dtype.numpy)), **attrs)
+    batch, rows, _ = op.out_shape
+    return op.Reshape(typed(made, op.out.dtype, [batch, rows, fresh(), fresh()]), op.operand([0, 0, -1]))
+
+
+def from_patches(
+    op: Lowering, x: Value, output_size: Sequence[Size], kernel_size: Sequence[int], dilation: Sequence[int],
+    padding: Sequence[int], stride: Sequence[int],
+) -> Value:  # fmt: skip
+    """The sum of windows at their places (fold)."""
+    if rank_of(x) != 3:
+        op.decline("only batches are covered")
+    attrs = {"dilations": op.ints(dilation, 2), "pads": op.ints(padding, 2) * 2, "strides": op.ints(stride, 2)}
+    return op.Col2Im(x, op.dims(output_size), op.dims(op.ints(kernel_size, 2)), **attrs)
+
+
 ROWS: Rows = {
+    "aten.im2col.default": patches, "aten.col2im.default": from_patches,
     **{f"aten.max_pool{r}d.default": max_pool(r) for r in (1, 2, 3)},
     **{f"aten.max_pool{r}d_with_indices.default": max_pool_with_indices(r) for r in (1, 2, 3)},
     **{f"aten.avg_pool{r}d.default": average_pool(r) for r in (1, 2, 3)},

@@ -475,3 +475,56 @@ def test_indexing():
         },
         x=x, table=table, i=i, j=j, places=places, mask=mask, values=values,
     )  # fmt: skip
+
+
+def test_rarer_operators():
+    x, i = normal(2, 3, 6, 8), integers(0, 5, 7)
+    rows, weight = normal(7, 8, seed=1), normal(3, 8, 8, seed=2)
+    mask, edges = integers(0, 2, 2, 3) > 0, torch.tensor([-1.0, 0.0, 0.5])
+    check(
+        {
+            "diff": lambda t: torch.diff(t.i),
+            "diff_with_ends": lambda t: torch.diff(t.i, n=2, prepend=t.i[:1], append=t.i[:2]),
+            "diff_of_truth_values": lambda t: torch.diff(t.i > 2),
+            "histc": lambda t: torch.histc(t.x, bins=4, min=-1, max=1),
+            "histc_of_whole_numbers": lambda t: torch.histc(t.i.float(), bins=5, min=0, max=4),
+            "weight_norm": lambda t: torch._weight_norm(t.weight, t.weight[:, :1, :1] * 2, 0),
+            "weight_norm_of_all_but_the_last": lambda t: torch._weight_norm(t.weight, t.weight[:1, :1], 2),
+            "unfold": lambda t: F.unfold(t.x, 3, padding=1, stride=2),
+            "fold": lambda t: F.fold(F.unfold(t.x, (2, 3), dilation=2), (6, 8), (2, 3), dilation=2),
+            "masked_scatter": lambda t: t.rows[:2, :3].masked_scatter(t.mask, t.weight),
+            "nonzero_as_tuple": lambda t: t.mask.nonzero(as_tuple=True)[1],
+            "searchsorted": lambda t: torch.searchsorted(t.edges, t.rows),
+            "bucketize": lambda t: torch.bucketize(t.rows, t.edges, right=True),
+            "aliases": lambda t: torch.greater(t.rows.absolute(), 0.5) & torch.not_equal(t.rows, 1),
+        },
+        x=x, i=i, rows=rows, weight=weight, mask=mask, edges=edges,
+    )  # fmt: skip
+
+
+def test_an_in_place_operator_on_the_result_of_a_composite_one_leaves_parameters_alone():
+    class Repeated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = nn.Parameter(normal(2, 3))
+
+        def forward(self, x):
+            y = torch.kron(self.rows, x)
+            y.add_(1)
+            return y
+
+    module = Repeated()
+    model = from_module(module, (normal(1, 2),))
+    (found,) = OrtRunner(model).run({"x": normal(1, 2, seed=3).numpy()}).values()
+    np.testing.assert_allclose(found, module(normal(1, 2, seed=3)).detach().numpy(), rtol=1e-5)
+
+
+def test_rows_in_groups_are_multiplied_with_the_matrix_of_their_group():
+    @torch.library.custom_op("transformers::grouped_mm_fallback", mutates_args=())
+    def grouped(x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        starts = [0, *ends.tolist()]
+        return torch.cat([x[a:b] @ w for a, b, w in zip(starts, starts[1:], weight, strict=False)])
+
+    grouped.register_fake(lambda x, weight, ends: x.new_empty(x.shape[0], weight.shape[2]))
+    given = {"x": normal(7, 4), "weight": normal(3, 4, 5, seed=1), "ends": torch.tensor([2, 2, 7])}
+    check({"y": lambda t: torch.ops.transformers.grouped_mm_fallback(t.x, t.weight, t.ends)}, **given)
