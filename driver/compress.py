@@ -150,6 +150,12 @@ def _run(
     evaluate: Mapping[str, Evaluate] | None = None,
     runs: int = 0,
 ) -> Result:
+    if type(executor).__module__ == "concurrent.futures.process":
+        raise UsageError(
+            "work cannot be shared out to other processes",
+            why="a session of ONNX Runtime stays in its own",
+            do="give a ThreadPoolExecutor",
+        )
     original, working = model.clone(), model.clone()
     bound = data.bound(working.graph) if data is not None else None
     feeds = parity_feeds(original, bound, seed)
