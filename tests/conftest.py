@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from textwrap import dedent
 
 import pytest
+from hypothesis import settings
 from tersor.ir import Graph, Model, parse, skeleton, verify
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter, Rule, RuleStatistics
 
 Check = Callable[..., Mapping[str, RuleStatistics]]
+
+# How long an example takes says more about the machine than about what is tested.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture

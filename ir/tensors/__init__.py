@@ -17,7 +17,7 @@ from .lazy import (
     take,
     transpose,
 )
-from .stored import Dense, FileSlice, MappedFile, Placeholder
+from .stored import Dense, FileSlice, MappedFile, Placeholder, spilled
 
 __all__ = [
     "FUNCTIONS",
@@ -40,6 +40,7 @@ __all__ = [
     "quantize",
     "raw_bytes",
     "reshape",
+    "spilled",
     "take",
     "transpose",
 ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..errors import InvalidModelError, UsageError
 from ..types import DType
-from .base import BLOCK_BYTES, Array, Tensor, from_raw
+from .base import BLOCK_BYTES, Array, Tensor, from_raw, raw_bytes
 
 RESIDENT_BYTES = 16 << 20
 """About how many bytes of a mapped file may stay in memory because somebody looked at them once."""
@@ -97,6 +98,9 @@ class MappedFile:
     def __reduce__(self) -> tuple[type[MappedFile], tuple[Path]]:
         return MappedFile, (self.path,)
 
+    def __deepcopy__(self, memo: object) -> MappedFile:
+        return self
+
 
 class FileSlice(Tensor):
     """A tensor that stays in a mapped file: `length` bytes at `offset`, ONNX raw data of `dtype` and `shape`, any
@@ -132,6 +136,27 @@ class FileSlice(Tensor):
         self.file.check()
         for start in range(0, self.length, block_bytes):
             yield self.file.view(self.offset + start, min(block_bytes, self.length - start))
+
+
+def spilled(array: Array, dtype: DType) -> Tensor:
+    """An array as a tensor that holds no memory while nobody looks at it: in a temporary file that goes with it.
+
+    Strings stay in memory, and so does everything where no temporary file can be written.
+    """
+    if dtype is DType.STRING or not array.size:
+        return Dense(array, dtype)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="tersor-")
+        with open(descriptor, "wb") as file:
+            file.write(raw_bytes(array, dtype))
+        mapped = MappedFile(name)
+    except OSError:
+        return Dense(array, dtype)
+    try:
+        os.unlink(name)  # the map keeps what is in it
+    except OSError:  # where a mapped file cannot be removed
+        weakref.finalize(mapped, Path(name).unlink, missing_ok=True)
+    return FileSlice(mapped, 0, mapped.size, dtype, array.shape)
 
 
 class Placeholder(Tensor):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tersor.ir import Dense, DType, FileSlice, InvalidModelError, Lazy, MappedFile, Tensor
-from tersor.ir.tensors import binary, cast, quantize, raw_bytes, reshape, take, transpose
+from tersor.ir.tensors import binary, cast, quantize, raw_bytes, reshape, spilled, take, transpose
 from tersor.ir.tensors.base import pack, unpack
 
 
@@ -147,3 +147,19 @@ def test_a_filler_is_the_one_element_of_small_tensors_that_have_no_other():
     assert Dense(np.array([0.0, -0.0], np.float32)).filler is None
     assert np.isnan(Dense(np.full(4, np.nan, np.float32)).filler)
     assert Dense(np.zeros(1 << 15, np.float32)).filler is None
+
+
+@pytest.mark.parametrize("dtype", [DType.F32, DType.I4, DType.BOOL])
+def test_a_spilled_tensor_is_what_it_was_and_leaves_no_file(dtype: DType, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    array = np.arange(6).reshape(2, 3).astype(dtype.numpy)
+    tensor = spilled(array, dtype)
+    assert isinstance(tensor, FileSlice)
+    assert list(tmp_path.iterdir()) == []
+    assert (tensor.numpy() == array).all()
+    assert tensor.same_as(Dense(array, dtype))
+
+
+def test_without_a_place_for_temporary_files_a_tensor_stays_in_memory(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    assert isinstance(spilled(np.ones(3, np.float32), DType.F32), Dense)

@@ -28,7 +28,7 @@ from ....ir import (
 )
 from ....ir.inference import Inference
 from ....ir.rewrite import Allow, always
-from ....ir.tensors import comes_from
+from ....ir.tensors import comes_from, spilled
 from .lazily import unevaluated
 from .targets import constant_target
 
@@ -52,7 +52,10 @@ EAGER = 1 << 16
 """Bytes up to which operands and results are computed at once; beyond that as an expression where there is one."""
 
 LARGE = 16 << 20
-"""Bytes that a result may have which is computed at once: it stays in memory."""
+"""Bytes that a result may have which is computed at once."""
+
+SPILLED = 1 << 18
+"""Bytes from which on a result waits in a temporary file for being written, not in memory."""
 
 
 class Room:
@@ -157,7 +160,7 @@ def evaluated(node: Node, budget: int, room: Room, derived: Set[Value] = frozens
     if max(size, *(t.nbytes for t in different), 0) > EAGER:
         lazily = unevaluated(node)
         if lazily is not None:
-            return [t if _steps(t) <= STEPS else Dense(t.numpy(), t.dtype) for t in lazily]
+            return [t if _steps(t) <= STEPS else held(t.numpy(), t.dtype) for t in lazily]
     if size > LARGE:
         return None
     try:
@@ -186,6 +189,13 @@ def _tensor(array: Array | None, value: Value) -> Tensor:
     dtype = value.dtype
     if array is None:
         return Dense(np.zeros(0, np.float32), dtype)
+    return held(array, dtype or DType.of_numpy(array.dtype))
+
+
+def held(array: Array, dtype: DType) -> Tensor:
+    """A tensor of the numbers: in memory where they are few."""
+    if array.nbytes > SPILLED:
+        return spilled(array, dtype)
     return Dense(array if array.flags.owndata else array.copy(), dtype)
 
 
