@@ -12,7 +12,7 @@ from tersor.ir import Graph, parse, skeleton, verify
 from tersor.transforms.quantize import insertion, scheme
 from tersor.transforms.quantize.layers import Layer, layers
 from tersor.transforms.quantize.observers import Range
-from tersor.transforms.quantize.placement import Placement, clip_range, limit, place
+from tersor.transforms.quantize.placement import TARGETS, Placement, clip_range, limit, place
 from tersor.transforms.quantize.prepare import matmuls_to_gemms, means_to_pools, swishes_to_products
 
 CONSTANTS = """
@@ -427,3 +427,31 @@ def test_the_interval_that_a_clip_leaves_is_known_where_it_is_constant_and_holds
     assert maker is not None
     assert clip_range(maker) == interval
     assert limit(graph.outputs[0]) == interval
+
+
+RESIDUAL = """
+graph @g(%x: f32[N,8,6,6]) -> (y) {
+  @a : f32[8,8,3,3] = random(1)
+  @b : f32[8,8,3,3] = random(2)
+  @c : f32[8,8,3,3] = random(3)
+  %1 = Conv(%x, @a) {pads=[1,1,1,1]} : f32[N,8,6,6]
+  %2 = Relu(%1) : f32[N,8,6,6]
+  %3 = Conv(%2, @b) {pads=[1,1,1,1]} : f32[N,8,6,6]
+  %4 = Add(%3, %2) : f32[N,8,6,6]
+  %5 = Relu(%4) : f32[N,8,6,6]
+  %6 = Conv(%5, @c) {pads=[1,1,1,1]} : f32[N,8,6,6]
+  return %6
+}
+"""
+
+
+def test_for_openvino_a_sum_takes_the_float_result_of_the_convolution_in_front_and_the_other_side_in_u8():
+    graph = parse(RESIDUAL)
+    chosen = {node: layer for node, layer in layers(graph) if isinstance(layer, Layer)}
+    quantized = place(graph, chosen, TARGETS["openvino-cpu"]).quantized
+    assert [(v.name if v.is_input else v.op, whole) for v, whole in quantized.items()] == [
+        ("x", True), ("Relu", True), ("Relu", True),
+    ]  # fmt: skip
+    conv = next(n for n in graph if n.op == "Add").operand(0)
+    assert conv in place(graph, chosen).quantized
+    assert conv not in place(graph, chosen, TARGETS["openvino-cpu"]).quantized

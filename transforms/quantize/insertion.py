@@ -12,7 +12,7 @@ from ...ir import NOWHERE, Builder, Dense, DType, Graph, Lazy, Loc, Node, Tensor
 from . import scheme
 from .layers import Layer
 from .observers import Range
-from .placement import Placement, limit
+from .placement import ORT, Placement, Target, limit
 from .prepare import row
 from .scheme import Affine
 
@@ -33,6 +33,7 @@ def insert(
     chosen: Mapping[Node, Layer],
     parameters: Mapping[Value, Affine],
     weights: Mapping[Node, Affine],
+    target: Target = ORT,
 ) -> dict[Value, Value]:
     """Puts the pairs and quantized constants into the graph; gives each quantized value's dequantized form.
 
@@ -45,14 +46,14 @@ def insert(
         if id(affine) not in held:
             held[id(affine)] = _constants(affine, placement.source(value))
         users = list(value.users)
-        isolated = value.op == "MaxPool" and value.node not in placement.takers
+        isolated = target.words and value.op == "MaxPool" and value.node not in placement.takers
         pair = _pair(graph, value, affine, held[id(affine)], isolated)
         dequantized[value] = pair
         for user in users:
             if given_by_kernel or value in placement.takers.get(user, ()):
                 user.set_inputs([pair if v is value else v for v in user.inputs])
     for node, layer in chosen.items():
-        odd = node.op == "Conv" and node.int("group") == 1 and layer.weight.tensor.shape[1] % CHANNELS
+        odd = target.words and node.op == "Conv" and node.int("group") == 1 and layer.weight.tensor.shape[1] % CHANNELS
         padded = _pad_channels(graph, node, layer, parameters[layer.input]) if odd else layer
         _constants_of(graph, node, padded, parameters[layer.input], weights[node])
     return dequantized

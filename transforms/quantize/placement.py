@@ -1,7 +1,8 @@
 """Where quantization goes in a graph of float layers, as an annotation: which values get a
 QuantizeLinear/DequantizeLinear pair.
 
-The rules are those under which ONNX Runtime's x64 kernels fuse (found by dumping its optimised graphs):
+The rules are those under which ONNX Runtime's x64 kernels fuse (found by dumping its optimised graphs); what another
+runtime wants otherwise is in its row of `TARGETS`:
 
 * an int8 Conv takes u8 and gives u8, so its input and its result are quantized; a Gemm takes u8 and gives f32;
 * a Relu or Clip behind a kernel that gives u8 vanishes into the range of the QuantizeLinear behind it, so nothing
@@ -22,6 +23,9 @@ from ...ir import Graph, Node, Value
 from .layers import Layer, is_f32
 from .observers import Range
 
+IMAGE_RANK = 4
+"""Rank of what convolutions over two axes read and write."""
+
 
 @dataclass(frozen=True)
 class Connector:
@@ -39,7 +43,7 @@ class Connector:
 
 
 def _is_image(node: Node) -> bool:
-    return node.operand(0).rank == 4 and not any(v.users for v in node.outputs[1:])
+    return node.operand(0).rank == IMAGE_RANK and not any(v.users for v in node.outputs[1:])
 
 
 MOVES = Connector(keeps=True)
@@ -71,6 +75,34 @@ CONNECTORS: dict[str, Connector] = {
 }
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a runtime wants of a quantized file: a row of data.
+
+    `connectors` are the operators that stay in u8 between int8 layers. `writes` are the operators with weights whose
+    integer kernel gives u8, so that their result is quantized whoever uses it; the others' is where an int8 kernel
+    takes it. `words`: input channels of convolutions are padded to whole words, and pools between float operators are
+    kept from the slow u8 kernel. `modelled`: the model of time in `gain` is of this runtime. `reads_back`: the graph
+    that it executes can be looked at for layers that stayed float.
+    """
+
+    connectors: Mapping[str, Connector]
+    writes: frozenset[str] = frozenset()
+    words: bool = False
+    modelled: bool = False
+    reads_back: bool = False
+
+
+FREE = ("MaxPool", "Concat", *(op for op, row in CONNECTORS.items() if row is MOVES))
+"""What OpenVINO computes in whatever type comes in; sums it fuses into the convolution in front, in float."""
+
+TARGETS: dict[str, Target] = {
+    "ort-cpu": Target(CONNECTORS, frozenset(["Conv"]), words=True, modelled=True, reads_back=True),
+    "openvino-cpu": Target({op: CONNECTORS[op] for op in FREE}),
+}
+ORT = TARGETS["ort-cpu"]
+
+
 @dataclass
 class Placement:
     """The annotation of a graph.
@@ -95,9 +127,9 @@ class Placement:
         return list(dict.fromkeys(self.source(v) for v in self.quantized))
 
 
-def place(graph: Graph, chosen: Mapping[Node, Layer]) -> Placement:
+def place(graph: Graph, chosen: Mapping[Node, Layer], target: Target = ORT) -> Placement:
     """The annotation for the chosen layers."""
-    connecting = _connectors(graph, chosen)
+    connecting = _connectors(graph, chosen, target)
     found: dict[Value, bool] = {}
     placement = Placement(takers={node: [layer.input] for node, layer in chosen.items()})
     for node in connecting:
@@ -110,16 +142,22 @@ def place(graph: Graph, chosen: Mapping[Node, Layer]) -> Placement:
     for operands in placement.takers.values():
         found.update((v, False) for v in operands)
     for node in placement.takers:
-        found.update((v, True) for v in results(node) if node.op != "Gemm")
+        given = [v for v in results(node) if node.op != "Gemm"]
+        if node in chosen and node.op not in target.writes:
+            given = [v for v in given if v in found]
+        found.update((v, True) for v in given)
+    if not target.writes:
+        found.update((v, True) for v in found if v.rank == IMAGE_RANK)
     order = (v for node in (graph.entry, *graph) for v in node.outputs)
     placement.quantized = {v: found[v] for v in order if v in found}
     return placement
 
 
-def _connectors(graph: Graph, chosen: Mapping[Node, Layer]) -> list[Node]:
+def _connectors(graph: Graph, chosen: Mapping[Node, Layer], target: Target) -> list[Node]:
     """The nodes of `CONNECTORS` that stay in u8: the largest set of which each member is justified by the others and
     the layers."""
-    kept = {node: CONNECTORS[node.op] for node in graph if node not in chosen and may_connect(node)}
+    able = (node for node in graph if node not in chosen and node.op in target.connectors and may_connect(node))
+    kept = {node: target.connectors[node.op] for node in able}
     streams = {v for node in (*chosen, *kept) for v in results(node) if node.op != "Gemm"}
     changed = True
     while changed:

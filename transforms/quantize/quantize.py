@@ -24,13 +24,13 @@ from .gain import not_worth
 from .layers import QUANTIZED, Layer, layers
 from .mixed import Choice, Outputs, choose
 from .observers import OBSERVERS, Observer, Range, Statistic
-from .placement import place, results
+from .placement import IMAGE_RANK, TARGETS, Target, place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .report import float_nodes, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
 MODES = ("static", "dynamic", "weights")
-STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias", "in_turn", "slack")
+STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias", "in_turn", "slack", "target")
 IDLE = {
     "static": ("bits", "block"),
     "dynamic": ("bits", "block", *STATIC_ONLY),
@@ -38,14 +38,14 @@ IDLE = {
 }
 """Mode -> the options that have no effect with it."""
 
-AUTO, IMAGE_RANK = "auto", 4
+AUTO = "auto"
 
 Make = Callable[[], Statistic]
 
 
 @dataclass(frozen=True)
 class Quantize(Pass):
-    """Int8 for ONNX Runtime on x64: u8 activations, i8 weights.
+    """Int8 for x64 CPUs: u8 activations, i8 weights, placed for ONNX Runtime or (`target` "openvino-cpu") OpenVINO.
 
     `mode` "static" takes ranges of activations from calibration data (convolutions and matrix products, as
     QuantizeLinear and DequantizeLinear); "dynamic" finds them at run time and needs no data (matrix products only:
@@ -80,39 +80,53 @@ class Quantize(Pass):
     reduce_range: bool = False
     bits: int = 8
     block: int = 32
+    target: str = "ort-cpu"
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that do not exist and for options that would have no effect."""
-        if self.mode not in MODES:
-            raise UsageError(f"there is no mode {self.mode!r}", do=f"the modes are {', '.join(MODES)}")
-        if self.observer not in (AUTO, *OBSERVERS):
-            raise UsageError(
-                f"there is no observer {self.observer!r}", do=f"the observers are {', '.join((AUTO, *OBSERVERS))}"
-            )
-        if not 50.0 < self.percentile <= 100.0:
-            raise UsageError(f"percentile={self.percentile} is not in (50, 100]")
-        if self.samples < 0:
-            raise UsageError(f"samples={self.samples} is negative", do="give 0 to use all samples")
+        for what, found, known in (
+            ("mode", self.mode, MODES),
+            ("target", self.target, tuple(TARGETS)),
+            ("observer", self.observer, (AUTO, *OBSERVERS)),
+        ):
+            if found not in known:
+                raise UsageError(f"there is no {what} {found!r}", do=f"there are {', '.join(map(str, known))}")
+        for bad, what, do in (
+            (not 50.0 < self.percentile <= 100.0, f"percentile={self.percentile} is not in (50, 100]", ""),
+            (self.bits not in weights.BITS, f"bits={self.bits} is not possible", "give 8 or 4"),
+            (self.samples < 0, f"samples={self.samples} is negative", "give 0 to use all samples"),
+            (not 0.0 <= self.slack < 1.0, f"slack={self.slack} is not in [0, 1)", "give 0.05 for five percent"),
+            (
+                self.block < 16 or bool(self.block & (self.block - 1)),
+                f"block={self.block} is not a power of two from 16 on",
+                "give 32, 64 or 128",
+            ),
+        ):
+            if bad:
+                raise UsageError(what, do=do)
+        self.refuse_idle_options()
+
+    def refuse_idle_options(self) -> None:
+        """Raises UsageError for an option that the others leave without effect."""
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        idle = [n for n in IDLE[self.mode] if getattr(self, n) != defaults[n]]
+        given = {name for name, default in defaults.items() if getattr(self, name) != default}
+        idle = [name for name in IDLE[self.mode] if name in given]
         if idle:
             why = "it calibrates nothing" if idle[0] in STATIC_ONLY else "it is for another mode"
             raise UsageError(f"{idle[0]} has no effect with mode={self.mode!r}", why=why, do="leave it out")
-        if self.in_turn and not self.correct_bias:
-            raise UsageError("in_turn has no effect without correct_bias", do="give correct_bias=True, or leave it out")
-        if not 0.0 <= self.slack < 1.0:
-            raise UsageError(f"slack={self.slack} is not in [0, 1)", do="give 0.05 for five percent of the time")
-        if self.slack and not self.cost_aware:
-            raise UsageError("slack has no effect without cost_aware", do="give cost_aware=True, or leave it out")
-        if self.bits not in weights.BITS:
-            raise UsageError(f"bits={self.bits} is not possible", do="give 8 or 4")
-        if self.block < 16 or self.block & (self.block - 1):
-            raise UsageError(f"block={self.block} is not a power of two from 16 on", do="give 32, 64 or 128")
-        if self.percentile != defaults["percentile"] and self.observer != "percentile":
-            raise UsageError(
-                f"percentile has no effect with observer={self.observer!r}",
-                do="give observer='percentile', or leave it out",
-            )
+        for name, works, other in (
+            ("in_turn", self.correct_bias, "without correct_bias=True"),
+            ("slack", self.cost_aware, "without cost_aware=True"),
+            ("percentile", self.observer == "percentile", f"with observer={self.observer!r}"),
+            ("cost_aware", self.runtime.modelled, f"with target={self.target!r}, whose time is not modelled"),
+        ):
+            if name in given and not works:
+                raise UsageError(f"{name} has no effect {other}", do="change that, or leave it out")
+
+    @property
+    def runtime(self) -> Target:
+        """What the target wants."""
+        return TARGETS[self.target]
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Quantizes in place.
@@ -186,7 +200,7 @@ class Quantize(Pass):
             swishes_to_products(graph)
         prepared = matmuls_to_gemms(graph, chosen)
         before = dict(zip(prepared, chosen, strict=True))
-        placement = place(graph, prepared)
+        placement = place(graph, prepared, self.runtime)
         values = list(placement.quantized) if self.slack else placement.sources()
         found = self.calibrate(model, values, prepared, samples, context)
         choice = self.mix(model, prepared, found, samples, context) if self.slack else Choice()
@@ -203,13 +217,13 @@ class Quantize(Pass):
 
     def put(self, model: Model, layers: dict[Node, Layer], found: Calibrated) -> dict[Value, Value]:
         """Places and inserts these layers in int8; gives each quantized value's dequantized form."""
-        placement = place(model.graph, layers)
+        placement = place(model.graph, layers, self.runtime)
         parameters = insertion.activation_parameters(placement, found.ranges)
         scales = {node: self.weight(layer, parameters[layer.input]) for node, layer in layers.items()}
         for node, layer in layers.items():
             if node in found.means:
                 layers[node] = corrected(layer, scales[node], found.means[node])
-        return insertion.insert(model.graph, placement, layers, parameters, scales)
+        return insertion.insert(model.graph, placement, layers, parameters, scales, self.runtime)
 
     def mix(
         self, model: Model, layers: Mapping[Node, Layer], found: Calibrated, samples: Samples, context: Context
@@ -280,7 +294,7 @@ class Quantize(Pass):
     def warnings(self, model: Model) -> list[tuple[str, str, str]]:
         """Layers that are int8 in name only, norms that were not folded, sums that saturate on this CPU."""
         found: list[tuple[str, str, str]] = []
-        for node in float_nodes(model):
+        for node in float_nodes(model) if self.runtime.reads_back else ():
             why = f" ({node.why})" if node.why else ""
             what = f"ONNX Runtime computes this {node.op} in float, from dequantized integers{why}: skip it"
             found.append(("TSR201", what, node.name))
