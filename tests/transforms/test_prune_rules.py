@@ -6,7 +6,7 @@ Every case also runs the mask oracle on every value, and compares the outputs wi
 from __future__ import annotations
 
 import pytest
-from tersor.ir import skeleton
+from tersor.ir import UsageError, skeleton
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.manager import run_passes
 from tersor.transforms.prune import Prune
@@ -475,3 +475,102 @@ def test_a_view_with_two_sizes_that_are_computed_lets_the_others_go(model):
     prune(pruned)
     found = {v.name: v.tensor.shape for v in pruned.graph.constants()}
     assert (found["w"], found["v"]) == ((12, 8), (8, 5))
+
+
+RESIDUAL = """graph(%x: i64[2,6]) -> (y) {{
+  @table : f32[20,8] = random(1)
+  @scale : f32[8] = random(2)
+  @shift : f32[8] = random(3)
+  @up : f32[8,12] = random(4)
+  @down : f32[12,8] = random(5)
+  @head : f32[8,3] = random(6)
+  %e = Gather(@table, %x) {{axis=0}}
+  {norm}
+  %u = MatMul(%n, @up)
+  %r = Relu(%u)
+  %d = MatMul(%r, @down)
+  %s = Add(%e, %d)
+  %y = MatMul(%s, @head)
+  return %y
+}}"""
+
+
+def sizes(model) -> dict[str, tuple[int, ...]]:
+    return {v.name: v.tensor.shape for v in model.graph.constants()}
+
+
+NORMS = {
+    "LayerNormalization": "%n = LayerNormalization(%e, @scale, @shift) {axis=-1}",
+    "LayerNormalization over two axes": "%n = LayerNormalization(%e, @scale, @shift) {axis=1}",
+    "RMSNormalization": "%n = RMSNormalization(%e, @scale) {axis=-1}",
+    "a mean": "%m = ReduceMean(%e, i64[1]{-1}) %n = Sub(%e, %m)",
+    "a maximum": "%m = ReduceMax(%e, i64[1]{-1}) %n = Sub(%e, %m)",
+    "a sum of what is not zero": "%g = Sigmoid(%e) %m = ReduceSum(%g, i64[1]{-1}) %n = Mul(%e, %m)",
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_semantic_norms_let_the_residual_stream_go_and_the_masked_network_takes_statistics_of_what_stays(model, norm):
+    text = RESIDUAL.format(norm=NORMS[norm])
+    if "two axes" in norm:
+        text = text.replace("@scale : f32[8]", "@scale : f32[6,8]").replace("@shift : f32[8]", "@shift : f32[6,8]")
+    made = model(text)
+    outcome = prune(made, norms="semantic")
+    found = sizes(made)
+    assert (found["table"], found["up"], found["down"], found["head"]) == ((20, 4), (4, 6), (6, 4), (4, 3))
+    assert outcome.checks["mask_oracle"].changed > 1e-3
+
+
+def test_strict_norms_keep_the_residual_stream_under_a_mean(model):
+    made = model(RESIDUAL.format(norm=NORMS["LayerNormalization"]))
+    prune(made)
+    assert sizes(made)["table"] == (20, 8)
+
+
+def test_zeros_go_from_a_mean_of_squares_also_where_norms_are_strict(model):
+    """The scale takes in what the sum is divided by, so the result is that of the masked original, statistics too."""
+    made = model(RESIDUAL.format(norm="%n = RMSNormalization(%e, @scale) {axis=-1, epsilon=0.1}"))
+    prune(made)
+    found = sizes(made)
+    assert (found["table"], found["scale"], found["up"]) == ((20, 4), (4,), (4, 6))
+    assert next(n for n in made.graph if n.op == "RMSNormalization").float("epsilon") == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("groups", "left"), [(2, (8, 2)), (8, (8, 4))])
+def test_semantic_groups_lose_positions_where_there_are_few(model, groups: int, left: tuple[int, int]):
+    made = model(between(
+        "@g : f32[16] = random(3) @h : f32[16] = random(4)",
+        f"%b = GroupNormalization(%a, @g, @h) {{num_groups={groups}}}", 16, 16,
+    ))  # fmt: skip
+    prune(made, norms="semantic")
+    norm = next(n for n in made.graph if n.op == "GroupNormalization")
+    assert (norm.operand(1).tensor.shape[0], norm.int("num_groups")) == left
+
+
+def test_norms_of_another_name_are_refused():
+    with pytest.raises(UsageError, match="norms 'loose'"):
+        Prune(norms="loose")  # pyright: ignore[reportArgumentType]
+
+
+PICKED = {
+    "GatherND": ("%p = GatherND(%a, %i) {batch_dims=1}", "i64[2,1]"),
+    "ScatterND": ("%p = ScatterND(%a, i64[1,2]{0,1}, @u)", "i64[2,1]"),
+}
+
+
+@pytest.mark.parametrize("op", PICKED)
+def test_channels_pass_behind_what_is_indexed(model, op: str):
+    body, indices = PICKED[op]
+    made = model(f"""graph(%x: f32[2,4,5], %i: {indices}) -> (y) {{
+      @w : f32[5,8] = random(1)
+      @u : f32[1,8] = random(2)
+      @v : f32[8,3] = random(3)
+      %a = MatMul(%x, @w)
+      {body}
+      %y = MatMul(%p, @v)
+      return %y
+    }}""")
+    prune(made)
+    assert sizes(made)["w"] == (5, 4)
+    assert sizes(made)["v"] == (4, 3)
+    assert sizes(made).get("u", (1, 4)) == (1, 4)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from . import attention, einsum, elementwise, layout, linear, norms, parts, quantized, recurrent, reductions, shapes
+from . import (
+    attention,
+    einsum,
+    elementwise,
+    indexing,
+    layout,
+    linear,
+    norms,
+    parts,
+    quantized,
+    recurrent,
+    reductions,
+    shapes,
+)
 from .row import Rule
 
 RULES: dict[str, Rule] = {
@@ -15,6 +28,7 @@ RULES: dict[str, Rule] = {
     **reductions.ROWS,
     **layout.ROWS,
     **parts.ROWS,
+    **indexing.ROWS,
     **quantized.ROWS,
     **shapes.ROWS,
 }

@@ -6,9 +6,12 @@ of the rest are others.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ....ir import Node
+from ....ir import Dense, Node
+from ....ir.tensors import binary
 from ..axes import AxisMap, Frozen, shape, spread, static
 from ..kept import Kept
 from .elementwise import same, spans
@@ -75,9 +78,9 @@ def trailing_statistics(node: Node, axes: AxisMap) -> None:
     these.
     """
     x = node.operand(0)
-    rank = len(shape(x))
-    normalised = range(node.int("axis", -1) % rank, rank)
-    statistics(node, axes, x, normalised)
+    rank, normalised = len(shape(x)), trailing(node)
+    if not keeps_divisor(node, axes):
+        statistics(node, axes, x, normalised)
     for value in node.inputs[1:]:
         offset = rank - len(shape(value)) if value is not None else rank
         for axis in range(offset, rank):
@@ -90,6 +93,29 @@ def trailing_statistics(node: Node, axes: AxisMap) -> None:
     for statistic in node.outputs[1:]:
         frozen = axes.frozen(node, STATISTICS)
         axes.bind(statistic, [ids if a not in normalised else frozen for a, ids in enumerate(axes.of(x))])
+
+
+def trailing(node: Node) -> range:
+    rank = len(shape(node.operand(0)))
+    return range(node.int("axis", -1) % rank, rank)
+
+
+def keeps_divisor(node: Node, axes: AxisMap) -> bool:
+    """Whether channels that are zero may go from a mean of squares: the scale takes in what that is divided by."""
+    x, scale = node.operand(0), node.operand(1)
+    squares = node.op == "RMSNormalization" and x in axes.quiet and scale.is_const and scale.tensor.count > 1
+    return squares and not axes.semantic
+
+
+def keep_divisor(node: Node, kept: Kept) -> None:
+    """With a share s of the channels left, x / sqrt(v / s + e / s) = sqrt(s) x / sqrt(v + e)."""
+    x, scale = node.operand(0), node.operand(1)
+    changed = {axis: left for axis, left in kept.changed(x).items() if axis in trailing(node)}
+    if changed and node not in kept.axes.marked:
+        share = math.prod(left.size / static(x, axis) for axis, left in changed.items())
+        node.attrs["epsilon"] = node.float("epsilon") / share
+        factor = np.asarray(1 / math.sqrt(share), scale.tensor.dtype.numpy)
+        scale.const = binary("mul", scale.tensor, Dense(factor, scale.tensor.dtype))
 
 
 def along_attribute(name: str) -> Rule:
@@ -125,7 +151,7 @@ ROWS: dict[str, Rule] = {
     "InstanceNormalization": Rule(instance_normalization),
     "GroupNormalization": Rule(group_normalization, fewer_groups, restate_groups),
     "LayerNormalization": Rule(trailing_statistics, restate=restate_norm),
-    "RMSNormalization": Rule(trailing_statistics, restate=restate_norm),
+    "RMSNormalization": Rule(trailing_statistics, keep_divisor, restate_norm),
     "LpNormalization": along_attribute("axis"),
     "Softmax": along_attribute("axis"),
     "LogSoftmax": along_attribute("axis"),

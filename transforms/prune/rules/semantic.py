@@ -123,7 +123,8 @@ def restate_reduction(twin: Node, node: Node, kept: Kept, over: Iterable[int]) -
     ones, share = found
     op, x = builder(twin), twin.operand(0)
     if node.op in NEUTRAL:
-        twin.set_input(0, op.Where(constant(ones.numpy() != 0), x, NEUTRAL[node.op]))
+        neutral = Dense(np.asarray(NEUTRAL[node.op], ones.dtype.numpy), ones.dtype)
+        twin.set_input(0, op.Where(constant(ones.numpy() != 0), x, neutral))
         return
     factor = 1 / share if node.op == "ReduceMean" else 1.0
     twin.set_input(0, op.Mul(x, constant(Dense((ones.numpy() * factor).astype(ones.dtype.numpy), ones.dtype))))
