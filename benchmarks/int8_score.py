@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from int8_models import METRICS, Feed, read_feeds
 from tersor.backends.benchmark import latency
@@ -39,6 +40,9 @@ class File(Runner):
         options.intra_op_num_threads = 1
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, profile
+            options.optimized_model_filepath = f"{profile}.onnx"
+            config = "session.optimized_model_external_initializers_file_name"
+            options.add_session_config_entry(config, "profile.data")
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.names = [o.name for o in self.session.get_outputs()]
 
@@ -106,6 +110,12 @@ def profile(path: str, feed: Feed, runs: int = 5) -> dict[str, Any]:
         for _ in range(runs):
             runner.run(feed)
         events = json.loads(Path(runner.session.end_profiling()).read_text())
+        graph = onnx.load(f"{folder}/profile.onnx", load_external_data=False).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+    kernels_of = {node.name: taps(node, shapes) for node in graph.node if "Conv" in node.op_type}
     integer = total = 0.0
     times: dict[str, float] = {}
     for event in events:
@@ -115,23 +125,27 @@ def profile(path: str, feed: Feed, runs: int = 5) -> dict[str, Any]:
         operator = arguments["op_name"]
         times[operator] = times.get(operator, 0.0) + event["dur"] / runs / 1e3
         if operator in INTEGER or operator in FLOAT:
-            count = multiply_adds(operator, arguments)
+            name = event["name"].removesuffix("_kernel_time")
+            count = multiply_adds(arguments, kernels_of.get(name, 0))
             total += count
             integer += count * (operator in INTEGER)
-    kernels = dict(sorted(((k, round(v, 3)) for k, v in times.items()), key=lambda row: -row[1])[:14])
-    return {"integer_share": integer / total if total else 0.0, "multiply_adds": total / runs, "kernel_ms": kernels}
+    slowest = dict(sorted(((k, round(v, 3)) for k, v in times.items()), key=lambda row: -row[1])[:14])
+    return {"integer_share": integer / total if total else 0.0, "multiply_adds": total / runs, "kernel_ms": slowest}
 
 
-def multiply_adds(operator: str, arguments: dict[str, Any]) -> float:
-    """From the shapes of operands and results that the profile has."""
+def taps(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Multiply-adds of a convolution per element of its result."""
+    weight = node.input[3 if node.op_type == "QLinearConv" else 1]
+    return math.prod(shapes.get(weight, (0,))[1:])
+
+
+def multiply_adds(arguments: dict[str, Any], kernel: int) -> float:
+    """From the shapes of operands and results that the profile has; it lacks those of weights that were packed."""
     inputs = [next(iter(shape.values())) for shape in arguments.get("input_type_shape", ())]
     outputs = [next(iter(shape.values())) for shape in arguments.get("output_type_shape", ())]
     if not inputs or not outputs:
         return 0.0
-    if "Conv" in operator:
-        weight = max(inputs[1:], key=len)
-        return float(math.prod(outputs[0]) * math.prod(weight[1:]))
-    return float(math.prod(outputs[0]) * inputs[0][-1])
+    return float(math.prod(outputs[0]) * (kernel or inputs[0][-1]))
 
 
 def timed(folder: Path, runs: int, names: Sequence[str]) -> list[dict[str, float]]:

@@ -257,6 +257,14 @@ def test_an_executor_finds_the_same_ranges(observer: str):
         assert calibrate(model, values, images(count=12), make, executor=executor) == alone
 
 
+def test_data_with_fewer_samples_than_asked_for_is_used_with_a_warning():
+    _, outcome = quantize(NETWORK, Quantize(samples=1000), images())
+    assert outcome.changed
+    assert [w for w in outcome.warnings if w[0] == "TSR204" and "samples=1000" in w[1]]
+    _, outcome = quantize(NETWORK, Quantize(samples=2), images())
+    assert not [w for w in outcome.warnings if w[0] == "TSR204"]
+
+
 def test_an_executor_has_a_bounded_number_of_feeds_in_hand():
     taken: list[int] = []
     seen: list[int] = []

@@ -109,6 +109,12 @@ def limited(samples: Samples, limit: int) -> Iterator[Feeds]:
             return
 
 
+def too_few(samples: Samples, limit: int) -> str:
+    """What to say of data that holds fewer samples than `limit`; '' where it holds as many."""
+    found = sum(_count(feed) for feed in limited(samples, limit)) if limit else 0
+    return f"samples={limit} was asked for, but the calibration data holds only {found}" if found < limit else ""
+
+
 def _count(feed: Feeds) -> int:
     """How many samples a feed holds: the length of its first input's first axis."""
     first = next(iter(feed.values()), None)

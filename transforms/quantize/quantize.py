@@ -19,7 +19,7 @@ from ..prune.walk import pairs
 from ..select import Selection, label
 from . import dynamic, insertion, scheme, weights
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of, means_of_result
-from .calibrate import observe, require
+from .calibrate import observe, require, too_few
 from .gain import not_worth
 from .layers import QUANTIZED, Layer, layers
 from .mixed import Choice, Outputs, choose
@@ -150,6 +150,9 @@ class Quantize(Pass):
         outcome.decisions = [d.row(noise.get(d.node), choice.floats.get(d.node, "")) for d in decisions]
         if chosen:
             outcome.warnings = self.warnings(model)
+        few = too_few(samples, self.samples) if samples is not None else ""
+        if few:
+            outcome.warnings.append(("TSR204", few, ""))
         outcome.notes.append(f"{outcome.changed} of {len(decisions)} layers in int8")
         if choice.floats:
             outcome.notes.append(
