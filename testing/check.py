@@ -187,7 +187,8 @@ class _Checker:
                 raise _Failure(f"the graph cannot run any more, on inputs of the shapes {shapes}", after)
             self.report.compared += len(expected)
             for name, array in expected.items():
-                self.compare(variant.graph, after, feed, name, array, found[name])
+                for before, now in zip(elements(array), elements(found[name]), strict=True):
+                    self.compare(variant.graph, after, feed, name, before, now)
 
     def compare(self, before: Graph, after: Graph, feed: Feeds, name: str, expected: Array, found: Array) -> None:
         if expected.dtype != found.dtype or expected.shape != found.shape:
@@ -220,6 +221,11 @@ class _Failure(Exception):
             f"{rule.name} is wrong: {self.why}\n({name}, {variant.kind}, seed {seed})\n\nbefore:\n"
             f"{to_text(variant.graph)}\nafter:\n{to_text(self.after)}"
         )
+
+
+def elements(value: Array | Sequence[Array]) -> list[Array]:
+    """The tensors of a sequence; a tensor itself."""
+    return [value] if isinstance(value, np.ndarray) else [np.asarray(v) for v in value]
 
 
 def run(graph: Graph, feeds: Sequence[Feeds]) -> list[dict[str, Array] | None]:

@@ -166,8 +166,7 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
         products.transpose_in_gemm, one("%t = Transpose(%a) : f32[N,4] %y = Gemm(%t, %b) {transB=1} : f32[N,5] return %y, %t", "y, o", MATRICES),
         "neither operand is a matrix that is transposed for it alone"),
     "a product of more than matrices": (
-        products.transpose_in_product,
-        one("%t = Transpose(%k) {perm=[0,1,3,2]} : f32[N,2,5,4] %y = MatMul(%q, %k) : f32[N,2,3,5] return %y, %t", "y, o", HEADS),
+        products.transpose_in_product, one("%t = Transpose(%k) {perm=[0,1,3,2]} : f32[N,2,5,4] %y = MatMul(%t, %k) : f32[N,2,5,5] return %y", inputs=HEADS),
         "it is no product of two matrices of which one is transposed for it alone"),
 }  # fmt: skip
 

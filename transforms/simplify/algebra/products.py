@@ -49,7 +49,7 @@ def fold_gemm_factors(op: Builder, node: Node) -> Result:
 TRANSPOSED = ("transA", "transB")
 
 
-@rule("Gemm")
+@rule("Gemm", above=["Transpose"])
 def transpose_in_gemm(op: Builder, node: Node) -> Result:
     """A Gemm transposes its operands itself."""
     inputs, attrs = list(node.inputs), dict(node.attrs)
@@ -64,7 +64,7 @@ def transpose_in_gemm(op: Builder, node: Node) -> Result:
     return made.output if isinstance(made, Node) else made
 
 
-@rule("MatMul")
+@rule("MatMul", above=["Transpose"])
 def transpose_in_product(op: Builder, node: Node) -> Result:
     """A product of matrices of which one is transposed is a Gemm, which transposes it itself."""
     values = [node.operand(0), node.operand(1)]

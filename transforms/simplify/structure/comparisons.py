@@ -15,7 +15,7 @@ TOGETHER = 32
 """Operands that one operator may get from those inside it."""
 
 
-@rule(*VARIADIC)
+@rule(*VARIADIC, above=VARIADIC)
 def flatten_variadic(op: Builder, node: Node) -> Result:
     """The greatest, the smallest or the sum of values of which one is such a thing of others is that of all."""
     operands: list[Value | None] = []

@@ -189,7 +189,7 @@ def _met(op: Builder, node: Node, *, anew: bool) -> Result:
     return made if both == tuple(range(len(both))) else op.Transpose(made, perm=both)
 
 
-@rule(*REDUCTIONS, *SELECTIONS, "Gather")
+@rule(*REDUCTIONS, *SELECTIONS, "Gather", above=["Transpose"])
 def reduce_before_transpose(op: Builder, node: Node) -> Result:
     """A reduction, or the choice of one entry, of what is transposed needs no Transpose where the remaining axes are in
     their old order.
@@ -218,7 +218,7 @@ def reduce_before_transpose(op: Builder, node: Node) -> Result:
     return made.output if target is None else build_reshape(op, made.output, target)
 
 
-@rule("Concat")
+@rule("Concat", above=["Transpose"])
 def transpose_joined_instead_of_parts(op: Builder, node: Node) -> Result:
     """A Concat of operands that are transposed alike is transposed itself."""
     orders = {order_of(v) for v in node.inputs}
@@ -231,7 +231,7 @@ def transpose_joined_instead_of_parts(op: Builder, node: Node) -> Result:
     return op.Transpose(op.Concat(*sources, axis=order[node.int("axis") % len(order)]), perm=order)
 
 
-@rule("Split")
+@rule("Split", above=["Transpose"])
 def split_before_transpose(op: Builder, node: Node) -> Result:
     """A Split of what is transposed, all of whose parts are transposed again, is one of what was there before."""
     value = node.operand(0)
@@ -250,7 +250,7 @@ def split_before_transpose(op: Builder, node: Node) -> Result:
     ]
 
 
-@rule("MatMul")
+@rule("MatMul", above=["Transpose"])
 def transpose_product_instead_of_factors(op: Builder, node: Node) -> Result:
     """The product of two transposed matrices is the transposed product of both in the other order."""
     orders = [order_of(v) for v in node.inputs]

@@ -31,7 +31,7 @@ def unflatten_gemm(op: Builder, node: Node) -> Result:
     return product if bias is None else op.Add(product, bias)
 
 
-@rule("Reshape")
+@rule("Reshape", above=["MatMul"])
 def unflatten_product(op: Builder, node: Node) -> Result:
     """A product of matrices whose batch axes were joined, and are taken apart behind it, is one with the axes apart."""
     value = node.operand(0)

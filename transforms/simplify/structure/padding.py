@@ -101,7 +101,7 @@ def pad_inside_window(op: Builder, node: Node) -> Result:
     return made.output
 
 
-@rule("MaxPool")
+@rule("MaxPool", above=["Pad"])
 def pad_inside_maximum(op: Builder, node: Node) -> Result:
     """Padding with minus infinity, or with zeros around what is never negative, is a MaxPool's own padding."""
     above, count = node.operand(0).node, len(node.ints("kernel_shape"))

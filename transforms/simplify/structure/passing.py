@@ -88,7 +88,7 @@ def transpose_result_instead_of_operands(op: Builder, node: Node) -> Result:
     return op.Transpose(made.output, perm=perms.pop())
 
 
-@rule(*BROADCASTING)
+@rule(*BROADCASTING, above=sorted(RESHAPING))
 def reshape_result_instead_of_operands(op: Builder, node: Node) -> Result:
     """An elementwise operator on operands of one shape that are reshaped alike is reshaped itself."""
     above = [v.node if v is not None and v.op in RESHAPING else None for v in node.inputs]

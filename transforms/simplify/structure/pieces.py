@@ -239,7 +239,7 @@ def slice_instead_of_gather(op: Builder, node: Node) -> Result:
     return take(op, node.operand(0), [Span(axis, wanted[0], wanted[-1] + 1)])
 
 
-@rule("Split")
+@rule("Split", above=["Concat"])
 def split_operands_of_concat(op: Builder, node: Node) -> Result:
     """Pieces of a Concat along its axis that end where its operands end are these operands, or Concats of some."""
     above, rank = node.operand(0).node, node.operand(0).rank
@@ -274,7 +274,7 @@ def _size(shape: Shape, axis: int) -> Size:
     return shape[axis]
 
 
-@rule("Gather")
+@rule("Gather", above=["Concat"])
 def gather_from_operand_of_concat(op: Builder, node: Node) -> Result:
     """A Gather of entries that all come from one operand of a Concat is a Gather from it."""
     source, indices = node.operand(0), node.operand(1).const
@@ -303,7 +303,7 @@ def gather_from_operand_of_concat(op: Builder, node: Node) -> Result:
     return decline("its entries come from several operands")
 
 
-@rule("Tile", "Expand")
+@rule("Tile", "Expand", above=["Tile", "Expand"])
 def merge_repetitions(op: Builder, node: Node) -> Result:
     """A Tile of a Tile, or an Expand of an Expand, is one."""
     source = node.operand(0)
