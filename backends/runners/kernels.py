@@ -211,6 +211,20 @@ def gather(node: Node, xs: Operands) -> Results:
     return np.take(x, indices, axis) if in_range(indices, x.shape[axis]) else None
 
 
+def gather_nd(node: Node, xs: Operands) -> Results:
+    """The last axis of the indices counts along the axes behind `batch_dims` common ones (GatherND-13)."""
+    x, indices = xs
+    batch = node.int("batch_dims", 0)
+    if x is None or indices is None or not indices.ndim or x.shape[:batch] != indices.shape[:batch]:
+        return None
+    places = np.moveaxis(indices.reshape(-1, *indices.shape[batch:]), -1, 0)
+    if not all(in_range(p, size) for p, size in zip(places, x.shape[batch:], strict=False)):
+        return None
+    rows = np.arange(places.shape[1]).reshape(-1, *(1,) * (places.ndim - 2))
+    taken = x.reshape(-1, *x.shape[batch:])[(rows, *places)]
+    return taken.reshape(*x.shape[:batch], *taken.shape[1:])
+
+
 def gather_elements(node: Node, xs: Operands) -> Results:
     x, indices = xs
     axis = node.int("axis", 0)
@@ -314,10 +328,28 @@ def matmul(node: Node, xs: Operands) -> Results:
     )
 
 
+def batch_normalization(node: Node, xs: Operands) -> Results:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias along axis 1; in training mode with the statistics of x
+    itself (BatchNormalization-15). New running statistics are left to the reference.
+    """
+    if any(v.users for v in node.outputs[1:]) or not all(is_plain(x) for x in xs):
+        return None
+    x, *rest = (np.asarray(operand) for operand in xs)
+    if x.ndim < 2:
+        return None
+    scale, bias, mean, variance = (v.reshape(-1, *(1,) * (x.ndim - 2)) for v in rest)
+    if node.int("training_mode", 0):
+        axes = (0, *range(2, x.ndim))
+        mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    factor = scale / np.sqrt(variance + node.float("epsilon"))
+    return ((x - mean) * factor + bias).astype(x.dtype)
+
+
 KERNELS: dict[str, Kernel] = {
     "Abs": elementwise(np.abs),
     "Add": elementwise(np.add),
     "And": elementwise(np.logical_and),
+    "BatchNormalization": batch_normalization,
     "BitwiseAnd": elementwise(np.bitwise_and),
     "BitwiseNot": elementwise(np.invert),
     "BitwiseOr": elementwise(np.bitwise_or),
@@ -337,6 +369,7 @@ KERNELS: dict[str, Kernel] = {
     "Floor": elementwise(np.floor),
     "Gather": gather,
     "GatherElements": gather_elements,
+    "GatherND": gather_nd,
     "Greater": elementwise(np.greater),
     "GreaterOrEqual": elementwise(np.greater_equal),
     "IsNaN": elementwise(np.isnan),

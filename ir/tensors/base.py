@@ -18,7 +18,7 @@ from ..types import DType, TensorType
 Array = NDArray[Any]
 """A numpy array of any element type; which one is said by the tensor's dtype."""
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 18
 
 FILLER_BYTES = 1 << 16
 """Tensors up to this size are looked at for being filled with one number."""

@@ -18,7 +18,7 @@ from ..types import DType
 from .base import BLOCK_BYTES, Array, Tensor, from_raw, raw_bytes
 
 RESIDENT_BYTES = 16 << 20
-"""About how many bytes of a mapped file may stay in memory because somebody looked at them once."""
+"""About how many bytes of mapped files may stay in memory because somebody looked at them once."""
 
 AROUND = 2 << 20
 """Bytes around those looked at that the system may map in with them: a huge page."""
@@ -60,7 +60,6 @@ class MappedFile:
         self._seen = (status.st_size, status.st_mtime_ns)
         self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) if status.st_size else b""
         self.size = status.st_size
-        self._viewed = 0
 
     def fileno(self) -> int:
         """The descriptor of the mapped file, for copying from it without touching the map."""
@@ -84,12 +83,13 @@ class MappedFile:
 
         Now and then it lets go of the pages that were touched before; those still in use are read again.
         """
-        self._viewed += length + AROUND
-        if self._viewed > RESIDENT_BYTES:
-            self._viewed = length + AROUND
-            if isinstance(self._map, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-                self._map.madvise(mmap.MADV_DONTNEED)
+        _RESIDENT.count(self, length + AROUND)
         return memoryview(self._map)[offset : offset + length]
+
+    def release(self) -> None:
+        """Lets go of the pages that were touched; they are read again when somebody looks at them."""
+        if isinstance(self._map, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def read(self, offset: int, length: int) -> bytes:
         """A copy of the bytes [offset, offset + length), or fewer at the end of the file, that leaves the map alone."""
@@ -100,6 +100,27 @@ class MappedFile:
 
     def __deepcopy__(self, memo: object) -> MappedFile:
         return self
+
+
+class _Resident:
+    """How much of all mapped files was looked at since their pages were let go."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.files = weakref.WeakSet[MappedFile]()
+
+    def count(self, file: MappedFile, touched: int) -> None:
+        """Notes bytes of a file, after letting go of all others where they are too many."""
+        self.bytes += touched
+        if self.bytes > RESIDENT_BYTES:
+            for each in self.files:
+                each.release()
+            self.files.clear()
+            self.bytes = touched
+        self.files.add(file)
+
+
+_RESIDENT = _Resident()
 
 
 class FileSlice(Tensor):

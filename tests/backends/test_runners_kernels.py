@@ -63,6 +63,10 @@ SAME = [
     "%y = Gather(f32[3,2]{1,2,3,4,5,6}, i64[2]{-1,0})",
     "%y = Gather(f32[2,3]{1,2,3,4,5,6}, i64[]{1}) {axis=-1}",
     "%y = GatherElements(f32[2,2]{1,2,3,4}, i64[2,1]{-1,0}) {axis=1}",
+    "%y = GatherND(f32[2,2]{1,2,3,4}, i64[2,2]{0,-1,1,0})",
+    "%y = GatherND(f32[2,2]{1,2,3,4}, i64[2,1]{1,0})",
+    "%y = GatherND(f32[2,2,2]{1,2,3,4,5,6,7,8}, i64[2,1]{1,0}) {batch_dims=1}",
+    "%y = GatherND(f32[2,3]{1,2,3,4,5,6}, i64[2,2,1]{1,0,2,2}) {batch_dims=1}",
     "%y = ScatterND(f32[4]{1,2,3,4}, i64[2,1]{-1,1}, f32[2]{9,8})",
     "%y = ScatterND(f32[2,2]{1,2,3,4}, i64[1,1]{0}, f32[1,2]{9,8})",
     "%y = ConstantOfShape(i64[2]{2,1}) {value=tensor i64[1] = [7]}",
@@ -100,12 +104,24 @@ def test_a_split_gives_all_its_pieces():
     assert [x.tolist() for x in run_kernel(node) or []] == [[1, 2, 3], [4, 5]]
 
 
+@pytest.mark.parametrize("training", [0, 1])
+def test_a_batch_normalization_is_that_of_the_reference_to_the_last_rounding(training: int):
+    operands = "f32[2,2,1]{1,2,3,5}, f32[2]{2,-1}, f32[2]{0.5,0}, f32[2]{1,0}, f32[2]{4,1}"
+    node = node_of(f"%y = BatchNormalization({operands}) {{training_mode={training}, epsilon=0.1}}")
+    (found,) = run_kernel(node) or [None]
+    (wanted,) = evaluate_by_reference(node)
+    assert found is not None
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    assert found.dtype == np.float32
+
+
 LEFT = {
     "division by zero": "%y = Div(i64[1]{1}, i64[1]{0})",
     "an index out of range": "%y = Gather(f32[3]{1,2,3}, i64[1]{3})",
     "a float that no integer holds": "%y = Cast(f32[1]{3e9}) {to=6}",
     "an integer to a negative power": "%y = Pow(i64[1]{2}, i64[1]{-1})",
     "arithmetic on brain floats": "%y = Add(bf16[1]{1}, bf16[1]{2})",
+    "a place out of range": "%y = GatherND(f32[2,2]{1,2,3,4}, i64[1,2]{0,2})",
     "a reduction of nothing": "%y = ReduceMax(f32[0]{})",
 }
 
@@ -116,7 +132,7 @@ def test_a_kernel_leaves(name: str):
 
 
 def test_every_kernel_is_compared_with_the_reference_or_is_the_numpy_function_of_that_name():
-    named = {text.split(" = ")[1].partition("(")[0] for text in SAME} | {"Split"}
+    named = {text.split(" = ")[1].partition("(")[0] for text in SAME} | {"Split", "BatchNormalization"}
     plain = "Abs BitwiseAnd BitwiseOr BitwiseXor Ceil Cos Exp Floor Greater GreaterOrEqual IsNaN Less LessOrEqual Log Neg Or "
     plain += "ReduceMax ReduceMin Sign Sin Sqrt Tanh Xor"
     assert set(KERNELS) - named == set(plain.split())
