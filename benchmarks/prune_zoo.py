@@ -1,0 +1,463 @@
+"""Structured pruning of real architectures: python benchmarks/prune_zoo.py [--family NAME...] [--only PATTERN...]
+
+Half of all channels, heads and hidden units of the architectures of torch_zoo.py go, through the PyTorch frontend; with
+--onnx FOLDER those of the networks in its files `*.onnx` (inputs in `*.npz`, keys `set0__<input>`). Nothing is said
+about heads or layers. Every architecture has a process of its own with a time limit, and so has torch-pruning (--peer,
+where it is installed: same ratio, magnitude, only the layers that make the network's outputs ignored). Figures are kept
+in --results, and what is there is not measured again (--again and --failed do).
+
+exact: every value equals that of the original with the removed channels masked, statistics included; semantic: with
+statistics over the channels that are left; refused: less than half of the parameters of Conv, MatMul, Gemm and their
+like shrank, or a reason; wrong: another function. `moved` is how far masking moves the original's outputs: under 1e-2
+the row proves nothing. torch-pruning's result is compared with its own masked original in the same two ways.
+
+--report prints the results as Markdown; --shim as in torch_zoo.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import math
+import multiprocessing
+import os
+import runpy
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import tersor as ts
+import torch
+from tersor.backends.runners import OrtRunner
+from tersor.ir import Dense, Model, Node, ParityError, Value
+from tersor.transforms.base import Context
+from tersor.transforms.cost import graph_flops, stored
+from tersor.transforms.prune import Prune
+from tersor.transforms.prune.rules.semantic import MASKED_STATISTICS
+from torch.utils import _pytree as pytree
+from torch_zoo_measure import distance, exported, fed, randomize, saved
+
+Figures = dict[str, Any]
+
+WEIGHTED = {
+    "Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "Einsum": (0, 1), "LSTM": (1, 2),
+    "GRU": (1, 2), "RNN": (1, 2), "QLinearConv": (3,), "ConvInteger": (1,), "MatMulInteger": (0, 1),
+}  # fmt: skip
+"""Operands that are weights, by operator."""
+
+MODES = ("strict", "semantic")
+NORMS = ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization")
+MOVED, CLOSE, ENOUGH = 1e-2, 1e-3, 0.5
+
+
+# One architecture
+
+
+def of_torch(family: str, name: str, options: argparse.Namespace, found: Figures) -> None:
+    path = options.keep / family / f"{name}.onnx" if options.keep else None
+    if path is not None and path.with_suffix(".npz").exists():
+        samples = np.load(path.with_suffix(".npz"))
+        measure(ts.load(path), {key: samples[key] for key in samples.files}, options, found)
+        return
+    module, arguments, dynamic = made(family, name)
+    found["stage"] = "export"
+    program = exported(module, arguments, dynamic, options, found)
+    found["stage"] = "import"
+    model = ts.load(program)
+    feeds = fed(model, arguments)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ts.save(model, path, external_data=False)
+        np.savez(path.with_suffix(".npz"), **feeds)  # pyright: ignore[reportArgumentType]
+    if not options.export:
+        measure(model, feeds, options, found)
+
+
+def made(family: str, name: str) -> tuple[torch.nn.Module, tuple[Any, ...], Any]:
+    """The module with weights that let a wrong channel show: no two alike, products about as large as their inputs."""
+    from torch_zoo_models import FAMILIES
+
+    torch.manual_seed(0)
+    module, arguments, dynamic = FAMILIES[family][name]()
+    randomize(module)
+    for parameter in module.parameters():
+        if parameter.ndim >= 2 and parameter.is_floating_point():
+            usual = math.prod(parameter.shape[1:]) ** -0.5
+            if 0 < float(parameter.std()) < usual / 1.2:
+                parameter.mul_(usual / parameter.std())
+    torch.backends.mha.set_fastpath_enabled(False)
+    return module, arguments, dynamic
+
+
+def of_file(path: Path, options: argparse.Namespace, found: Figures) -> None:
+    found["stage"] = "import"
+    model = ts.load(path)
+    shake(model)
+    samples = np.load(path.with_suffix(".npz"))
+    feeds = {k.removeprefix("set0__"): samples[k] for k in samples.files if k.startswith("set0__")}
+    measure(model, feeds, options, found)
+
+
+def shake(model: Model) -> None:
+    """Gives the vectors of normalisations, and biases, that are all equal their own values, and weights their size."""
+    random = np.random.default_rng(0)
+    for node in model.graph:
+        for index, value in enumerate(node.inputs):
+            tensor = None if value is None else value.const
+            if value is None or tensor is None or not tensor.dtype.is_float or tensor.count < 4 or not index:
+                continue
+            numbers = tensor.numpy()
+            if tensor.rank > 1 and node.op in WEIGHTED and len(value.users) == 1:
+                inputs = math.prod(tensor.shape[1:]) if node.op == "Conv" else tensor.shape[-2]
+                factor = max(1.0, 1 / (max(float(numbers.std()), 1e-9) * inputs**0.5))
+                value.const = Dense((numbers * factor).astype(numbers.dtype), tensor.dtype)
+                continue
+            if tensor.rank != 1:
+                continue
+            if np.ptp(numbers) == 0 and (node.op in NORMS or node.op in ("Conv", "Gemm")):
+                noise = random.standard_normal(numbers.shape) * (0.02 if numbers[0] == 0 else 0.05)
+                value.const = Dense((numbers + noise).astype(numbers.dtype), tensor.dtype)
+
+
+def measure(model: Model, feeds: Mapping[str, Any], options: argparse.Namespace, found: Figures) -> None:
+    found["stage"] = "simplify"
+    ts.Simplify().run(model, Context())
+    found["parameters"] = sum(v.tensor.count for v in model.graph.constants() if v.tensor.dtype.is_float)
+    for mode in MODES:
+        found["stage"] = mode
+        found[mode] = {}
+        try:
+            pruned(model.clone(), mode, feeds, options, found[mode])
+        except ParityError as error:
+            found[mode]["wrong"] = f"{error} | {getattr(error, 'where', '')} | {getattr(error, 'why', '')}"[:400]
+        except Exception as error:
+            found[mode]["failed"] = f"{type(error).__name__}: {error} | {getattr(error, 'where', '')}"[:600]
+            if options.traceback:
+                raise
+        if not any("statistics" in why or "reduces" in why for why in found[mode].get("frozen", {})):
+            break
+    found["stage"] = "done"
+
+
+def pruned(model: Model, mode: str, feeds: Mapping[str, Any], options: argparse.Namespace, row: Figures) -> None:
+    flops = graph_flops(model.graph)
+    started = time.perf_counter()
+    chosen = Prune(ratio=options.ratio, norms=mode, compensate=None)  # pyright: ignore[reportArgumentType]
+    outcome = chosen.run(model, Context(samples=[dict(feeds)]))
+    row["seconds"] = time.perf_counter() - started
+    row["frozen"] = frozen(outcome.decisions)
+    row["kept"], row["flops"], row["shrunk"] = 1.0, 1.0, 0.0
+    if outcome.reference is None:
+        return
+    check = outcome.checks["mask_oracle"]
+    row["kept"] = check.parameters[1] / check.parameters[0]
+    row["flops"] = graph_flops(model.graph) / flops
+    row["moved"], row["worst"] = check.changed, check.worst
+    row["shrunk"] = shrunk(outcome.reference, model)
+    wanted = [torch.from_numpy(np.asarray(a)) for a in OrtRunner(outcome.reference, optimize=False).run(feeds).values()]
+    row["saved"], _ = saved(model, dict(feeds), wanted)
+
+
+def frozen(decisions: Sequence[Any]) -> dict[str, int]:
+    """How many layers kept their own channels, by operator and reason."""
+    found: collections.Counter[str] = collections.Counter()
+    for decision in decisions:
+        if decision.decision in ("kept", "inputs pruned"):
+            found[f"{decision.op}: {decision.reason.split('channels stay: ')[-1]}"] += 1
+    return dict(found.most_common())
+
+
+def shrunk(reference: Model, model: Model) -> float:
+    """The share of the parameters of weighted operators that are in weights which became smaller."""
+    before, after = weights(reference), weights(model)
+    sizes = [(a.tensor.count, b.tensor.count) for a, b in zip(before, after, strict=True)]
+    return sum(a for a, b in sizes if b < a) / max(1, sum(a for a, _ in sizes))
+
+
+def weights(model: Model) -> list[Value]:
+    nodes: Iterator[Node] = (n for n in model.graph if n.op in WEIGHTED and n.loc.rule != MASKED_STATISTICS)
+    values = (stored(n.input(i)) for n in nodes for i in WEIGHTED[n.op])
+    return [v for v in values if v is not None and v.tensor.count > 1]
+
+
+# torch-pruning
+
+
+def of_peer(family: str, name: str, options: argparse.Namespace, found: Figures) -> None:
+    """Its result, and what the original computes with the channels masked that it removed."""
+    import copy
+
+    import torch_pruning  # pyright: ignore[reportMissingImports]
+
+    module, arguments, _ = made(family, name)
+    original = copy.deepcopy(module)
+    for each in (module, original):
+        for parameter in each.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+    outputs = makers(module, arguments)
+    with torch.enable_grad():
+        started = time.perf_counter()
+        pruner = torch_pruning.pruner.BasePruner(
+            module, arguments, importance=torch_pruning.importance.MagnitudeImportance(p=2),
+            pruning_ratio=options.ratio, ignored_layers=outputs,
+        )  # fmt: skip
+        pruner.step()
+        found["seconds"] = time.perf_counter() - started
+    for each in (module, original):
+        each.requires_grad_(requires_grad=False)
+    count = {key: sum(p.numel() for p in m.parameters()) for key, m in (("a", original), ("b", module))}
+    found["kept"] = count["b"] / count["a"]
+    got = [t for t in pytree.tree_leaves(module(*arguments)) if torch.is_tensor(t)]
+    dense = [t for t in pytree.tree_leaves(original(*arguments)) if torch.is_tensor(t)]
+    for key, exact in (("exact", True), ("semantic", False)):
+        masked = copy.deepcopy(original)
+        hide(masked, module, exact)
+        wanted = [t for t in pytree.tree_leaves(masked(*arguments)) if torch.is_tensor(t)]
+        same = all(a.shape == b.shape for a, b in zip(wanted, got, strict=True))
+        found[key] = distance(wanted, [t.numpy() for t in got]) if same else float("inf")
+        if exact:
+            found["moved"] = distance(dense, [t.numpy() for t in wanted])
+
+
+def makers(module: torch.nn.Module, arguments: tuple[Any, ...]) -> list[torch.nn.Module]:
+    """The layers whose results are outputs of the network."""
+    results: dict[int, torch.nn.Module] = {}
+
+    def note(layer: torch.nn.Module, _: Any, result: Any) -> None:
+        if torch.is_tensor(result):
+            results[result.data_ptr()] = layer
+
+    layers = [m for m in module.modules() if not list(m.children()) and list(m.parameters())]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    outputs = [t for t in pytree.tree_leaves(module(*arguments)) if torch.is_tensor(t)]
+    for handle in handles:
+        handle.remove()
+    return [results[t.data_ptr()] for t in outputs if t.data_ptr() in results]
+
+
+def hide(masked: torch.nn.Module, pruned: torch.nn.Module, exact: bool) -> None:
+    """Zeros wherever the pruned module has nothing any more, found by the numbers that are still there.
+
+    Unless `exact`, normalisations over the last axis take their statistics over what is left.
+    """
+    left = dict(pruned.named_parameters())
+    for name, parameter in masked.named_parameters():
+        smaller = left.get(name)
+        if smaller is None or smaller.shape == parameter.shape:
+            continue
+        keep = torch.ones_like(parameter)
+        for axis, kept in enumerate(places(parameter, smaller)):
+            one = torch.zeros(parameter.shape[axis])
+            one[kept] = 1
+            keep *= one.reshape([-1 if a == axis else 1 for a in range(parameter.ndim)])
+        if not exact and parameter.ndim == 1:
+            owner = masked.get_submodule(name.rpartition(".")[0])
+            if "Norm" in type(owner).__name__ and "Batch" not in type(owner).__name__:
+                statistics_of(owner, keep.bool())
+        parameter.mul_(keep)
+
+
+def places(whole: torch.Tensor, part: torch.Tensor) -> list[torch.Tensor]:
+    """The indices along each axis of `whole` that `part` has, by its numbers, which are all distinct."""
+    order = whole.flatten().argsort()
+    at = order[torch.searchsorted(whole.flatten()[order], part.flatten()).clamp(max=whole.numel() - 1)]
+    if not torch.equal(whole.flatten()[at], part.flatten()):
+        raise AssertionError("a parameter has numbers that the original does not have")
+    return [torch.unique(axis) for axis in torch.unravel_index(at, whole.shape)]
+
+
+def statistics_of(norm: torch.nn.Module, keep: torch.Tensor) -> None:
+    """A normalisation over the last axis that looks at some of its entries and gives zero for the others."""
+    forward, kept = norm.forward, torch.nonzero(keep).flatten()
+    small = dict[str, torch.Tensor]()
+    for key, parameter in norm.named_parameters(recurse=False):
+        small[key] = parameter[kept].clone()
+
+    def of_kept(x: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        held = dict(norm.named_parameters(recurse=False))
+        for key, value in small.items():
+            setattr(norm, key, torch.nn.Parameter(value, requires_grad=False))
+        if hasattr(norm, "normalized_shape"):
+            norm.normalized_shape = (len(kept),)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+        axis = 1 if "2d" in type(norm).__name__.lower() else -1
+        result = forward(x.index_select(axis, kept), *rest, **named)
+        for key, value in held.items():
+            setattr(norm, key, value)
+        return torch.zeros_like(x).index_copy(axis, kept, result)
+
+    norm.forward = of_kept
+
+
+# All of them
+
+
+def child(sender: Connection, work: Callable[[Figures], None]) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    found: Figures = {}
+    with torch.no_grad():
+        try:
+            found["stage"] = "make"
+            work(found)
+        except Exception as error:
+            if os.environ.get("TRACEBACK"):
+                import traceback
+
+                traceback.print_exc()
+            found["error"] = f"{type(error).__name__}: {error}"[:600] + f" | {getattr(error, 'where', '')}"
+    sender.send(found)
+
+
+def isolated(work: Callable[[Figures], None], timeout: float) -> Figures:
+    """The figures from a process of its own, which ends at the time limit."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(sender, work), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        if receiver.poll(timeout):
+            return receiver.recv()
+        return {"stage": "timeout", "error": f"no end after {timeout} s"}
+    except EOFError:
+        return {"stage": "crash", "error": "the process died"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def state(found: Figures) -> str:
+    """exact, semantic, wrong, refused or idle (masking moved nothing)."""
+    modes = [found[m] for m in MODES if m in found]
+    if any("wrong" in m or m.get("saved", 0) > CLOSE for m in modes):
+        return "wrong"
+    for name, mode in zip(MODES, modes, strict=False):
+        if mode.get("shrunk", 0) >= ENOUGH:
+            return ("exact" if name == "strict" else name) if mode["moved"] > MOVED else "idle"
+    return "refused"
+
+
+def state_of_peer(found: Figures | None) -> str:
+    if not found:
+        return ""
+    if "error" in found:
+        return "crashed"
+    if found["kept"] > 0.999:
+        return "refused"
+    return "exact" if found["exact"] < CLOSE else "semantic" if found["semantic"] < CLOSE else "wrong"
+
+
+def cells(name: str, found: Figures) -> list[str]:
+    def figures(mode: Figures) -> str:
+        if "kept" not in mode:
+            return mode.get("wrong") or mode.get("failed") or ""
+        return f"{mode['kept']:.3f} / {mode['flops']:.3f} / {mode['shrunk']:.2f}"
+
+    modes = [found.get(m, {}) for m in MODES]
+    moved = [m["moved"] for m in modes if "moved" in m]
+    seconds = [m["seconds"] for m in modes if "seconds" in m]
+    peer = found.get("peer") or {}
+    theirs = f"{state_of_peer(peer)} {peer['kept']:.3f}" if "kept" in peer else state_of_peer(peer)
+    return [
+        name, state(found), *map(figures, modes), f"{min(moved):.2g}" if moved else "",
+        f"{max(seconds):.1f}" if seconds else found.get("error", ""), theirs,
+    ]  # fmt: skip
+
+
+def report(results: Mapping[str, Mapping[str, Figures]]) -> Iterator[str]:
+    for family, rows in results.items():
+        counts = collections.Counter(state(f) for f in rows.values())
+        yield f"\n## {family}: {', '.join(f'{n} {kind}' for kind, n in counts.most_common())} of {len(rows)}\n"
+        peers = collections.Counter(state_of_peer(f.get("peer")) for f in rows.values() if f.get("peer"))
+        if peers:
+            yield f"torch-pruning: {', '.join(f'{n} {kind}' for kind, n in peers.most_common())}\n"
+        for mode in MODES:
+            kept = [f[mode]["kept"] for f in rows.values() if "kept" in f.get(mode, {})]
+            if kept:
+                yield f"parameters kept, {mode}: median {statistics.median(kept):.3f} of {len(kept)}\n"
+        yield (
+            "| architecture | result | strict: parameters kept / FLOPs kept / share of weights that shrank | semantic "
+            "| moved | s | torch-pruning |\n| --- | --- | --- | --- | --- | --- | --- |"
+        )
+        for name, found in rows.items():
+            yield f"| {' | '.join(c.replace('|', '/')[:160] for c in cells(name, found))} |"
+        yield "\nAxes that stay whole, by the layers whose own channels they are:\n"
+        reasons: collections.Counter[str] = collections.Counter()
+        for found in rows.values():
+            last = next((found[m]["frozen"] for m in MODES[::-1] if "frozen" in found.get(m, {})), {})
+            for why in {w.split(" [")[0] for w in last}:
+                reasons[why] += 1
+        for why, count in reasons.most_common(25):
+            yield f"* {count} networks: {why}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", nargs="*", default=None, help="torchvision, timm, transformers (default: all)")
+    parser.add_argument("--only", "--models", nargs="*", default=["*"], help="patterns of architecture names")
+    parser.add_argument("--onnx", type=Path, help="a folder of files to prune instead")
+    parser.add_argument("--keep", type=Path, help="a folder for imported networks, so that they are exported once")
+    parser.add_argument("--export", action="store_true", help="fill --keep and measure nothing")
+    parser.add_argument("--ratio", type=float, default=0.5)
+    parser.add_argument("--peer", action="store_true", help="torch-pruning, too")
+    parser.add_argument("--static", action="store_true", help="export with fixed sizes")
+    parser.add_argument("--again", action="store_true", help="measure what is in the results, too")
+    parser.add_argument("--failed", action="store_true", help="measure again what was refused or wrong")
+    parser.add_argument("--report", action="store_true", help="print the results as Markdown and measure nothing")
+    parser.add_argument("--results", type=Path, default=Path("prune_zoo.json"))
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for one architecture")
+    parser.add_argument("--traceback", action="store_true", help="show where an error is from")
+    parser.add_argument("--shim", type=Path, help="a Python file to run first")
+    options = parser.parse_args()
+    results: dict[str, dict[str, Figures]] = json.loads(options.results.read_text()) if options.results.exists() else {}
+    if options.report:
+        print("\n".join(report(results)))
+        return
+    if options.traceback:
+        os.environ["TRACEBACK"] = "1"
+    declared = runpy.run_path(str(options.shim)) if options.shim else {}  # lives as long as what it declares
+    for family, name, work, peer in jobs(options):
+        if not any(fnmatch(name, pattern) for pattern in options.only):
+            continue
+        rows = results.setdefault(family, {})
+        old = rows.get(name)
+        if old is None or options.again or (options.failed and state(old) not in ("exact", "semantic")):
+            rows[name] = isolated(work, options.timeout) | {"peer": (old or {}).get("peer")}
+        if options.peer and peer is not None and not rows[name].get("peer"):
+            rows[name]["peer"] = isolated(peer, options.timeout)
+        options.results.write_text(json.dumps(results, indent=1))
+        print("  ".join(cells(name, rows[name])), flush=True)
+    declared.clear()
+
+
+def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[Figures], None], Any]]:
+    """(family, name, what measures tersor, what measures the peer)."""
+    if options.onnx:
+        for path in sorted(options.onnx.glob("*.onnx")):
+            yield "onnx", path.stem, lambda found, p=path: of_file(p, options, found), None
+        return
+    from torch_zoo_models import FAMILIES
+
+    for family in options.family or FAMILIES:
+        __import__(family)
+        for name in FAMILIES[family]:
+            yield (
+                family, name, lambda found, f=family, n=name: of_torch(f, n, options, found),
+                lambda found, f=family, n=name: of_peer(f, n, options, found),
+            )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
