@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+
 from onnx import TypeProto
 
 from ...ir import (
@@ -17,11 +20,14 @@ from ...ir import (
     fresh,
     symbol,
 )
-from ...ir.dims import Size
+from ...ir.dims import Size, parse
 from .strings import text
 
 _MEANINGLESS = frozenset(["None", "none", "unknown", "-1"])
 """Names that exporters write for sizes of which they know nothing: two of them need not be equal."""
+
+_SUM = re.compile(r"[A-Za-z_]\w*( ?[+*] ?\w+)+", re.ASCII)
+"""What exporters write for a size that others add up to, as in "past_length + length"."""
 
 
 class Sizes:
@@ -41,6 +47,13 @@ class Sizes:
         name = text(dim.dim_param)
         if not name or name.startswith("?") or name in _MEANINGLESS:
             return fresh()
+        if _SUM.fullmatch(name):
+            with contextlib.suppress(ValueError):
+                return parse(name, self.named)
+        return self.named(name)
+
+    def named(self, name: str) -> Size:
+        """The size with a name of its own."""
         if name not in self.known:
             self.known[name] = fresh() if self.local else symbol(name)
         return self.known[name]

@@ -49,6 +49,17 @@ def test_names_order_types_and_symbolic_sizes_of_the_interface_are_kept():
     assert [v.type for v in model.graph.outputs] == [tensor("f32", "N", 3)] * 2
 
 
+def test_sizes_that_others_add_up_to_are_sums():
+    names = ["past", "length", "past + length", "length+past", "past*2", "batch-size", "past  length"]
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, names)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [info], [onnx.ValueInfoProto(name="y")])
+    shape = load(helper.make_model(graph)).graph.inputs[0].shape
+    past, length = symbol("past"), symbol("length")
+    assert shape is not None
+    assert shape[:5] == (past, length, past + length, past + length, 2 * past)
+    assert shape[5:] == (symbol("batch-size"), symbol("past  length"))
+
+
 def test_sizes_without_a_name_are_all_different():
     info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, None, "?", "?"])
     info.type.tensor_type.shape.dim[0].dim_value = -1

@@ -37,3 +37,14 @@ def test_queries_and_keys_without_weights_keep_it(check_rules):
 @pytest.mark.parametrize(("operands", "more"), [("%q, %m, %q", False), ("%q, %m, %m", True)])
 def test_queries_that_others_see_keep_it(check_rules, operands: str, more: bool):
     check_rules(RULE, text(", scale=0.3", operands, more=more), None, fired=0)
+
+
+def test_keys_beside_those_of_earlier_calls_keep_it(check_rules):
+    """Earlier keys come without the scale, and the next call is given the new ones without it."""
+    body = """graph(%q: f32[N,2,S,8], %x: f32[N,2,S,8], %v: f32[N,2,S,8], %p: f32[N,2,P,8], %o: f32[N,2,P,8]) -> (y, a, b) {
+      @w : f32[8,8] = random(1)
+      %k = MatMul(%x, @w) : f32[N,2,S,8]
+      %y, %a, %b = Attention(%q, %k, %v, _, %p, %o) {scale=0.3}
+      return %y, %a, %b
+    }"""
+    check_rules(RULE, body, None, fired=0, declined=["nothing above it has weights"])

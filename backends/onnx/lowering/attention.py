@@ -8,13 +8,14 @@ smaller side, shared keys and values are broadcast, and what masks have in commo
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 import numpy as np
 
 from ....ir import Builder, DType, Node, Value, constant
 from ....ir.dims import Size
 from .heads import MASK, PAST_KEY, VALID, Heads, K, Q
-from .masks import HIDING, WIDE, common, may_hide_rows, once, unexpanded
+from .masks import HIDING, NEAR, WIDE, common, may_hide_rows, once, unexpanded
 from .operands import cast, dtype_of, number, shape_of
 
 PER_SAMPLE = [-1, 1, 1, 1]
@@ -143,7 +144,7 @@ class _Attention(Heads):
         visible = mask
         for more in (self.seen_by_position(), self.valid_keys()):
             if more is not None:
-                visible = more if visible is None else op.And(visible, more)
+                visible = more if visible is None else self.shared("And", [visible, more])
         if visible is None:
             return None, None
         never = number(-np.inf if self.classic else HIDING, self.dtype)
@@ -164,7 +165,7 @@ class _Attention(Heads):
         op, bias = self.op, mask
         for visible in (self.seen_by_position(), self.valid_keys()):
             if visible is not None:
-                bias = op.Where(visible, bias, number(-np.inf, self.dtype))
+                bias = self.shared("Where", [visible, bias, number(-np.inf, self.dtype)])
         bias = self.apart(bias)
         if not hides:
             return bias, None
@@ -179,9 +180,10 @@ class _Attention(Heads):
     def hides(self) -> bool:
         """True unless every query provably sees some key."""
         mask = self.node.input(MASK)
-        if has_valid_lengths(self.node) or (mask is not None and (self.positional or may_hide_rows(mask))):
+        windowed = has_window(self.node)
+        if has_valid_lengths(self.node) or (mask is not None and (windowed or may_hide_rows(mask))):
             return True
-        return has_window(self.node) and self.length != self.keys
+        return windowed and self.length != self.keys
 
     def mask(self) -> Value | None:
         """The mask, as long as the keys."""
@@ -233,10 +235,8 @@ class _Attention(Heads):
             if bound >= 0:
                 limit = once(op, "Add", [rows, constant(np.array(distance))]) if distance else rows
                 # Where keys and queries are counted apart, either may come later.
-                alone = self.length != self.keys and not self.cached
-                made = op.node(test, [columns, limit]) if alone else once(op, test, [columns, limit])
-                assert isinstance(made, (Value, Node))
-                tests.append(made if isinstance(made, Value) else made.output)
+                alone = self.length != self.keys or self.cached
+                tests.append(self.shared(test, [columns, limit]) if alone else once(op, test, [columns, limit]))
         return tests[0] if len(tests) == 1 else op.And(*tests)
 
     def positions(self) -> tuple[Value, Value]:
@@ -245,9 +245,12 @@ class _Attention(Heads):
         axis = 1 if self.packed else 2
         rows = self.count(node.operand(Q), axis)
         if self.cached:
-            past = op.Gather(op.Shape(node.operand(PAST_KEY)), constant(np.array(2)))
-            total = op.Add(op.Gather(op.Shape(node.operand(K)), constant(np.array(axis))), past)
-            return _range(op, total), op.Add(once(op, "Unsqueeze", [rows, [1]]), past)
+            past, size = self.extent(node.operand(PAST_KEY), 2), shape_of(node.operand(PAST_KEY))[2] + self.keys
+            columns = _counted(op, size)
+            if columns is None:
+                total = self.shared("Add", [past, self.extent(node.operand(K), axis)])
+                columns = self.shared("Range", [constant(np.array(0)), total, constant(np.array(1))])
+            return columns, self.shared("Add", [past, once(op, "Unsqueeze", [rows, [1]])])
         columns = rows if self.length == self.keys else self.count(node.operand(K), axis)
         rows = once(op, "Unsqueeze", [rows, [1]])
         if valid is None:
@@ -259,11 +262,23 @@ class _Attention(Heads):
     def count(self, value: Value, axis: int) -> Value:
         """0, 1, 2 ... along an axis; from an input of the graph where one has that size, so that all share it."""
         size: Size = shape_of(value)[axis]
+        if (made := _counted(self.op, size)) is not None:
+            return made
+        return _range(self.op, self.extent(value, axis))
+
+    def extent(self, value: Value, axis: int) -> Value:
+        """The size of an axis as a scalar; of an input of the graph where one has that size, so that all share it."""
+        size: Size = shape_of(value)[axis]
         source, place = next(
             ((v, i) for v in self.op.graph.inputs for i, s in enumerate(v.shape or ()) if s == size and v.users),
             (value, axis),
         )
-        return _range(self.op, once(self.op, "Gather", [once(self.op, "Shape", [source]), constant(np.array(place))]))
+        return once(self.op, "Gather", [once(self.op, "Shape", [source]), constant(np.array(place))])
+
+    def shared(self, operator: str, operands: list[Value]) -> Value:
+        """A node with several computed operands, made once for the attentions that follow."""
+        first = next(v for v in operands if v.const is None)
+        return once(self.op, operator, operands, behind=first, after=self.op.before)
 
     def valid_keys(self) -> Value | None:
         """Keys before the padding of each sample."""
@@ -272,6 +287,18 @@ class _Attention(Heads):
             return None
         columns = self.count(self.node.operand(K), 1 if self.packed else 2)
         return op.Less(columns, op.Reshape(_wide(op, valid), PER_SAMPLE))
+
+
+def _counted(op: Builder, size: Size) -> Value | None:
+    """0, 1, 2 ... up to a size, where one of the first nodes of the graph makes it."""
+    for node in islice(op.graph, NEAR):
+        if node is op.before:
+            break
+        if node.op == "Range" and not node.domain and node.output.shape == (size,) and node.output.dtype is DType.I64:
+            start, step = (v.const for v in (node.operand(0), node.operand(2)))
+            if start is not None and step is not None and (int(start.item()), int(step.item())) == (0, 1):
+                return node.output
+    return None
 
 
 def _range(op: Builder, size: Value) -> Value:

@@ -21,7 +21,6 @@ from ....ir import (
     Value,
     lookup,
 )
-from ....ir.graph import ENTRY
 from ....ir.inference import Inference, infer
 from ....ir.types import AnyType
 from .carriers import carrier, carry
@@ -29,6 +28,7 @@ from .decompositions import DECOMPOSITIONS
 from .element_types import TENSOR_NAMES, first_refused, is_new, takes, type_names
 from .form import Form, FormRule, Inexpressible, form_of
 from .forms import FORMS, NOTHING_OLDER, UNCHANGED
+from .operands import drop_unused
 
 OLDEST_OPSET = 7
 """No graph is written for an older one: what broadcasting and training meant before has no row."""
@@ -122,25 +122,12 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
         old.replace_by(new)
     operands = node.inputs
     node.erase()
-    _drop_unused(operands)
+    drop_unused(operands)
     for made in builder.new:
         if made.graph is graph:
             _decompose(graph, made, opset)
             for region in made.regions.values():
                 _decompose_all(region, opset)
-
-
-def _drop_unused(values: Sequence[Value | None]) -> None:
-    """Erases the nodes that made something that nobody uses any more."""
-    pending = list(values)
-    while pending:
-        value = pending.pop()
-        node = value.node if value is not None else None
-        if node is None or node.graph is None or node.op == ENTRY:
-            continue
-        if not any(v.users for v in node.outputs):
-            pending += node.inputs
-            node.erase()
 
 
 def _typed(graph: Graph) -> Callable[[Node], None]:

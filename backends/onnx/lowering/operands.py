@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ....ir import Builder, DType, TensorType, Value, constant
 from ....ir.dims import Size
+from ....ir.graph import ENTRY
 from .form import Inexpressible
 
 
@@ -96,3 +97,16 @@ def around(op: Builder, x: Value, axis: Value, build: Callable[[Value], Value]) 
         for part in (op.Slice(shape, [0], place, [0]), op.Slice(shape, behind, [np.iinfo(np.int64).max], [0]))
     )
     return op.Reshape(build(op.Reshape(x, vector(op, before, size, after), allowzero=1)), shape, allowzero=1)
+
+
+def drop_unused(values: Sequence[Value | None]) -> None:
+    """Erases the nodes that made something that nobody uses any more."""
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        node = value.node if value is not None else None
+        if node is None or node.graph is None or node.op == ENTRY:
+            continue
+        if not any(v.users for v in node.outputs):
+            pending += node.inputs
+            node.erase()

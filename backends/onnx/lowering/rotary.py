@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ....ir import Builder, Node, Value
 from .attention import attention
-from .heads import PAST_KEY, K, Q
-from .operands import shape_of
+from .heads import MASK, PAST_KEY, K, Q
+from .operands import drop_unused, shape_of
 from .rotation import rotation_of, same_rotation
 
 
@@ -48,8 +48,9 @@ def write_attention(op: Builder, node: Node, rotation: Node) -> None:
         if new is not None and old.users:
             new.name = new.name or old.name
             old.replace_by(new)
-    both = [node.operand(i).node for i in (Q, K)]
+    both, masks = [node.operand(i).node for i in (Q, K)], node.inputs[MASK:]
     node.erase()
+    drop_unused(masks)
     for other in both:
         if other is not None and other is not rotation:
             other.erase()

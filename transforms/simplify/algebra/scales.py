@@ -11,6 +11,8 @@ from ....ir.rewrite import Result, decline, rule
 from .absorb import Found, absorb
 from .linear import Affine
 
+PAST_KEY = 4
+
 
 @rule("Attention")
 def fold_attention_scale(op: Builder, node: Node) -> Result:
@@ -23,7 +25,9 @@ def fold_attention_scale(op: Builder, node: Node) -> Result:
     if scale == 1.0:
         return decline("its scale is 1")
     found: Found = ""
-    for operand in (node.operand(0), node.operand(1)):
+    # Keys of earlier calls are not scaled, nor are those that go to the next one.
+    cached = node.input(PAST_KEY) is not None or any(v.users for v in node.outputs[1:])
+    for operand in (node.operand(0),) if cached else (node.operand(0), node.operand(1)):
         if operand.rank is None or not operand.is_float:
             return decline("the rank of its queries is not known")
         found = absorb(operand, node, Affine(np.full((1,) * operand.rank, scale), None))

@@ -1,7 +1,7 @@
 """Operators written out as several nodes become the one operator that they are."""
 
 from ....ir.rewrite import Rule
-from . import activations, attention, heads, masks, norms, recurrent, reductions, rotary, spatial
+from . import activations, attention, caching, causal, heads, masks, norms, recurrent, reductions, rotary, spatial
 
 RULES: tuple[Rule, ...] = (
     *norms.RULES,
@@ -12,6 +12,8 @@ RULES: tuple[Rule, ...] = (
     *rotary.RULES,
     *attention.RULES,
     *masks.RULES,
+    *causal.RULES,
+    *caching.RULES,
     *heads.RULES,
 )
 """Exact at every level: the backend writes them out again where the target lacks them."""

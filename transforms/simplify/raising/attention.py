@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from ....ir import Builder, Node, TensorType, Value
 from ....ir.rewrite import Declined, Result, decline, rule
+from .causal import HIDES
 from .grouped import Groups, squeezed
-from .masks import FAR, GUARD, HIDES, Hidden, any_shown, combined
+from .masks import FAR, GUARD, Hidden, any_shown, combined
 from .parts import number, single
 
 

@@ -16,11 +16,9 @@ import numpy as np
 from ....backends.onnx.lowering.masks import HIDING, LARGEST, WIDE, magnitude, may_hide_rows
 from ....ir import Builder, DType, Node, Size, TensorType, Value, constant
 from ....ir.rewrite import Declined, Result, decline, rule
+from .causal import HIDES, shows_first_key
 from .grouped import Groups
 from .parts import axes_of, number, size_of, unshaped
-
-HIDES = -1e30
-"""A finite number up to which a score next to it means nothing."""
 
 FAR = -1e8
 """A finite number below which no score of a model lies: what it is put in place of has no part in a row of others."""
@@ -58,7 +56,7 @@ def combined(
         masks.append(made)
     if not masks:
         return None
-    if not guarded and any(may_hide_rows(m) for m in masks):
+    if not guarded and any(may_hide_rows(m) and not shows_first_key(op, m) for m in masks):
         return decline(f"a row of its mask may hide everything, which is not a number there ({GUARD})")
     mask = masks[0]
     for more in masks[1:]:
@@ -68,7 +66,8 @@ def combined(
             mask = op.Add(as_numbers(op, more, product), as_numbers(op, mask, product))
     if len(masks) > 1 and not is_boolean(mask) and not guarded and may_hide_rows(mask):
         return decline("the sum of its masks may be minus infinity")
-    return as_long_as(op, mask, values)
+    assert mask.shape is not None
+    return mask if mask.shape[-1] == shape[-1] else as_long_as(op, mask, values)
 
 
 def fits(mask: Value, scores: tuple[Size, ...], values: Value) -> bool:
@@ -96,7 +95,7 @@ def as_long_as(op: Builder, mask: Value, values: Value) -> Value:
     assert mask.shape is not None
     assert values.shape is not None
     keys = values.shape[-2]
-    if mask.shape[-1] == keys or reaches(op, mask, keys):
+    if reaches(op, mask, keys):
         return mask
     lead = [1] * (len(mask.shape) - 1)
     sizes = (
