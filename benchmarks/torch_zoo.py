@@ -8,9 +8,10 @@ element type (ONNX Runtime without optimizations on what was imported, with them
 operators after `simplify`, and parameter names kept at level "train".
 
 Time is CPU time of one thread from the ExportedProgram to an ONNX file on the disk, beside `torch.onnx.export` of the
-same program in the same process (--skip-peer leaves that out); each runs once, after a small program has gone through
-both. Then the model is emitted as PyTorch source at level "train": whether its outputs and keys are those of the
-original module, and how many times faster it is, eager on one thread, in turns with the original.
+same program in the same process (--skip-peer leaves that out). Each runs once, in a process forked from one in which a
+small program has gone through both. Then the model is emitted as PyTorch source at level "train": whether its outputs
+and keys are those of the original module, and how many times faster it is, eager on one thread, in turns with the
+original.
 
 --report prints what is in the results as Markdown and measures nothing.
 
@@ -40,7 +41,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from torch_zoo_measure import Figures, figures
+from torch_zoo_measure import Figures, figures, warm_up
 
 Results = dict[str, dict[str, Figures]]
 
@@ -187,6 +188,8 @@ def main() -> None:
     declared = runpy.run_path(str(options.shim)) if options.shim else {}  # lives as long as what it declares
     from torch_zoo_models import FAMILIES
 
+    torch.set_num_threads(1)
+    warm_up(options.skip_peer)
     for family in options.only or FAMILIES:
         importlib.import_module(family)
         names = [n for n in FAMILIES[family] if any(fnmatch(n, pattern) for pattern in options.models)]

@@ -58,7 +58,6 @@ def measure(family: str, name: str, options: argparse.Namespace, found: Figures)
     program, taken = timed(lambda: exported(module, arguments, dynamic, options, found))
     found["export"] = asdict(taken)
     found["stage"] = "import"
-    warm_up(options.skip_peer)
     model = lowered(program, found)
     if not options.skip_peer:
         peer(program, found)
@@ -139,7 +138,8 @@ def timed(action: Callable[[], Any]) -> tuple[Any, Taken]:
 
 
 def warm_up(skip_peer: bool) -> None:
-    """A small program through both exporters, so that neither is charged with importing its modules."""
+    """A small program through both exporters, so that neither is charged with importing its modules. The processes of
+    the architectures are forked afterwards."""
     small = export(torch.nn.Linear(2, 2), (torch.ones(1, 2),), strict=False)
     lowered(small, {})
     if not skip_peer:

@@ -116,6 +116,10 @@ TORCHVISION: dict[str, Maker] = {
 # timm
 
 
+TIMM_SIZES = {"halonet26t": 256}
+"""Architectures whose blocks do not fit into 96 pixels."""
+
+
 def timm_model(name: str) -> Maker:
     """At the architecture's own size where it is fixed, else at 96 pixels."""
 
@@ -124,7 +128,7 @@ def timm_model(name: str) -> Maker:
 
         module = timm.create_model(name, pretrained=False, num_classes=10)
         config = module.pretrained_cfg
-        size = config["input_size"][-1] if config.get("fixed_input_size") else 96
+        size = config["input_size"][-1] if config.get("fixed_input_size") else TIMM_SIZES.get(name, 96)
         return module, (images(size),), (BATCH,)
 
     return make

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...ir import DType, Graph, Node, Value
-from .code import Code, Piece, Variable, call, code, form
+from .code import Code, Piece, Variable, call, code, form, infix, method
 from .emitter import Emitter, Outputs, Row, Sizes
 from .program import Block, Branch, Repeat
 
@@ -63,6 +63,38 @@ def _always_true(body: Graph, e: Emitter) -> bool:
     return result is body.inputs[1] or e.number(result) is True
 
 
+def scan(node: Node, e: Emitter) -> None:
+    """Scan-25 as a Python for over the entries of its operands along their axes."""
+    body: Graph = node.regions["body"]
+    own, count = len(body.inputs) - node.captures, node.int("num_scan_inputs")
+    states, results = own - count, len(body.outputs) - (own - count)
+    targets = [e.variable(o) for o in node.outputs[:states]]
+    lists = [Variable("parts") for _ in range(results)]
+    initial = [e.tensor(v) for v in node.inputs[:states]]
+    scanned = [node.operand(i) for i in range(states, own)]
+    axes = [
+        axis % e.need_rank(node, v) for axis, v in zip(node.ints("scan_input_axes", (0,) * count), scanned, strict=True)
+    ]
+    length = form(f"{{0}}.shape[{axes[0]}]", e.tensor(scanned[0]))
+    counter = Variable("step")
+    with e.region(body, node.captured) as block:
+        e.variables.update(zip(body.inputs[:states], targets, strict=True))
+        backward = node.ints("scan_input_directions", (0,) * count)
+        for inside, outside, axis, reverse in zip(body.inputs[states:own], scanned, axes, backward, strict=True):
+            place = infix("-", -1, counter) if reverse else code(counter)
+            entry = e.variables[inside] = Variable("entry")
+            e.assign([entry], method(e.tensor(outside), "select", axis, place))
+        e.nodes(body)
+        block.results = [e.tensor(v) for v in body.outputs]
+    e.block.statements.append(Repeat(targets, counter, length, None, initial, lists, block))
+    out_axes = node.ints("scan_output_axes", (0,) * results)
+    out_directions = node.ints("scan_output_directions", (0,) * results)
+    for output, parts, axis, reverse in zip(node.outputs[states:], lists, out_axes, out_directions, strict=True):
+        if output.users:
+            entries = form("{0}[::-1]", parts) if reverse else code(parts)
+            e.assign([e.variable(output)], call("torch.stack", entries, **({"dim": axis} if axis else {})))
+
+
 def attention(node: Node, e: Emitter) -> Outputs:
     """Attention-24 as F.scaled_dot_product_attention where that covers it, else written out."""
     query, key, value = (e.tensor(v) for v in node.inputs[:3])
@@ -94,12 +126,24 @@ def attention(node: Node, e: Emitter) -> Outputs:
         if any(h is None for h in heads) or heads[0][1] != heads[1][1]:  # pyright: ignore[reportOptionalSubscript]
             more["enable_gqa"] = True
         made = call("F.scaled_dot_product_attention", query, key, value, **more, **options)
+    elif rank == 3 and not softcap and not (causal and mask is not None):
+        made = multihead(node, e, [query, key, value], options)
     else:
         more = {"query_heads": node.int("q_num_heads"), "key_heads": node.int("kv_num_heads")} if rank == 3 else {}
         more.update({"causal": True} if causal else {}, **({"softcap": softcap} if softcap else {}))
         args = [e.tensor(mask)] if mask is not None else []
         made = call(e.helper("attention"), query, key, value, *args, **more, **options)
     return Outputs([made, *present])
+
+
+def multihead(node: Node, e: Emitter, operands: list[Code], options: dict[str, Piece]) -> Code:
+    """Attention with the heads side by side."""
+    heads, key_heads = node.int("q_num_heads"), node.int("kv_num_heads")
+    mask = node.input(3)
+    more: dict[str, Piece] = {"heads": heads, **({"key_heads": key_heads} if key_heads != heads else {}), **options}
+    more |= {"is_causal": True} if node.int("is_causal") else {}
+    more |= {"enable_gqa": True} if key_heads != heads else {}
+    return call(e.helper("multihead_attention"), *operands, *([e.tensor(mask)] if mask is not None else []), **more)
 
 
 def rotary(node: Node, e: Emitter) -> Code:
@@ -117,4 +161,4 @@ def rotary(node: Node, e: Emitter) -> Code:
     return call(e.helper("rotate"), e.tensor(node.operand(0)), cos, sin, **options)
 
 
-ROWS: dict[str, Row] = {"If": branch, "Loop": loop, "Attention": attention, "RotaryEmbedding": rotary}
+ROWS: dict[str, Row] = {"If": branch, "Loop": loop, "Scan": scan, "Attention": attention, "RotaryEmbedding": rotary}

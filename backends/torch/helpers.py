@@ -122,9 +122,12 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "no
 '''
 
 PAD_EDGES = '''
-def pad_axes(x: Tensor, pads: list[int], mode: str, value: float = 0.0) -> Tensor:
+def pad_axes(
+    x: Tensor, pads: list[int], mode: str, value: float = 0.0, axes: list[int] | None = None
+) -> Tensor:
     """Padding by index: pads holds before and after of each axis, mode says with what."""
-    for axis, (before, after) in enumerate(zip(pads[::2], pads[1::2])):
+    pairs = zip(pads[::2], pads[1::2])
+    for axis, (before, after) in zip([a % x.dim() for a in axes or range(x.dim())], pairs):
         size = x.shape[axis]
         index = torch.arange(-before, size + after, device=x.device)
         if mode == "reflect" and size > 1:
@@ -240,6 +243,24 @@ def attention(
     return x.transpose(1, 2).flatten(2) if flat else x
 '''
 
+MULTIHEAD_ATTENTION = '''
+def multihead_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    heads: int,
+    key_heads: int | None = None,
+    **options: float | bool,
+) -> Tensor:
+    """Scaled dot-product attention of [batch, length, heads * size]."""
+    query = query.unflatten(-1, (heads, -1)).transpose(1, 2)
+    key, value = (t.unflatten(-1, (key_heads or heads, -1)).transpose(1, 2) for t in (key, value))
+    x = F.scaled_dot_product_attention(query, key, value, mask, **options)
+    return x.transpose(1, 2).flatten(2)
+'''
+
 DEPTH_TO_SPACE = '''
 def depth_to_space(x: Tensor, block: int) -> Tensor:
     """Moves channels into blocks of pixels: (i * block + j) * c + k goes to pixel (i, j)."""
@@ -273,12 +294,102 @@ def insert_axes(x: Tensor, axes: list[int]) -> Tensor:
     return x
 '''
 
+NON_MAX_SUPPRESSION = '''
+def non_max_suppression(
+    boxes: Tensor,
+    scores: Tensor,
+    limit: int,
+    overlap: float,
+    least: float = float("-inf"),
+    centered: bool = False,
+) -> Tensor:
+    """Rows (sample, class, box) of the best boxes that overlap no better one by more than that."""
+    if centered:
+        x, y, width, height = boxes.unbind(-1)
+        boxes = torch.stack((y - height / 2, x - width / 2, y + height / 2, x + width / 2), -1)
+    a, b = boxes[..., :2], boxes[..., 2:]
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    sides = torch.minimum(high.unsqueeze(2), high.unsqueeze(1))
+    sides = (sides - torch.maximum(low.unsqueeze(2), low.unsqueeze(1))).clamp(min=0)
+    area, shared = (high - low).prod(-1), sides.prod(-1)
+    ratio = shared / (area.unsqueeze(2) + area.unsqueeze(1) - shared)
+    chosen = []
+    for sample in range(scores.shape[0]):
+        for label in range(scores.shape[1]):
+            kept: list[int] = []
+            for box in torch.argsort(scores[sample, label], descending=True, stable=True).tolist():
+                if len(kept) >= limit or scores[sample, label, box] <= least:
+                    break
+                if not bool((ratio[sample, box, kept] > overlap).any()):
+                    kept.append(box)
+            chosen += [[sample, label, box] for box in kept]
+    return torch.tensor(chosen, dtype=torch.int64, device=boxes.device).reshape(-1, 3)
+'''
+
+REVERSE_SEQUENCE = '''
+def reverse_sequence(x: Tensor, lengths: Tensor, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
+    """The first entries of each sample, as many as its length, in reverse order."""
+    x = x.movedim((batch_axis, time_axis), (0, 1))
+    steps = torch.arange(x.shape[1], device=x.device)
+    lengths = lengths.unsqueeze(1)
+    index = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    index = index.reshape(*index.shape, *[1] * (x.dim() - 2)).expand_as(x)
+    return x.gather(1, index).movedim((0, 1), (batch_axis, time_axis))
+'''
+
+UNIQUE = '''
+def unique(
+    x: Tensor, dim: int | None = None, ordered: bool = True
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Distinct entries, where each stands first, which one each entry is, and how often each is there."""
+    values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True, dim=dim)
+    inverse = inverse.flatten()
+    places = torch.arange(inverse.numel(), device=x.device)
+    first = torch.full_like(counts, inverse.numel()).scatter_reduce(0, inverse, places, "amin")
+    if ordered:
+        return values, first, inverse, counts
+    order = torch.argsort(first)
+    values = values[order] if dim is None else values.index_select(dim, order)
+    return values, first[order], torch.argsort(order)[inverse], counts[order]
+'''
+
+CENTER_CROP_PAD = '''
+def center_crop_pad(x: Tensor, sizes: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Cuts or fills up with zeros on both sides of the axes, to these sizes."""
+    for axis, size in zip(axes, sizes):
+        excess = x.shape[axis] - size
+        if excess > 0:
+            x = x.narrow(axis, excess // 2, size)
+        else:
+            before = -excess // 2
+            x = F.pad(x, [0, 0] * (x.dim() - 1 - axis) + [before, -excess - before])
+    return x
+'''
+
+WRITE_CACHE = '''
+def write_cache(
+    cache: Tensor, update: Tensor, start: Tensor | None = None, axis: int = -2, circular: bool = False
+) -> Tensor:
+    """The cache with the update in it, in each sample from its own place along the axis."""
+    cache, update = cache.movedim(axis, 1), update.movedim(axis, 1)
+    index = torch.arange(update.shape[1], device=cache.device).expand(update.shape[:2])
+    if start is not None:
+        index = index + start.unsqueeze(1)
+    if circular:
+        index = index % cache.shape[1]
+    index = index.reshape(*index.shape, *[1] * (update.dim() - 2)).expand_as(update)
+    return cache.scatter(1, index, update).movedim(1, axis)
+'''
+
 HELPERS = {
     "Block": BLOCK, "along": ALONG, "quantize": QUANTIZE, "dequantize": DEQUANTIZE,
     "dynamic_quantize": DYNAMIC_QUANTIZE, "integer_matmul": INTEGER_MATMUL, "integer_conv": INTEGER_CONV,
     "gather_nd": GATHER_ND, "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS,
-    "top_k": TOP_K, "rotate": ROTATE, "attention": ATTENTION, "depth_to_space": DEPTH_TO_SPACE,
+    "top_k": TOP_K, "rotate": ROTATE, "attention": ATTENTION, "multihead_attention": MULTIHEAD_ATTENTION,
+    "depth_to_space": DEPTH_TO_SPACE,
     "space_to_depth": SPACE_TO_DEPTH, "one_hot": ONE_HOT, "insert_axes": UNSQUEEZE_ALL,
+    "non_max_suppression": NON_MAX_SUPPRESSION, "reverse_sequence": REVERSE_SEQUENCE, "unique": UNIQUE,
+    "center_crop_pad": CENTER_CROP_PAD, "write_cache": WRITE_CACHE,
 }  # fmt: skip
 """Source by name, in the order in which an emitted file defines them."""
 

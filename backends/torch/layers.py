@@ -9,7 +9,7 @@ import numpy as np
 from ...ir import Dense, DType, Node, Tensor, Value
 from ...ir.tensors import Lazy, transpose
 from .code import Code, Piece, call, code, infix, method, sequence
-from .emitter import Emitter, Row, float_type
+from .emitter import Emitter, Outputs, Result, Row, float_type
 from .names import path_of
 from .placement import scope_of
 from .windows import compact, conv_options, padded, spatial_padding
@@ -247,7 +247,6 @@ def epsilon(node: Node, default: float, attribute: str = "epsilon") -> dict[str,
 def layer_norm(node: Node, e: Emitter) -> Code:
     """LayerNormalization-17 over the last axes, which are those of its scale."""
     x, scale, bias = node.operand(0), node.operand(1), node.input(2)
-    e.need(not any(o.users for o in node.outputs[1:]), node, "its mean or deviation is used")
     e.need(node.int("stash_type") == 1, node, "it does not compute in float32")
     held, bias_tensor = e.const(scale), e.const(bias)
     rank, axis = e.rank(x), node.int("axis")
@@ -274,6 +273,20 @@ def layer_norm(node: Node, e: Emitter) -> Code:
     made = call("F.layer_norm", e.tensor(x), tuple(sizes), eps=node.float("epsilon"))
     made = infix("*", made, e.tensor(scale))
     return infix("+", made, e.tensor(bias)) if bias is not None else made
+
+
+def layer_norm_with_statistics(node: Node, e: Emitter) -> Result:
+    """The same, with the mean and the inverse of the deviation where they are used."""
+    made = layer_norm(node, e)
+    if not any(o.users for o in node.outputs[1:]):
+        return made
+    x, axis = node.operand(0), node.int("axis")
+    e.need(e.dtype(x) is DType.F32, node, "its mean or deviation is used, and it does not compute in float32")
+    rank = e.need_rank(node, x)
+    options: dict[str, Piece] = {"dim": tuple(range(axis % rank, rank)), "keepdim": True}
+    variance = method(e.tensor(x), "var", **options, correction=0)
+    mean = method(e.tensor(x), "mean", **options)
+    return Outputs([made, mean, call("torch.rsqrt", infix("+", variance, node.float("epsilon")))])
 
 
 def rms_norm(node: Node, e: Emitter) -> Code:
@@ -364,7 +377,7 @@ def _along_channels(slope: Tensor, rank: int) -> bool:
 
 ROWS: dict[str, Row] = {
     "Conv": conv, "ConvTranspose": conv_transpose, "MatMul": matmul, "Gemm": gemm, "PRelu": p_relu,
-    "BatchNormalization": batch_norm, "LayerNormalization": layer_norm, "RMSNormalization": rms_norm,
+    "BatchNormalization": batch_norm, "LayerNormalization": layer_norm_with_statistics, "RMSNormalization": rms_norm,
     "GroupNormalization": group_norm, "InstanceNormalization": instance_norm, "LpNormalization": lp_norm,
     "LRN": local_response, "MeanVarianceNormalization": mean_variance,
 }  # fmt: skip

@@ -10,9 +10,9 @@ from .emitter import Emitter, Result, Row, Unpacked
 from .members import TORCH_TYPES
 
 
-def axes_of(node: Node, e: Emitter, operand: int = 1) -> tuple[int, ...] | None:
+def axes_of(node: Node, e: Emitter) -> tuple[int, ...] | None:
     """The axes of a reduction; None for all of them. Refuses axes that are not constant."""
-    value = node.input(operand)
+    value = node.input(1)
     if value is None:
         return None
     axes = e.static(value)
@@ -21,11 +21,25 @@ def axes_of(node: Node, e: Emitter, operand: int = 1) -> tuple[int, ...] | None:
     return axes or None
 
 
+def computed_axes(node: Node, e: Emitter) -> Code | None:
+    """Axes that are known when the model runs; none given means all of them to PyTorch, too."""
+    value = node.input(1)
+    if value is None or e.static(value) is not None:
+        return None
+    count = (e.resolve(value).shape or (None,))[0]
+    some = isinstance(count, int) and count > 0
+    e.need(some or not node.int("noop_with_empty_axes"), node, "it may have no axes, and is nothing then")
+    return form("tuple({0}.tolist())", e.tensor(value))
+
+
 def reduction(express: Callable[[Code, Piece, bool], Code]) -> Row:
     """`express(x, axes, keepdims)`; axes is one number, several, or all of them by number."""
 
     def row(node: Node, e: Emitter) -> Code | None:
-        axes, keep = axes_of(node, e), bool(node.int("keepdims"))
+        keep, computed = bool(node.int("keepdims")), computed_axes(node, e)
+        if computed is not None:
+            return express(e.tensor(node.operand(0)), computed, keep)
+        axes = axes_of(node, e)
         if axes is None and node.int("noop_with_empty_axes"):
             return e.alias(node.output, node.operand(0))
         if axes is None:
@@ -108,16 +122,13 @@ def cumulative(name: str) -> Row:
     """CumSum and CumProd; exclusive ones shift the input by one, reverse ones flip around."""
 
     def row(node: Node, e: Emitter) -> Code:
-        axes = e.static(node.operand(1))
-        e.need(axes is not None and len(axes) == 1, node, "its axis is not constant")
-        assert axes is not None
-        axis, x = axes[0], e.tensor(node.operand(0))
+        axis, x = e.integer(node.operand(1)), e.tensor(node.operand(0))
         if node.int("reverse"):
             x = method(x, "flip", axis)
         if node.int("exclusive"):
             first = method(x, "narrow", axis, 0, 1)
             start = call("torch.zeros_like" if name == "cumsum" else "torch.ones_like", first)
-            rest = method(x, "narrow", axis, 0, form(f"{{0}}.shape[{axis}] - 1", e.tensor(node.operand(0))))
+            rest = method(x, "narrow", axis, 0, form("{0}.shape[{1}] - 1", e.tensor(node.operand(0)), axis))
             x = call("torch.cat", (start, rest), dim=axis)
         x = method(x, name, dim=axis, **_kept_type(node, e))
         return method(x, "flip", axis) if node.int("reverse") else x

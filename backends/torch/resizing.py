@@ -44,9 +44,8 @@ def pad(node: Node, e: Emitter) -> Code:
     pads = e.static(node.operand(1))
     value = e.number(node.input(2)) if node.input(2) is not None else 0.0
     axes = e.static(node.input(3)) if node.input(3) is not None else None
-    e.need(node.input(3) is None or axes is not None, node, "its axes are not constant")
-    if pads is None or value is None:
-        e.refuse(node, "its pads or its value are not constant")
+    if pads is None or value is None or (node.input(3) is not None and axes is None):
+        return pad_by_tensors(node, e)
     rank = e.need_rank(node, x)
     full = [[0, 0] for _ in range(rank)]
     for i, axis in enumerate(axes if axes is not None else range(rank)):
@@ -63,6 +62,19 @@ def pad(node: Node, e: Emitter) -> Code:
         flat = [n for pair in reversed(full[rank - padded :]) for n in pair]
         return call("F.pad", e.tensor(x), tuple(flat), mode=names[mode])
     return call(e.helper("pad_axes"), e.tensor(x), sequence([n for p in full for n in p]), mode)
+
+
+def pad_by_tensors(node: Node, e: Emitter) -> Code:
+    """Pads or a value that are known when the model runs."""
+    x, axes = node.operand(0), None if node.input(3) is None else e.static(node.operand(3))
+    pairs = form("{0}.unflatten(0, (2, -1)).t().flatten().tolist()", e.tensor(node.operand(1)))
+    value = [] if node.input(2) is None else [form("{0}.item()", e.tensor(node.input(2)))]
+    options: dict[str, Piece] = {}
+    if axes is not None:
+        options["axes"] = tuple(a % e.need_rank(node, x) for a in axes)
+    elif node.input(3) is not None:
+        options["axes"] = form("{0}.tolist()", e.tensor(node.operand(3)))
+    return call(e.helper("pad_axes"), e.tensor(x), pairs, node.str("mode"), *value, **options)
 
 
 def grid_sample(node: Node, e: Emitter) -> Code:

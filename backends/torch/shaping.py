@@ -15,25 +15,16 @@ def reshape(node: Node, e: Emitter) -> Code:
     """Zeros copy a size unless allowzero is set (Reshape-25)."""
     x, wanted = node.operand(0), e.integers(node.operand(1))
     if wanted is None:
-        shape = e.static(node.operand(1))
-        e.need(
-            bool(node.int("allowzero")) or shape is not None or _has_no_zero(node),
-            node,
-            "its shape may hold zeros that copy sizes",
-        )
-        return method(e.tensor(x), "reshape", e.shape_argument(node.operand(1)))
+        if node.int("allowzero") or e.static(node.operand(1)) is not None:
+            return method(e.tensor(x), "reshape", e.shape_argument(node.operand(1)))
+        template = "{0}.reshape([n or {0}.shape[i] for i, n in enumerate({1}.tolist())])"
+        return form(template, e.tensor(x), e.tensor(node.operand(1)))
     sizes = [
         e.size(x, i) if isinstance(d, Code) and constant_of(d) == 0 and not node.int("allowzero") else d
         for i, d in enumerate(wanted)
     ]
     flat = _flattening(node, e, sizes)
     return flat if flat is not None else method(e.tensor(x), "reshape", *(sizes or [()]))
-
-
-def _has_no_zero(node: Node) -> bool:
-    """A computed shape is taken to hold sizes, not copy marks, when the result's type has no size of zero."""
-    shape = node.output.shape
-    return shape is not None and all(d != 0 for d in shape)
 
 
 def _flattening(node: Node, e: Emitter, sizes: list[Piece]) -> Code | None:
@@ -85,15 +76,14 @@ def squeeze(node: Node, e: Emitter) -> Code:
         return method(x, "squeeze")
     axes = e.static(node.input(1))
     if axes is None:
-        e.refuse(node, "its axes are not constant")
+        return method(x, "squeeze", form("tuple({0}.tolist())", e.tensor(node.input(1))))
     return method(x, "squeeze", axes[0] if len(axes) == 1 else axes)
 
 
 def unsqueeze(node: Node, e: Emitter) -> Code:
-    axes = e.static(node.operand(1))
+    axes, x = e.static(node.operand(1)), e.tensor(node.operand(0))
     if axes is None:
-        e.refuse(node, "its axes are not constant")
-    x = e.tensor(node.operand(0))
+        return call(e.helper("insert_axes"), x, form("{0}.tolist()", e.tensor(node.operand(1))))
     if len(axes) == 1:
         return method(x, "unsqueeze", axes[0])
     if all(a >= 0 for a in axes):

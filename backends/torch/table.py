@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from . import control, elementwise, indexing, layers, quantized, recurrent, reductions, resizing, shaping, windows
+from . import (
+    control,
+    elementwise,
+    indexing,
+    layers,
+    losses,
+    quantized,
+    recurrent,
+    reductions,
+    resizing,
+    selection,
+    shaping,
+    spectral,
+    windows,
+)
 from .emitter import Row
 
-FAMILIES = (elementwise, reductions, shaping, indexing, resizing, windows, layers, recurrent, quantized, control)
+FAMILIES = (
+    elementwise, reductions, shaping, indexing, selection, resizing, windows, spectral, layers, losses, recurrent,
+    quantized, control,
+)  # fmt: skip
 
 TABLE: dict[tuple[str, str], Row] = {("", op): row for family in FAMILIES for op, row in family.ROWS.items()}

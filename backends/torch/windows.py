@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ...ir import Node
-from .code import Code, Piece, call, method
+from .code import Code, Piece, call, infix, method
 from .emitter import Emitter, Row
 
 
@@ -125,7 +126,44 @@ def global_pool(name: str) -> Row:
     return row
 
 
+def norm_pool(node: Node, e: Emitter) -> Code:
+    """LpPool-22 as a sum over windows: an average without its division."""
+    kernel, p = node.ints("kernel_shape"), node.int("p")
+    spatial = len(kernel)
+    plain = set(node.ints("dilations", (1,) * spatial)) == {1} and not node.int("ceil_mode")
+    e.need(spatial in (1, 2, 3) and plain, node, "it is dilated, rounds sizes up, or has more than 3 spatial axes")
+    before, after = spatial_padding(node, e, spatial, kernel)
+    powers = infix("**", method(e.tensor(node.operand(0)), "abs"), p)
+    if before != after or any(2 * b > k for b, k in zip(before, kernel, strict=True)):
+        powers, before = padded(powers, before, after), [0] * spatial
+    means = call(f"F.avg_pool{spatial}d", powers, compact(kernel), **pool_options(node, kernel, before))
+    return infix("**", infix("*", means, math.prod(kernel)), 1 / p)
+
+
+def global_norm_pool(node: Node, e: Emitter) -> Code:
+    axes = tuple(range(2, e.need_rank(node, node.operand(0))))
+    return call("torch.linalg.vector_norm", e.tensor(node.operand(0)), node.int("p"), axes, keepdim=True)
+
+
+def fold(node: Node, e: Emitter) -> Code:
+    """Col2Im-18, for pictures."""
+    pads = node.ints("pads", (0,) * 4)
+    even = e.resolve(node.operand(1)).shape == (2,) and pads[:2] == pads[2:]
+    e.need(even, node, "only windows of pictures with even padding have a row")
+    size, window = e.shape_argument(node.operand(1)), e.static(node.operand(2))
+    kernel = compact(window) if window is not None else e.shape_argument(node.operand(2))
+    options: dict[str, Piece] = {}
+    for name, default, numbers in (
+        ("dilation", 1, node.ints("dilations", (1, 1))), ("padding", 0, pads[:2]),
+        ("stride", 1, node.ints("strides", (1, 1))),
+    ):  # fmt: skip
+        if set(numbers) != {default}:
+            options[name] = compact(numbers)
+    return call("F.fold", e.tensor(node.operand(0)), size, kernel, **options)
+
+
 ROWS: dict[str, Row] = {
+    "LpPool": norm_pool, "GlobalLpPool": global_norm_pool, "Col2Im": fold,
     "MaxPool": max_pool, "AveragePool": average_pool, "GlobalAveragePool": global_pool("avg"),
     "GlobalMaxPool": global_pool("max"),
 }  # fmt: skip

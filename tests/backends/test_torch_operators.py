@@ -264,7 +264,51 @@ QUANTIZED = {
         %y = QLinearConv(%x, f32[]{0.1}, u8[]{100}, @w, f32[3]{0.2,0.1,0.3}, i8[3]{0,0,0}, f32[]{3.0}, u8[]{128}, @b) return %y }""",
 }
 
-CASES = {**ELEMENTWISE, **REDUCTIONS, **INTEGERS, **SHAPING, **LAYERS, **RECURRENT, **QUANTIZED}
+RARER = {
+    name: f"graph ({inputs}) -> (y) {{ {body} return %y }}"
+    for name, (inputs, body) in {
+        "computed_axes": ("%x: f32[2,3,4], %a: i64[1]", "%y = ReduceSum(%x, %a) {keepdims=0}"),
+        "computed_axis": ("%x: f32[2,3,4], %a: i64[]", "%y = CumSum(%x, %a) {exclusive=1, reverse=1}"),
+        "computed_new_axes": ("%x: f32[2,3], %a: i64[1]", "%y = Unsqueeze(%x, %a)"),
+        "computed_pads": ("%x: f32[3], %a: i64[2]", "%y = Pad(%x, %a, f32[]{1.5})"),
+        "computed_shape_with_zeros": (
+            "%x: f32[1,3], %a: i64[1]",
+            "%s = Concat(%a, i64[1]{-1}) {axis=0} %y = Reshape(%x, %s)",
+        ),
+        "spectrum": ("%x: f32[2,6,1]", "%y = DFT(%x, _, i64[]{1}) {onesided=1}"),
+        "spectrum_of_complex": ("%x: f32[2,6,2]", "%y = DFT(%x, _, i64[]{1}) {inverse=1}"),
+        "spectra": ("%x: f32[1,16,1]", "@w : f32[6] = random(1) %y = STFT(%x, i64[]{3}, @w) {onesided=1}"),
+        "window": ("%x: f32[7]", "%w = HammingWindow(i64[]{7}) %y = Mul(%x, %w)"),
+        "norm_pool": ("%x: f32[1,2,6,6]", "%y = LpPool(%x) {kernel_shape=[2,3], p=2, pads=[0,1,0,1]}"),
+        "global_norm_pool": ("%x: f32[1,2,6,6]", "%y = GlobalLpPool(%x) {p=2}"),
+        "fold": ("%x: f32[1,8,4]", "%y = Col2Im(%x, i64[2]{4,4}, i64[2]{2,2}) {strides=[2,2]}"),
+        "unique": ("%x: i64[9]", "%y, %i, %j, %c = Unique(%x) {sorted=0}"),
+        "cut_and_fill": ("%x: f32[5,2]", "%y = CenterCropPad(%x, i64[2]{3,4})"),
+        "reverse_sequence": ("%x: f32[4,3]", "%y = ReverseSequence(%x, i64[3]{1,4,2})"),
+        "affine_grid": ("%x: f32[1,2,3]", "%y = AffineGrid(%x, i64[4]{1,1,3,4})"),
+        "cross_entropy": ("%x: f32[3,5]", "@t : i64[3] = [0, 4, 2] %y = SoftmaxCrossEntropyLoss(%x, @t)"),
+        "likelihood": (
+            "%x: f32[3,5]",
+            "@t : i64[3] = [0, 4, 2] %y = NegativeLogLikelihoodLoss(%x, @t) {ignore_index=4}",
+        ),
+        "boxes": (
+            "%x: f32[1,2,6]",
+            "@b : f32[1,6,4] = [0.,0.,1.,1., 0.,0.1,1.,1.1, 0.,-0.1,1.,0.9, 0.,10.,1.,11., 0.,10.1,1.,11.1, 0.,100.,1.,101.]"
+            " %y = NonMaxSuppression(@b, %x, i64[]{3}, f32[]{0.5}, f32[]{-0.5})",
+        ),
+        "scan": (
+            "%x: f32[4,3]",
+            "%z = ReduceSum(%x, i64[1]{0}) {keepdims=0} %e, %y = Scan(%z, %x) {num_scan_inputs=1, scan_input_directions=[1]} : f32[3], f32[4,3] regions {"
+            " body = graph(%s: f32[3], %v: f32[3]) -> (a, b) { %a = Sub(%v, %s) %b = Neg(%a) return %a, %b } }",
+        ),
+        "norm_with_statistics": (
+            "%x: f32[2,4]",
+            "@w : f32[4] = random(1) %n, %m, %d = LayerNormalization(%x, @w) %k = Mul(%n, %m) %y = Div(%k, %d)",
+        ),
+    }.items()
+}
+
+CASES = {**ELEMENTWISE, **REDUCTIONS, **INTEGERS, **SHAPING, **LAYERS, **RECURRENT, **QUANTIZED, **RARER}
 
 
 @pytest.mark.parametrize("name", CASES)
