@@ -1,6 +1,6 @@
 """Linear algebra over weights: what inference does not need apart becomes one operator."""
 
-from . import affine, before, einsum, products, projections, scales, uniform
+from . import affine, before, directions, einsum, products, projections, scales, uniform
 
 RULES = (
     *uniform.RULES,
@@ -10,6 +10,7 @@ RULES = (
     *before.RULES,
     *products.RULES,
     *projections.RULES,
+    *directions.RULES,
 )
 """Level "deploy" only: parameters change."""
 
