@@ -4,6 +4,7 @@ same, in every form of the instance.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -64,7 +65,7 @@ EXAMPLES = {name: grow for grow, names in GROWN.items() for name in names}
 NEEDS_EXAMPLES = frozenset(
     ["capture_unchanged", "compare_the_other_way", "drop_requantization", "drop_softplus_threshold", "drop_unused_captures", "drop_unused_results",
      "gather_from_operand_of_concat", "hoist_from_branches", "hoist_from_iterations", "meet_across_axes",
-     "meet_across_constants", "meet_across_movement", "merge_equal_results", "merge_repetitions", "order_channels_by_mode", "pad_inside_maximum",
+     "meet_across_constants", "meet_across_movement", "merge_directions", "merge_equal_results", "merge_repetitions", "order_channels_by_mode", "pad_inside_maximum",
      "raise_cache", "raise_causal", "raise_celu", "reduce_before_transpose", "reshape_result_instead_of_operands", "reuse_outer_value",
      "root_instead_of_power", "rotate_by_positions", "scale_normalization", "scatter_everything", "split_before_transpose",
      "split_operands_of_concat", "transpose_in_product", "transpose_joined_instead_of_parts",
@@ -114,6 +115,15 @@ def test_a_rule_keeps_what_a_graph_grown_for_it_computes(name: str) -> None:
 
 def test_only_rules_that_exist_are_left_to_their_own_tests() -> None:
     assert set(DEPLOY) >= NEEDS_EXAMPLES | set(EXAMPLES)
+
+
+def test_the_page_on_simplification_names_rules_that_exist() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "simplify.md").read_text()
+    rows = [line.split("|") for line in page.split("## What other tools do")[1].split("Not done here")[0].splitlines()]
+    named = {name for row in rows if len(row) == 4 for name in re.findall(r"`([a-z_]+)`", row[2])}
+    sweeps = {"fold_constants", "rebuild_sizes", "erase_dead", "merge_common", "raising"}
+    assert len(named) > 60
+    assert named <= set(DEPLOY) | sweeps
 
 
 def test_promises_and_levels_name_rules_once() -> None:
