@@ -19,7 +19,7 @@ class Model:
     `metadata` is ONNX's metadata_props; `doc`, `producer`, `producer_version`, `domain` and `version` are the fields of
     the same meaning in ModelProto. `keys` are the tensors by state_dict key of the PyTorch module that the model came
     from, `emitted` those of the module that was emitted last; both stay connected to the constants made from them.
-    `buffers` are the keys that are no parameters.
+    `buffers` are the keys that are no parameters, `classes` the names of the modules' classes by path.
     """
 
     graph: Graph
@@ -34,13 +34,14 @@ class Model:
     keys: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
     emitted: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
     buffers: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    classes: dict[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
     def clone(self) -> Model:
         """An independent copy that shares tensors, types and locations; cheap enough to take before every pass."""
         return Model(
             self.graph.clone(), dict(self.opset), self.source_opset, dict(self.metadata), self.doc, self.producer,
             self.producer_version, self.domain, self.version, dict(self.keys),
-            dict(self.emitted), self.buffers,
+            dict(self.emitted), self.buffers, dict(self.classes),
         )  # fmt: skip
 
     def restore(self, snapshot: Model) -> None:

@@ -1,178 +1,237 @@
-"""Repeated blocks as classes: what the numbered parts of a model have in common is written once.
+"""Repeated blocks as classes: what containers of a model have in common is written once.
 
-A part is a container with an index for a name ("layer1.0") whose statements stand together and touch no other part's
-modules. Its statements become the `forward` of a class and its modules the class's `__init__`, in which the integers
-that differ between the parts are arguments; the statements themselves shrink to a call. Parts are alike when the two
-texts are equal.
+A part is a container whose statements can stand together and that touches no other part's modules. A chain of calls
+becomes an `nn.Sequential`; anything else that occurs more than once becomes a class: the statements its `forward`, the
+modules its `__init__`, in which the numbers and functions that differ between the parts are arguments; the statements
+themselves shrink to a call. Parts are alike when the two texts are equal. The innermost containers come first, so that
+classes are made of classes.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from .code import Code, Member, Variable, call, code
-from .layout import INDENT, statement
+from .chains import sequential
+from .code import Code, Member, Variable, call, code, raw
+from .layout import INDENT, WIDTH, split_items, statement
 from .members import Container, Leaf, Members, Path
-from .names import RESERVED, class_name, unused
-from .program import Assign, Block, members_in, name_variables, render, tidy, uses
+from .names import MODULE_ATTRIBUTES, RESERVED, class_name, unused
+from .program import Assign, Block, name_variables, render, tidy
+from .regions import Region, Regions
 from .rolling import Item, Line, common, flat, lines, roll, shortened
 
-MOST_RESULTS = 3
-NUMBER = re.compile(r'(?<![\w.\-"])\d+(?![\w."])')
+TOKEN = re.compile(
+    r'"(?:[^"\\]|\\.)*"|\[\d+\]'
+    r"|(?P<number>(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.]))"
+    r"|(?P<function>\b(?:F\.(?:relu6?|hardswish|hardsigmoid|silu|gelu|mish|elu)|torch\.(?:sigmoid|tanh))(?=\())"
+    r"|(?P<module>\bnn\.(?:ReLU6?|Hardswish|Hardsigmoid|SiLU|GELU|Mish|ELU|Sigmoid|Tanh|Identity)(?=\(\)))"
+)
+"""What may differ between alike parts. Strings and indices in brackets are read over."""
+
 CONVOLUTION = re.compile(r"(nn\.Conv\dd\()((?:[^()]|\([^()]*\))*)\)")
-STRIDE = ", stride=1"
+DEFAULTS = {"stride": "1", "padding": "0", "groups": "1"}
+"""What convolutions in parts state even where it is the default, since it is what most often differs."""
 ROLES = {
     "Conv": ("in_channels", "channels", "kernel_size"),
     "Linear": ("in_features", "features"),
     "BatchNorm": ("channels",),
     "LayerNorm": ("features",),
+    "RMSNorm": ("features",),
 }
 """What the positional arguments of modules are called."""
+
+KEYWORDS = frozenset({"stride", "padding", "dilation", "groups", "kernel_size", "eps", "activation"})
+OFTEN = 4
+"""From how many chains on that had a class of their own they get one."""
+
+KINDS = {"number": "int", "function": "Callable[[Tensor], Tensor]", "module": "type[nn.Module]"}
 
 
 @dataclass
 class Part:
-    """One numbered part: where it stands, its statements, and the two texts that decide what it is like."""
+    """One part: its region, its statements, and the two texts that decide what it is like."""
 
-    path: Path
-    first: int
-    last: int
-    inputs: list[Variable]
-    outputs: list[Variable]
+    region: Region
     parameters: list[str]
     body: list[Item]
     result: str
     made: str
-    numbers: list[int]
+    chain: Code | None = None
+
+    texts: list[str] = field(init=False)
+    tokens: list[str] = field(init=False)
+    kinds: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Cuts the texts at what may differ: first `__init__`, then `forward`."""
+        self.texts, self.tokens, self.kinds = [], [], []
+        for text in (self.made, *(flat(item) for item in self.body), self.result):
+            plain, found = cut(text)
+            self.texts.append("\0".join(plain))
+            self.tokens += [token for token, _ in found]
+            self.kinds += [kind for _, kind in found]
+
+    @property
+    def is_chain(self) -> bool:
+        """True for one that is an `nn.Sequential` and has no `forward` of its own."""
+        return not self.result
+
+    @property
+    def is_plain(self) -> bool:
+        """True for one module under another name, which is no reason for a class."""
+        return not self.is_chain and not self.body and "\n" not in self.made and len(self.made) < WIDTH // 2
 
     @property
     def key(self) -> tuple[str, ...]:
-        return (*self.parameters, *(flat(item) for item in self.body), self.result, self.made)
+        return (*self.parameters, "", *self.texts, *self.kinds)
+
+
+def cut(text: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The text between the tokens, and the tokens with their kinds."""
+    plain, found, position = list[str](), list[tuple[str, str]](), 0
+    for match in TOKEN.finditer(text):
+        if match.lastgroup is not None:
+            plain.append(text[position : match.start()])
+            found.append((match.group(), match.lastgroup))
+            position = match.end()
+    return [*plain, text[position:]], found
 
 
 def extract(
-    block: Block, members: Members, arguments: Sequence[Variable], sizes: Collection[Variable], title: str
-) -> list[str]:
-    """Moves repeated parts into classes, whose lines are given; `arguments` are those of the network."""
-    groups: dict[tuple[str, ...], list[Part]] = {}
-    for part in _parts(block, members, arguments, sizes):
-        groups.setdefault(part.key, []).append(part)
-    text: list[str] = []
-    taken = {title, *RESERVED}
-    chosen: list[tuple[Part, Code]] = []
-    for parts in groups.values():
-        if len(parts) < 2:
-            continue
-        name = unused(_class_name(parts[0].path), taken)
-        taken.add(name)
-        columns = _arguments(parts)
-        text += ["", "", *_class(name, parts, columns, sizes)]
-        for part in parts:
-            given = {n: part.numbers[c[0]] for n, c in columns.items()}
-            plain = [v for n, v in given.items() if n not in KEYWORDS]
-            chosen.append((part, call(name, *plain, **{n: v for n, v in given.items() if n in KEYWORDS})))
-    for part, value in sorted(chosen, key=lambda pair: -pair[0].first):
-        member = Member(part.path[-1])
-        _parent(members.root, part.path).children[part.path[-1]] = Leaf(member, value, is_module=True)
-        for variable in (*part.inputs, *part.outputs):
-            variable.generic = variable.generic or variable not in {*arguments, *sizes, *_shared(chosen)}
-        found = Assign(part.outputs, call(member, *part.inputs), "", ".".join(part.path))
-        block.statements[part.first : part.last + 1] = [found]
-    return text
-
-
-KEYWORDS = frozenset({"stride", "padding", "dilation", "groups", "kernel_size", "eps"})
-
-
-def _shared(chosen: Sequence[tuple[Part, Code]]) -> set[Variable]:
-    """What several parts read, such as a mask."""
-    counts = Counter(v for part, _ in chosen for v in part.inputs)
-    return {v for v, count in counts.items() if count > 1}
-
-
-def _parent(root: Container, path: Path) -> Container:
-    node = root
-    for name in path[:-1]:
-        child = node.children[name]
-        assert isinstance(child, Container)
-        node = child
-    return node
-
-
-# Finding parts
-
-
-def _parts(block: Block, members: Members, arguments: Sequence[Variable], sizes: Collection[Variable]) -> list[Part]:
-    places = dict(_places(members.root, ()))
-    spans: dict[Path, tuple[int, int]] = {}
-    for index, item in enumerate(block.statements):
-        scope = item.scope if isinstance(item, Assign) else ()
-        owner = next((scope[:n] for n in range(1, len(scope) + 1) if scope[:n] in places), None)
-        if owner is not None:
-            spans[owner] = (spans.get(owner, (index, index))[0], index)
-    apart = [p for p, (a, b) in spans.items() if all(q == p or b < c or d < a for q, (c, d) in spans.items()) and b > a]
-    readers = Counter(v for p in apart for v in set(_inputs(block, *spans[p])))
-    tied = {m for tie in members.ties for m in (tie[0], tie[2])} | {m for _, m in members.aliases}
-    found = [_part(block, members, p, places[p], spans[p], {*arguments, *sizes}, readers, tied) for p in apart]
-    return [p for p in found if p is not None]
-
-
-def _places(node: Container, path: Path) -> list[tuple[Path, Container]]:
-    """The outermost containers of named members that have a number for a name."""
-    found: list[tuple[Path, Container]] = []
-    for name, child in node.children.items():
-        if isinstance(child, Container):
-            here = (*path, name)
-            found += [(here, child)] if name.isdigit() and child.kind == "block" else _places(child, here)
-    return found
-
-
-def _inputs(block: Block, first: int, last: int) -> list[Variable]:
-    """What statements read and others define, in the order of first use."""
-    region = block.statements[first : last + 1]
-    defined = {t for item in region if isinstance(item, Assign) for t in item.targets}
-    return [v for v in dict.fromkeys(v for item in region for v in uses(item)) if v not in defined]
-
-
-def _part(
     block: Block,
     members: Members,
-    path: Path,
-    container: Container,
-    span: tuple[int, int],
-    fixed: Collection[Variable],
-    readers: Mapping[Variable, int],
-    tied: Collection[Member],
-) -> Part | None:
-    """The part at a path; None where its statements do more than a class of its own could."""
-    first, last = span
-    region = [item for item in block.statements[first : last + 1] if isinstance(item, Assign)]
-    inside = members.names_in(container)
-    around = Block([*block.statements[:first], *block.statements[last + 1 :]], block.results)
-    touched = {m for m in members_in(Block([*region])) if m not in inside}
-    if len(region) <= last - first or touched or (members_in(around) | set(tied)) & inside.keys():
-        return None
-    read = set(uses(around))
-    inputs, outputs = _inputs(block, first, last), [t for item in region for t in item.targets if t in read]
-    if not 0 < len(outputs) <= MOST_RESULTS or not inputs:
-        return None
-    keeps = {v for v in inputs if v in fixed or readers[v] > 1}
-    local = {v: v if v in keeps else Variable(v.hint, v.note, generic=True) for v in inputs}
-    local |= {v: Variable(v.hint, v.note, generic=True) for v in outputs}
-    body = Block([_renamed(item, local) for item in region], [code(local[v]) for v in outputs])
-    tidy(body)
-    names = {**name_variables(body, [local[v] for v in inputs]), **inside}
-    lists, taken = members.lists_in(container), set(names.values())
-    items = shortened(roll(render(body, names), lists, taken), lists, taken)
-    made = "\n".join(_with_strides(members.registered(name, child)) for name, child in container.children.items())
-    return Part(
-        path, first, last, inputs, outputs, [names[local[v]] for v in inputs], items,
-        ", ".join(r.render(names) for r in body.results),
-        NUMBER.sub("\0", made), [int(n) for n in NUMBER.findall(made)],
-    )  # fmt: skip
+    arguments: Sequence[Variable],
+    sizes: Collection[Variable],
+    title: str,
+    origins: Mapping[str, str],
+) -> list[str]:
+    """Moves repeated parts into classes, whose lines are given; `arguments` are those of the network, `origins` the
+    classes that its modules had, by path."""
+    return _Extraction(block, members, {*arguments, *sizes}, set(sizes), title, origins).run()
+
+
+class _Extraction:
+    def __init__(
+        self,
+        block: Block,
+        members: Members,
+        fixed: set[Variable],
+        sizes: set[Variable],
+        title: str,
+        origins: Mapping[str, str],
+    ) -> None:
+        self.block, self.members, self.fixed, self.sizes, self.origins = block, members, fixed, sizes, origins
+        self.regions = Regions(block, members)
+        self.taken = {title, *RESERVED}
+        self.text: list[str] = []
+
+    def run(self) -> list[str]:
+        for paths in levels(self.members.root):
+            others: list[Region] = []
+            chains: dict[tuple[str, ...], list[Part]] = {}
+            for region in self.regions.find(paths):
+                made = sequential(region)
+                if made is not None:
+                    text = stated(f"super().__init__{made.render({})[len('nn.Sequential') :]}")
+                    part = Part(region, [], [], "", text, made)
+                    own = self.origins.get(".".join(region.path), "Sequential") not in PLAIN_CLASSES
+                    chains.setdefault((str(own), *part.key), []).append(part)
+                elif region.container.kind == "block":
+                    others.append(region)
+            for (own, *_), parts in chains.items():
+                if own == "True" and len(parts) >= OFTEN:
+                    self.write(parts, set())
+                else:
+                    for part in parts:
+                        assert part.chain is not None
+                        self.put(part.region, part.chain)
+            self.classes(others)
+        return self.text
+
+    def put(self, region: Region, value: Code) -> bool:
+        """Makes a container a module of its own, which the region's statements shrink to a call of."""
+        member = Member(region.path[-1])
+        item = Assign(region.outputs, call(member, *region.inputs), "", ".".join(region.path), region.path)
+        if not self.regions.replace(region, item):
+            return False
+        parent = self.members.at(region.path[:-1])
+        assert isinstance(parent, Container)
+        parent.children[region.path[-1]] = Leaf(member, value, is_module=True)
+        return True
+
+    def classes(self, regions: Sequence[Region]) -> None:
+        """Writes a class for each kind of region that there are several of."""
+        readers = Counter(v for r in regions for v in r.inputs)
+        shared = {v for v, count in readers.items() if count > 1}
+        groups: dict[tuple[str, ...], list[Part]] = {}
+        for region in regions:
+            part = self.part(region, shared)
+            groups.setdefault(part.key, []).append(part)
+        for parts in groups.values():
+            if len(parts) > 1 and not parts[0].is_plain:
+                self.write(parts, shared)
+
+    def write(self, parts: Sequence[Part], shared: Collection[Variable]) -> None:
+        name = unused(self.name(parts[0].region.path), self.taken)
+        self.taken.add(name)
+        columns = Columns(parts)
+        self.text += ["", "", *_class(name, parts, columns, self.sizes)]
+        for row, part in enumerate(parts):
+            if self.put(part.region, columns.call(name, row)):
+                for variable in (*part.region.inputs, *part.region.outputs):
+                    variable.generic = variable.generic or variable not in {*self.fixed, *shared}
+
+    def name(self, path: Path) -> str:
+        """The original class's name; layer.3 -> Layer, layer1.0 -> LayerBlock."""
+        origin = self.origins.get(".".join(path), "")
+        if origin and origin not in PLAIN_CLASSES:
+            return class_name(origin)
+        stem = next((p for p in reversed(path) if not p.isdigit()), "Part")
+        plain = re.sub(r"[_\d]+$", "", stem)
+        numbered = path[-1].isdigit() or stem != path[-1]
+        return class_name(plain if not numbered or stem in ("layer", "stage") else f"{plain.removesuffix('s')}_block")
+
+    def part(self, region: Region, shared: Collection[Variable]) -> Part:
+        """A region as text, with variables named for it alone."""
+        members, container = self.members, region.container
+        used = [leaf for item in region.statements for leaf in item.value.leaves() if isinstance(leaf, Member)]
+        for member in dict.fromkeys(used):
+            place = members.path_of(member)
+            if place is not None and place[: len(region.path)] != region.path:
+                members.move(member, region.path)
+        keeps = {v for v in region.inputs if v in self.fixed or v in shared}
+        local = {v: v if v in keeps else Variable(v.hint, v.note, generic=True) for v in region.inputs}
+        local |= {v: Variable(v.hint, v.note, generic=True) for v in region.outputs}
+        body = Block([_renamed(item, local) for item in region.statements], [code(local[v]) for v in region.outputs])
+        tidy(body)
+        names = {**name_variables(body, [local[v] for v in region.inputs]), **members.names_in(container)}
+        lists, taken = members.lists_in(container), set(names.values())
+        items = shortened(roll(render(body, names), lists, taken), lists, taken)
+        made = "\n".join(stated(members.registered(name, child)) for name, child in container.children.items())
+        result = ", ".join(r.render(names) for r in body.results)
+        return Part(region, [names[local[v]] for v in region.inputs], items, result, made)
+
+
+PLAIN_CLASSES = frozenset({"Sequential", "ModuleList", "ModuleDict", "Module"})
+
+
+def levels(root: Container) -> Iterator[list[Path]]:
+    """The paths of all containers, the innermost ones first; none of a level lies in another one of it."""
+    found: dict[int, list[Path]] = {}
+
+    def visit(node: Container, path: Path) -> int:
+        height = 1 + max(
+            [visit(c, (*path, n)) for n, c in node.children.items() if isinstance(c, Container)], default=0
+        )
+        if path:
+            found.setdefault(height, []).append(path)
+        return height
+
+    visit(root, ())
+    yield from (found[height] for height in sorted(found))
 
 
 def _renamed(item: Assign, local: Mapping[Variable, Variable]) -> Assign:
@@ -183,83 +242,189 @@ def _renamed(item: Assign, local: Mapping[Variable, Variable]) -> Assign:
     return Assign([local.get(t, t) for t in item.targets], value)
 
 
-def _with_strides(text: str) -> str:
-    """Convolutions with their stride, which is what most often differs between parts."""
+def stated(text: str) -> str:
+    """Convolutions with the options that most often differ between parts."""
 
     def explicit(found: re.Match[str]) -> str:
-        inner = found.group(2)
-        if "stride=" in inner:
-            return found.group(0)
-        position = next((m.start() for m in re.finditer(r", \w+=", inner)), len(inner))
-        return f"{found.group(1)}{inner[:position]}{STRIDE}{inner[position:]})"
+        plain = [i for i in split_items(found.group(2)) if not re.match(r"\w+=", i)]
+        options = dict(i.split("=", 1) for i in split_items(found.group(2)) if re.match(r"\w+=", i))
+        items = [*plain, *(f"{k}={v}" for k, v in {**DEFAULTS, **options}.items())]
+        return f"{found.group(1)}{', '.join(items)})"
 
     return CONVOLUTION.sub(explicit, text)
+
+
+def unstated(text: str) -> str:
+    """Convolutions without options that have their defaults."""
+
+    def short(found: re.Match[str]) -> str:
+        items = [i for i in split_items(found.group(2)) if i not in {f"{k}={v}" for k, v in DEFAULTS.items()}]
+        return f"{found.group(1)}{', '.join(items)})"
+
+    return CONVOLUTION.sub(short, text)
 
 
 # Writing classes
 
 
-def _class_name(path: Path) -> str:
-    """layer.3 -> Layer, layer1.0 -> Layer1Block without its number, features.2 -> FeaturesBlock."""
-    stem = next((p for p in reversed(path) if not p.isdigit()), "Part")
-    plain = re.sub(r"[_\d]+$", "", stem)
-    return class_name(plain if plain in ("layer", "stage") and plain == stem else f"{plain.removesuffix('s')}_block")
+class Columns:
+    """What differs between alike parts: a column holds one token of each.
+
+    Equal columns are one argument; one that is a fixed multiple or fraction of another is computed from it. `arguments`
+    are columns by name, `shown` what stands in the place of a token, `attributes` what `forward` reads.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        first = parts[0]
+        self.shown = list(first.tokens)
+        self.arguments: dict[str, tuple[str, ...]] = {}
+        self.attributes: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
+        self.children = set(first.region.container.children)
+        inside = len(cut(first.made)[1])
+        known: dict[tuple[str, ...], str] = {}
+        befores = contexts(first)
+        for position in range(len(first.tokens)):
+            column = tuple(p.tokens[position] for p in parts)
+            if len(set(column)) == 1:
+                continue
+            if column not in known:
+                wanted = role(befores[position])
+                known[column] = self.derived(column, wanted) or self.argument(column, wanted, first.kinds[position])
+            self.shown[position] = known[column]
+        for position in range(inside, len(first.tokens)):
+            if self.shown[position] != first.tokens[position]:
+                self.shown[position] = f"self.{self.attribute(self.shown[position], befores[position])}"
+        order = sorted(self.arguments, key=is_keyword)
+        self.arguments = {name: self.arguments[name] for name in order}
+        often = {n: Counter(c).most_common(1)[0] for n, c in self.arguments.items() if is_keyword(n)}
+        self.defaults = {n: DEFAULTS.get(n, token) for n, (token, count) in often.items() if 2 * count >= len(parts)}
+
+    @property
+    def declared(self) -> list[str]:
+        """The arguments of `__init__`."""
+        given = [(name, self.kinds[name], self.defaults.get(name)) for name in self.arguments]
+        given.sort(key=lambda item: item[2] is not None)
+        return [
+            f"{name}: {kind}" if default is None else f"{name}: {kind} = {default}" for name, kind, default in given
+        ]
+
+    def call(self, name: str, row: int) -> Code:
+        """The call that makes one of the parts."""
+        given = {n: raw(c[row]) for n, c in self.arguments.items() if c[row] != self.defaults.get(n)}
+        plain = [v for n, v in given.items() if not is_keyword(n)]
+        return call(name, *plain, **{n: v for n, v in given.items() if is_keyword(n)})
+
+    def argument(self, column: tuple[str, ...], wanted: str, kind: str) -> str:
+        name = unused(wanted if kind == "number" else "activation", {*self.arguments, *RESERVED})
+        self.arguments[name] = column
+        fractional = any(not token.isdigit() for token in column)
+        self.kinds[name] = "float" if kind == "number" and fractional else KINDS[kind]
+        return name
+
+    def derived(self, column: tuple[str, ...], wanted: str) -> str | None:
+        """What computes the numbers from another argument: widths from widths, padding from the size of a kernel."""
+        if not all(token.isdigit() for token in column) or (is_keyword(wanted) and wanted != "padding"):
+            return None
+        for name, other in self.arguments.items():
+            if not all(token.isdigit() for token in other):
+                continue
+            pairs = [(int(a), int(b)) for a, b in zip(column, other, strict=True)]
+            if is_keyword(wanted) or is_keyword(name):
+                if wanted == "padding" and name.startswith("kernel_size") and all(a == b // 2 for a, b in pairs):
+                    return f"{name} // 2"
+                continue
+            if all(b and a % b == 0 and a // b == pairs[0][0] // pairs[0][1] for a, b in pairs):
+                return f"{pairs[0][0] // pairs[0][1]} * {name}"
+            if all(a and b % a == 0 and b // a == pairs[0][1] // pairs[0][0] for a, b in pairs):
+                return f"{name} // {pairs[0][1] // pairs[0][0]}"
+        return None
+
+    def attribute(self, expression: str, before: str) -> str:
+        """The attribute that holds an argument, or what is computed from one."""
+        for name, value in self.attributes.items():
+            if value == expression:
+                return name
+        taken = {*self.attributes, *self.children, *RESERVED, *MODULE_ATTRIBUTES}
+        wanted = expression if expression in self.arguments else role(before)
+        name = unused(wanted, taken if expression in self.arguments else taken | self.arguments.keys())
+        self.attributes[name] = expression
+        return name
 
 
-def _arguments(parts: Sequence[Part]) -> dict[str, list[int]]:
-    """The positions of the numbers that differ, by the name of the argument that stands for them."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for position in range(len(parts[0].numbers)):
-        column = tuple(p.numbers[position] for p in parts)
-        if len(set(column)) > 1:
-            groups.setdefault(column, []).append(position)
-    pieces = parts[0].made.split("\0")
-    found: dict[str, list[int]] = {}
-    for positions in groups.values():
-        found[unused(_role("\0".join(pieces[: positions[0] + 1])), {*found, *RESERVED})] = positions
-    return dict(sorted(found.items(), key=lambda item: re.sub(r"[_\d]+$", "", item[0]) in KEYWORDS))
+def contexts(part: Part) -> list[str]:
+    """The text in front of each token, on its line."""
+    found: list[str] = []
+    for text in (part.made, *(flat(item) for item in part.body), part.result):
+        for match in TOKEN.finditer(text):
+            if match.lastgroup is not None:
+                found.append(text[: match.start()])
+    return found
 
 
-def _role(before: str) -> str:
+def is_keyword(name: str) -> bool:
+    return re.sub(r"[_\d]+$", "", name) in KEYWORDS
+
+
+def role(before: str) -> str:
     """What a number is called, by the text in front of it."""
-    keyword = re.search(r"(\w+)=$", before)
+    keyword = re.search(r"(\w+)=(?:\(?[^()=]*)$", before)
     if keyword:
         return keyword.group(1)
     positional = re.search(r"nn\.([A-Za-z]+)\d?d?\(([^()]*)$", before)
     roles = ROLES.get(positional.group(1), ()) if positional else ()
     index = positional.group(2).count(",") if positional else 0
-    return roles[index] if index < len(roles) else "size"
+    if index < len(roles):
+        return roles[index]
+    own = re.search(r"\b([A-Z]\w*)\(([^()]*)$", before)
+    return "width" if own or before.endswith((".split(", "zeros(")) else "size"
 
 
-def _class(
-    name: str, parts: Sequence[Part], columns: Mapping[str, Sequence[int]], sizes: Collection[Variable]
-) -> list[str]:
+def _class(name: str, parts: Sequence[Part], columns: Columns, sizes: Collection[Variable]) -> list[str]:
     first = parts[0]
-    shown = [str(n) for n in first.numbers]
-    for argument, positions in columns.items():
-        for position in positions:
-            shown[position] = argument
-    pieces = first.made.split("\0")
-    made = "".join(a + b for a, b in zip(pieces, [*shown, ""], strict=True)).replace(f"{STRIDE},", ",")
+    shown = iter(columns.shown)
+    made = unstated(filled(first.made, shown))
     body = list(first.body)
     for part in parts[1:]:
         body = [common(a, b) for a, b in zip(body, part.body, strict=True)]
-    body = [replace(item, heading="") if isinstance(item, Line) else item for item in body]
-    kinds = ["int" if v in sizes else "Tensor" for v in first.inputs]
-    given = [f"{p}: {k}" for p, k in zip(first.parameters, kinds, strict=True)]
-    count = len(first.outputs)
+    body = [retold(item, shown) for item in body]
+    result = filled(first.result, shown)
+    kinds = ["int" if v in sizes else "Tensor" for v in first.region.inputs]
+    given = [f"{p}: {k}" for p, k in zip(first.parameters, kinds, strict=not first.is_chain)]
+    count = len(first.region.outputs)
     returned = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
     return [
-        f"class {name}(nn.Module):",
-        f'{INDENT}"""{len(parts)} parts of the network, the first of which is {".".join(first.path)}."""',
+        f"class {name}({'nn.Sequential' if first.is_chain else 'nn.Module'}):",
+        summary(parts),
         "",
-        *function("__init__", [f"{a}: int" for a in columns], "None"),
-        *statement("super().__init__()", 2),
-        *[line for text in made.replace(f"{STRIDE})", ")").split("\n") for line in statement(text, 2)],
-        "",
-        *function("forward", given, returned),
-        *lines([*body, Line(f"return {first.result}")], 2),
+        *function("__init__", columns.declared, "None"),
+        *([] if first.is_chain else statement("super().__init__()", 2)),
+        *[line for n, v in columns.attributes.items() for line in statement(f"self.{n} = {v}", 2)],
+        *[line for text in made.split("\n") for line in statement(text, 2)],
+        *([] if first.is_chain else ["", *function("forward", given, returned)]),
+        *([] if first.is_chain else lines([*body, Line(f"return {result}")], 2)),
     ]
+
+
+def summary(parts: Sequence[Part]) -> str:
+    """The docstring of a class: what it stands for."""
+    text = f'{INDENT}"""{len(parts)} parts of the network, the first of which is {".".join(parts[0].region.path)}."""'
+    return text if len(text) <= WIDTH else f'{INDENT}"""{len(parts)} parts of the network."""'
+
+
+def filled(text: str, shown: Iterator[str]) -> str:
+    """A text with other tokens."""
+    plain, found = cut(text)
+    tokens = [next(shown) for _ in found]
+    return "".join(a + b for a, b in zip(plain, [*tokens, ""], strict=True))
+
+
+def retold(item: Item, shown: Iterator[str]) -> Item:
+    """A statement with other tokens and without a heading."""
+    if isinstance(item, Line):
+        return replace(item, text=filled(item.text, shown), heading="")
+    header = filled(item.header, shown)
+    return replace(item, header=header, body=tuple(retold(i, shown) for i in item.body), heading="")
 
 
 def function(name: str, arguments: Sequence[str], returned: str) -> list[str]:

@@ -7,14 +7,14 @@ One tensor is registered once.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from ...ir import DType, Tensor
 from .code import Code, Member, Variable, call, form, quoted, raw, sequence
 from .layout import statement
-from .names import DICT_ATTRIBUTES, numbered
+from .names import DICT_ATTRIBUTES, numbered, unused
 
 Path = tuple[str, ...]
 
@@ -153,6 +153,31 @@ class Members:
         name = next(n for n in numbered(stem) if n not in children and n not in taken)
         return (*wish[:-1], name)
 
+    def at(self, path: Path) -> Container | Leaf | None:
+        """What stands at a path."""
+        node: Container | Leaf | None = self.root
+        for name in path:
+            node = node.children.get(name) if isinstance(node, Container) else None
+        return node
+
+    def path_of(self, member: Member) -> Path | None:
+        """Where a leaf stands."""
+        return next((path for path, leaf in leaves(self.root, ()) if leaf.member is member), None)
+
+    def move(self, member: Member, container: Path) -> None:
+        """Puts a constant of its own into a container, under its name without a number."""
+        old = self.path_of(member)
+        assert old is not None
+        parent, leaf, home = self.at(old[:-1]), self.at(old), self.at(container)
+        assert isinstance(parent, Container)
+        assert isinstance(leaf, Leaf)
+        assert isinstance(home, Container)
+        del parent.children[old[-1]]
+        name = unused(old[-1].rstrip("_0123456789") or old[-1], home.children)
+        home.children[name] = leaf
+        if leaf.persistent:
+            self.weights[".".join((*container, name))] = self.weights.pop(".".join(old))
+
     def put(self, path: Path, leaf: Leaf) -> None:
         node = self.root
         for name in path[:-1]:
@@ -289,6 +314,15 @@ class Attribute(Member):
     def __init__(self, module: Member, name: str) -> None:
         super().__init__(name)
         self.module = module
+
+
+def leaves(node: Container, path: Path) -> Iterator[tuple[Path, Leaf]]:
+    """The leaves under a container, with their paths."""
+    for name, child in node.children.items():
+        if isinstance(child, Leaf):
+            yield (*path, name), child
+        else:
+            yield from leaves(child, (*path, name))
 
 
 def zeros(tensor: Tensor) -> Code:

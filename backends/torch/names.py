@@ -18,7 +18,11 @@ WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}\Z")
 COMPONENT = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*|\d+)\Z")
 LONGEST = 40
 
-MODULE_NAMES = frozenset({"torch", "nn", "F", "math", "Tensor", "Path", "load_file", "load", "self", *HELPERS})
+MODULE_NAMES = frozenset(
+    {
+        "torch", "nn", "F", "math", "Tensor", "Path", "OrderedDict", "Callable", "load_file", "load", "self", *HELPERS,
+    }
+)  # fmt: skip
 """Names that an emitted file binds itself."""
 
 RESERVED = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | MODULE_NAMES

@@ -49,7 +49,7 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
     second_names(e, model)
     title = class_name(name or ("" if GENERATED_TITLE.match(model.graph.name) else model.graph.name))
     sizes = {variable for size in e.dimensions.values() for variable in size.variables()}
-    classes = extract(e.block, e.members, e.parameters, sizes, title)
+    classes = extract(e.block, e.members, e.parameters, sizes, title, model.classes)
     tidy(e.block)
     names = {**name_variables(e.block, e.parameters), **e.members.names()}
     if e.members.needs_block or any(re.search(r"\bBlock\(", line) for line in classes):
@@ -139,7 +139,9 @@ def class_line(model: Model) -> str:
 def imports(code: Sequence[str]) -> list[str]:
     """The imports that the code needs, sorted as isort does."""
     text = "\n".join(code)
-    found = ["from pathlib import Path", ""]
+    found = ["from collections import OrderedDict"] if "OrderedDict(" in text else []
+    found += ["from collections.abc import Callable"] if "Callable[" in text else []
+    found += ["from pathlib import Path", ""]
     if re.search(r"\btorch\.", text):
         found.append("import torch")
     if re.search(r"\bF\.", text):

@@ -32,7 +32,7 @@ from ...ir import (
 )
 from ...ir.inference import infer
 from .interface import output_names, unique
-from .locations import Locations, unsupported
+from .locations import Locations, path_of_module, unsupported
 from .lowering import DTYPES, Declined, Lowering, Refused, dtype_of, shape_of, typed
 from .sizes import Sizes
 from .spectral import Complex, concerns, lowered
@@ -129,7 +129,11 @@ class Importer:
         verify(self.graph, after="the import of a torch program")
         keys = {n: self.weight(n).tensor for n, t in self.program.state_dict.items() if t.dtype in DTYPES}
         buffers = frozenset(self.program.graph_signature.buffers) & keys.keys()
-        return Model(self.graph, producer="pytorch", producer_version=torch.__version__, keys=keys, buffers=buffers)
+        classes = {path_of_module(path): name for path, name in self.locations.classes.items()}
+        version = torch.__version__
+        return Model(
+            self.graph, producer="pytorch", producer_version=version, keys=keys, buffers=buffers, classes=classes
+        )
 
     def check_operators(self) -> None:
         """Raises Undecomposed that names every operator without a row, so that all are decomposed at once."""

@@ -23,6 +23,8 @@ class Locations:
 
     def __init__(self) -> None:
         self._sources: dict[str, str] = {}
+        self.classes: dict[str, str] = {}
+        """The names of the modules' classes by path."""
 
     def of(self, node: Any) -> Loc:
         """The location of an fx node."""
@@ -31,7 +33,13 @@ class Locations:
         source = self._sources.get(trace)
         if source is None:
             source = self._sources[trace] = source_line(trace)
-        return Loc(scope_of(meta.get("nn_module_stack")), source, node.name)
+        stack = meta.get("nn_module_stack")
+        if stack:
+            for path, kind in stack.values():
+                if path not in self.classes:
+                    name = kind if isinstance(kind, str) else kind.__name__
+                    self.classes[path] = name.rsplit(".", 1)[-1]
+        return Loc(scope_of(stack), source, node.name)
 
 
 def scope_of(stack: Mapping[str, tuple[str, Any]] | None) -> str:
@@ -42,7 +50,12 @@ def scope_of(stack: Mapping[str, tuple[str, Any]] | None) -> str:
     if not stack:
         return ""
     path = REPEATED.sub("", list(stack.values())[-1][0])
-    return "" if path.startswith("_empty_nn_module_stack") else ROOT.sub("", path)
+    return "" if path.startswith("_empty_nn_module_stack") else path_of_module(path)
+
+
+def path_of_module(path: str) -> str:
+    """A path as it is in the state dict, without the call's number and the name of the outermost module."""
+    return ROOT.sub("", REPEATED.sub("", path))
 
 
 def source_line(trace: str) -> str:

@@ -76,8 +76,8 @@ def emitted(module, *args):
 def test_widths_and_strides_of_repeated_blocks_are_arguments():
     text = emitted(Network(), torch.randn(2, 3, 8, 8))
     assert text.count("(nn.Module):") == 3
-    assert "in_channels: int, channels: int, stride: int" in text
-    assert "(4, 8, stride=2)" in text
+    assert "in_channels: int, channels: int, stride: int = 1" in text
+    assert "Residual(4, 8, stride=2)" in text
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -78,15 +78,12 @@ class SmallResnet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 4, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(4)
-        self.layer1 = nn.ModuleList(LayerBlock() for _ in range(3))
+        self.layer1 = nn.Sequential(*(LayerBlock() for _ in range(3)))
         self.fc = nn.Linear(4, 10)
 
     def forward(self, image: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(image)))  # [batch, 4, 8, 8]
-
-        for block in self.layer1:
-            x = block(x)  # [batch, 4, 8, 8]
-
+        x = self.layer1(x)  # [batch, 4, 8, 8]
         x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [batch, 4]
         return self.fc(x)  # [batch, 10]
 '''

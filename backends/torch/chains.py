@@ -1,0 +1,179 @@
+"""Modules that one tensor passes through: a container whose statements are a chain of calls is an `nn.Sequential`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+
+from .code import Code, Member, Variable, call, raw
+from .members import Container, Leaf
+from .regions import Region
+
+OPERAND = "\0"
+SHORT = 40
+"""Columns that equal neighbours may take before they become a comprehension."""
+
+MODULES = (
+    (r"F\.relu\(\0\)", "nn.ReLU()"),
+    (r"\0\.clamp\(0, 6\)|F\.relu6\(\0\)", "nn.ReLU6()"),
+    (r"F\.hardswish\(\0\)", "nn.Hardswish()"),
+    (r"F\.hardsigmoid\(\0\)", "nn.Hardsigmoid()"),
+    (r"F\.silu\(\0\)", "nn.SiLU()"),
+    (r"F\.mish\(\0\)", "nn.Mish()"),
+    (r"F\.(?:gelu|softplus|elu|leaky_relu)\(\0(?:, (.*))?\)", ""),
+    (r"torch\.sigmoid\(\0\)", "nn.Sigmoid()"),
+    (r"torch\.tanh\(\0\)", "nn.Tanh()"),
+    (r"\0\.flatten\(1\)", "nn.Flatten()"),
+    (r"F\.(max_pool|avg_pool|adaptive_avg_pool)([123])d\(\0, (.*)\)", ""),
+)
+"""Expressions over one operand without weights, and the modules that compute them."""
+
+NAMES = {
+    "gelu": "nn.GELU", "softplus": "nn.Softplus", "elu": "nn.ELU", "leaky_relu": "nn.LeakyReLU",
+    "max_pool": "nn.MaxPool", "avg_pool": "nn.AvgPool", "adaptive_avg_pool": "nn.AdaptiveAvgPool",
+}  # fmt: skip
+
+
+def sequential(region: Region) -> Code | None:
+    """The `nn.Sequential` that a region is; None where it is none."""
+    steps = chain(region)
+    container = region.container
+    members = {c.member: name for name, c in container.children.items() if isinstance(c, Leaf) and c.is_module}
+    if steps is None or len(members) != len(container.children):
+        return None
+    order = [members[s] for s in steps if isinstance(s, Member) and s in members]
+    if sorted(order) != sorted(members.values()) or len(order) != sum(isinstance(s, Member) for s in steps):
+        return None
+    if all(name.isdigit() for name in order):
+        return placed(steps, members, container)
+    return named(steps, order, container)
+
+
+def chain(region: Region) -> list[Member | str] | None:
+    """The modules and expressions that a tensor passes through; None where there is more than one tensor."""
+    if len(region.inputs) != 1 or len(region.outputs) != 1:
+        return None
+    steps: list[Member | str] = []
+    current = region.inputs[0]
+    for item in region.statements:
+        if list(item.value.variables()) != [current] or len(item.targets) != 1:
+            return None
+        step = step_of(item.value, current)
+        if step is None:
+            return None
+        steps.append(step)
+        current = item.targets[0]
+    return steps if current is region.outputs[0] else None
+
+
+def step_of(value: Code, operand: Variable) -> Member | str | None:
+    """The module that an expression calls, or the text of one that does the same."""
+    leaves = list(value.leaves())
+    if isinstance(leaves[0], Member) and len(leaves) == 2:
+        member = leaves[0]
+        return member if value.render({member: "m", operand: OPERAND}) == f"m({OPERAND})" else None
+    if len(leaves) != 1:
+        return None
+    text = value.render({operand: OPERAND})
+    for pattern, module in MODULES:
+        found = re.fullmatch(pattern, text)
+        if found is not None:
+            return module or written(text, found)
+    return None
+
+
+def written(text: str, found: re.Match[str]) -> str:
+    """A module that takes the function's further arguments."""
+    function = re.match(r"F\.([a-z_]+?)(?:([123])d)?\(", text)
+    assert function is not None
+    return (
+        f"{NAMES[function.group(1)]}{f'{function.group(2)}d' if function.group(2) else ''}({found.groups()[-1] or ''})"
+    )
+
+
+def placed(steps: Sequence[Member | str], members: dict[Member, str], container: Container) -> Code | None:
+    """Children at their indices; what has no place between two of them leaves the container as it is."""
+    made: list[Code] = []
+    waiting: list[str] = []
+    idle = 0
+    for step in steps:
+        if isinstance(step, str):
+            waiting.append(step)
+            continue
+        index = int(members[step])
+        gap = index - len(made) - len(waiting)
+        if gap < 0:
+            return None
+        idle += gap
+        made += [raw(t) for t in waiting] + [raw("nn.Identity()")] * gap
+        waiting = []
+        child = container.children[members[step]]
+        assert isinstance(child, Leaf)
+        made.append(child.value)
+    if idle > len(members) + 1:
+        return None
+    return call("nn.Sequential", *joined([*made, *(raw(t) for t in waiting)]))
+
+
+def named(steps: Sequence[Member | str], order: Sequence[str], container: Container) -> Code | None:
+    """Children with numbered names and equal constructors, as one comprehension; or one child, a chain itself."""
+    if len(order) == 1 and len(steps) == 1 and order[0].isidentifier():
+        child = container.children[order[0]]
+        assert isinstance(child, Leaf)
+        return call("nn.Sequential", call("OrderedDict", **{order[0]: child.value})) if is_chain(child) else None
+    stems = {re.sub(r"\d+$", "", name) for name in order}
+    if any(isinstance(s, str) for s in steps) or len(stems) != 1 or len(order) < 2:
+        return None
+    stem = stems.pop()
+    first = order[0][len(stem) :]
+    if not stem or not first.isdigit() or [f"{stem}{int(first) + i}" for i in range(len(order))] != list(order):
+        return None
+    values = [c.value.render({}) for c in container.children.values() if isinstance(c, Leaf)]
+    made = progression(values, int(first))
+    if made is None:
+        return None
+    stop = int(first) + len(order)
+    span = f"range({stop})" if int(first) == 0 else f"range({first}, {stop})"
+    return raw(f'nn.Sequential(OrderedDict((f"{stem}{{i}}", {made}) for i in {span}))')
+
+
+def is_chain(leaf: Leaf) -> bool:
+    """True for a child that is an `nn.Sequential` itself."""
+    return leaf.value.render({}).startswith("nn.Sequential(")
+
+
+NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
+
+
+def progression(values: Sequence[str], start: int) -> str | None:
+    """One expression in `i = start, start + 1, ...` for all values, which may differ in numbers that grow evenly."""
+    texts = {NUMBER.sub("\0", v) for v in values}
+    if len(texts) != 1:
+        return None
+    pieces = texts.pop().split("\0")
+    columns = zip(*[[int(n) for n in NUMBER.findall(v)] for v in values], strict=True)
+    shown: list[str] = []
+    for column in columns:
+        step = column[1] - column[0]
+        if any(b - a != step for a, b in pairwise(column)):
+            return None
+        shown.append(linear(column[0] - step * start, step) if step else str(column[0]))
+    return "".join(a + b for a, b in zip(pieces, [*shown, ""], strict=True))
+
+
+def linear(base: int, step: int) -> str:
+    """`base + step * i`, as short as it gets."""
+    term = "i" if step == 1 else f"{step} * i"
+    return f"{base} + {term}" if base > 0 else term if base == 0 else f"{term} - {-base}"
+
+
+def joined(values: Sequence[Code]) -> list[Code]:
+    """Equal neighbours as one comprehension."""
+    made: list[Code] = []
+    for _, run in groupby(values, key=lambda v: v.render({})):
+        same = list(run)
+        text = same[0].render({})
+        rolled = len(same) > 2 or (len(same) > 1 and len(same) * len(text) > SHORT)
+        made += [raw(f"*({text} for _ in range({len(same)}))")] if rolled else same
+    return made
