@@ -23,6 +23,9 @@ CACHE_BYTES = 1 << 16
 ROUNDED = frozenset(["cast", "quantize"])
 """Functions whose result is of its element type at once: to cast is to round."""
 
+MOVEMENT = frozenset(["reshape", "broadcast", "transpose", "slice", "take", "concat"])
+"""Functions that only place elements elsewhere."""
+
 
 @dataclass(frozen=True)
 class Function:
@@ -46,7 +49,7 @@ class Lazy(Tensor):
     use.
     """
 
-    __slots__ = ("_cache", "function", "operands", "parameters")
+    __slots__ = ("_cache", "exact", "function", "operands", "parameters")
 
     def __init__(self, function: str, operands: Sequence[Tensor], **parameters: Parameter) -> None:
         row = FUNCTIONS[function]
@@ -54,7 +57,14 @@ class Lazy(Tensor):
             row.dtype([t.dtype for t in operands], parameters), row.shape([t.shape for t in operands], parameters)
         )
         self.function, self.operands, self.parameters = function, tuple(operands), parameters
+        self.exact = function in MOVEMENT and all(not isinstance(t, Lazy) or t.is_rounded for t in operands)
+        """Whether nothing is computed, so that nothing has to be computed in double precision."""
         self._cache: Array | None = None
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the value is of its element type before it is rounded."""
+        return self.exact or self.function in ROUNDED
 
     def numpy(self) -> Array:
         return _round(self.wide(), self.dtype).reshape(self.shape)
@@ -80,14 +90,14 @@ class Lazy(Tensor):
         return all(not isinstance(t, Lazy) or 8 * t.count <= CACHE_BYTES or t.streams for t in self.operands)
 
     def wide(self) -> Array:
-        """The value in double precision where it is a float; small ones are kept like this.
+        """The value in double precision where it is a float that was computed; small ones are kept like this.
 
         What is kept is not rounded, so a value does not depend on who asked for it first.
         """
         if self._cache is not None:
             return self._cache
         row = FUNCTIONS[self.function]
-        operands = [t.numpy() if row.rounds_operands else _wide(t) for t in self.operands]
+        operands = [t.numpy() if row.rounds_operands or self.exact else _wide(t) for t in self.operands]
         value = row.compute(*operands, **self.parameters)
         if value.nbytes <= CACHE_BYTES:
             self._cache = value
@@ -121,15 +131,21 @@ def _widen(array: Array, dtype: DType) -> Array:
 
 
 def _wide(tensor: Tensor) -> Array:
-    if isinstance(tensor, Lazy) and tensor.function not in ROUNDED:
+    if isinstance(tensor, Lazy) and not tensor.is_rounded:
         return tensor.wide()
     return _widen(tensor.numpy(), tensor.dtype)
 
 
 def _wide_rows(tensor: Tensor, start: int, stop: int) -> Array:
-    if isinstance(tensor, Lazy) and tensor.function not in ROUNDED:
+    if isinstance(tensor, Lazy) and not tensor.is_rounded:
         return tensor.wide_rows(start, stop)
     return _widen(tensor.rows(start, stop), tensor.dtype)
+
+
+def _rows_of(lazy: Lazy, place: int, start: int, stop: int) -> Array:
+    """Rows of an operand, in double precision where the expression computes."""
+    operand = lazy.operands[place]
+    return operand.rows(start, stop) if lazy.exact else _wide_rows(operand, start, stop)
 
 
 def _round(array: Array, dtype: DType) -> Array:
@@ -176,8 +192,8 @@ def _slice(x: Array, axis: int, start: int, stop: int) -> Array:
 def _slice_rows(lazy: Lazy, start: int, stop: int) -> Array:
     axis, first = _int(lazy.parameters["axis"]), _int(lazy.parameters["start"])
     if axis == 0:
-        return _wide_rows(lazy.operands[0], first + start, first + stop)
-    return _slice(_wide_rows(lazy.operands[0], start, stop), axis, first, _int(lazy.parameters["stop"]))
+        return _rows_of(lazy, 0, first + start, first + stop)
+    return _slice(_rows_of(lazy, 0, start, stop), axis, first, _int(lazy.parameters["stop"]))
 
 
 def _take_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, ...]:
@@ -188,12 +204,12 @@ def _take_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, 
 def _take_rows(lazy: Lazy, start: int, stop: int) -> Array:
     axis, indices = _int(lazy.parameters["axis"]), lazy.operands[1].numpy()
     if axis:
-        return np.take(_wide_rows(lazy.operands[0], start, stop), indices, axis)
+        return np.take(_rows_of(lazy, 0, start, stop), indices, axis)
     wanted = indices[start:stop]
     if wanted.ndim != 1 or not wanted.size:
-        return np.take(_wide(lazy.operands[0]), wanted, 0)
+        return np.take(lazy.operands[0].numpy() if lazy.exact else _wide(lazy.operands[0]), wanted, 0)
     low = int(wanted.min())
-    return np.take(_wide_rows(lazy.operands[0], low, int(wanted.max()) + 1), wanted - low, 0)
+    return np.take(_rows_of(lazy, 0, low, int(wanted.max()) + 1), wanted - low, 0)
 
 
 def _concat_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, ...]:
@@ -208,13 +224,13 @@ def _concat(*parts: Array, axis: int) -> Array:
 def _concat_rows(lazy: Lazy, start: int, stop: int) -> Array:
     axis = _int(lazy.parameters["axis"])
     if axis:
-        return np.concatenate([_wide_rows(t, start, stop) for t in lazy.operands], axis)
+        return np.concatenate([_rows_of(lazy, i, start, stop) for i in range(len(lazy.operands))], axis)
     parts: list[Array] = []
     first = 0
-    for t in lazy.operands:
+    for place, t in enumerate(lazy.operands):
         low, high = max(start, first), min(stop, first + t.shape[0])
         if low < high:
-            parts.append(_wide_rows(t, low - first, high - first))
+            parts.append(_rows_of(lazy, place, low - first, high - first))
         first += t.shape[0]
     return np.concatenate(parts, 0) if parts else lazy.wide()[start:stop]
 
@@ -235,15 +251,16 @@ def _transpose_rows(lazy: Lazy, start: int, stop: int) -> Array:
     perm = _ints(lazy.parameters["perm"])
     operand = lazy.operands[0]
     if _keeps_first(lazy):
-        return _wide_rows(operand, start, stop).transpose(perm)
+        return _rows_of(lazy, 0, start, stop).transpose(perm)
+    if lazy.exact:
+        return operand.numpy().transpose(perm)[start:stop]
     source = operand.wide() if isinstance(operand, Lazy) else operand.numpy()
     return _widen(source.transpose(perm)[start:stop], operand.dtype)
 
 
 def _reshape_rows(lazy: Lazy, start: int, stop: int) -> Array:
-    operand = lazy.operands[0]
     if _keeps_first(lazy):
-        return _wide_rows(operand, start, stop).reshape(stop - start, *lazy.shape[1:])
+        return _rows_of(lazy, 0, start, stop).reshape(stop - start, *lazy.shape[1:])
     return lazy.wide()[start:stop]
 
 
