@@ -8,7 +8,7 @@ from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter, Rule
 from tersor.testing import check_rule
 from tersor.transforms.simplify.folding import indices
-from tersor.transforms.simplify.structure import casts, comparisons, padding, pieces
+from tersor.transforms.simplify.structure import booleans, casts, comparisons, padding, pieces
 
 
 def one(body: str, outputs: str = "y", inputs: str = "%x: f32[N,3,4], %z: f32[N,2,4]") -> str:
@@ -158,6 +158,10 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
         padding.pad_inside_maximum,
         one(f"%p = Pad(%i, {PADS}, f32[]{{-inf}}) : f32[N,2,6,6] %y = MaxPool(%p) {{kernel_shape=[3,3], strides=[2,2], ceil_mode=1}} : f32[N,2,3,3] return %y", inputs=IMAGE),
         "it computes its padding itself, or places in the padded image are used"),
+    "choices on one condition whose shapes are not known": (
+        booleans.merge_choices,
+        one("%w = Where(%c, %b, %d) : f32[*] %y = Where(%c, %a, %w) : f32[*] return %y", inputs="%c: bool[*], %a: f32[*], %b: f32[*], %d: f32[]"),
+        "it broadcasts or its shape is not known"),
     "numbers that are rounded": (
         casts.drop_requantization,
         one("%d = DequantizeLinear(%q, f32[]{0.1}, i8[]{3}) : f32[N,4] %y = QuantizeLinear(%d, f32[]{0.2}, i8[]{3}) : i8[N,4] return %y", inputs="%q: i8[N,4]"),

@@ -58,7 +58,7 @@ def swap_choices_of_negation(op: Builder, c: Value, a: Value, b: Value) -> Resul
 def merge_choices(op: Builder, c: Value, a: Value, d: Value, outer: Node) -> Result:
     """Of two choices on one condition the inner one is decided."""
     made = op.Where(c, a, d)
-    return made if made.type == outer.output.type else decline("it broadcasts or its shape is not known")
+    return made if same_type(outer, made) else decline("it broadcasts or its shape is not known")
 
 
 LOGICAL = {"And": True, "Or": False, "Xor": False}
