@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from ..ir import UsageError
 from ..transforms.base import Pass, options_of
 from ..transforms.options import make, parse_pipeline
-from ..transforms.prune import Prune
-from ..transforms.quantize import Equalize, Quantize, Smooth
+from ..transforms.prune import Factorize, Prune
+from ..transforms.quantize import AdaRound, Equalize, Gptq, Quantize, Smooth
 from ..transforms.simplify import Simplify
 from .plugins import Registry
 
 BUILT_IN: dict[str, type[Pass]] = {
     "simplify": Simplify,
     "prune": Prune,
+    "factorize": Factorize,
     "equalize": Equalize,
     "smooth": Smooth,
+    "gptq": Gptq,
+    "adaround": AdaRound,
     "quantize": Quantize,
     "int8": Quantize,
 }

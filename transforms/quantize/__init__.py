@@ -4,6 +4,7 @@ from .calibrate import calibrate
 from .equalize import Equalize
 from .observers import OBSERVERS, Observer, Range
 from .quantize import Quantize
+from .rounding import AdaRound, Gptq
 from .smooth import Smooth
 
-__all__ = ["OBSERVERS", "Equalize", "Observer", "Quantize", "Range", "Smooth", "calibrate"]
+__all__ = ["OBSERVERS", "AdaRound", "Equalize", "Gptq", "Observer", "Quantize", "Range", "Smooth", "calibrate"]
