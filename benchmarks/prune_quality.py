@@ -1,133 +1,183 @@
-"""Accuracy of pruned ResNets on CIFAR-10 without any training: every criterion, with and without compensation.
+"""What pruning costs without any training: networks, criteria, allocations and compensations at equal FLOPs.
 
-    python benchmarks/prune_quality.py --data FOLDER [--networks 20 56] [--less 0.1 0.2 0.3 0.4 0.5] [--seeds 3]
+    python benchmarks/prune_quality.py --data FOLDER --work FOLDER [--networks resnet20 resnet56 squeezenet11 minilm]
+        [--criteria obs l2 ...] [--scopes optimal local] [--compensate least-squares none] [--less 0.1 ... 0.5]
+        [--seeds 3] [--peer PYTHON] [--results FILE.jsonl] [--report FILE.md] [--plots FOLDER]
 
-FOLDER has `models/cifar_resnet/resnet20_bn.onnx`, `resnet56_bn.onnx`, `cifar10/train5085.npz` and `test512.npz`.
-Calibration takes training images alone; a seed chooses them. The inner channels of every block are pruned until the
-given share of the FLOPs is gone. What is lost of the accuracy is paired over the same test images and averaged over the
-seeds, with a 95 % interval of the mean over images.
+FOLDER of --data is as in int8_models.py, which writes models and feeds into --work once (MiniLM needs transformers). A
+seed chooses --images of the calibration samples; test samples only score. What is lost is paired over the same test
+samples, averaged over the seeds, with a 95 % interval over the samples (Spearman: by bootstrap). --peer is a Python
+with torch and torch-pruning, which prunes the ResNets to the same FLOPs. Cases in --results are not run again.
+`seconds` are processor seconds of pruning; latency is that of one sample in ONNX Runtime beside the original.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tersor.backends.runners import Feeds, OrtRunner
+from int8_models import Feed, prepare, read_feeds
+from prune_report import plots, table
+from tersor.backends.benchmark import latency
+from tersor.backends.runners import OrtRunner
 from tersor.frontends.onnx import load
 from tersor.ir import Array, Model
 from tersor.transforms.base import Context
-from tersor.transforms.cost import graph_flops
+from tersor.transforms.cost import bind_sizes, graph_flops
 from tersor.transforms.prune import Prune
 from tersor.transforms.prune.importance import IMPORTANCE
 
-MEAN, STD = np.array((0.485, 0.456, 0.406), "f"), np.array((0.229, 0.224, 0.225), "f")
-BATCH = 128
-INNER = ("layer*.conv1",)
-GOALS = {("20", 0.3): 2.0, ("20", 0.5): 7.0, ("56", 0.3): 0.5, ("56", 0.5): 2.5}
+NETWORKS = ("resnet20", "resnet56", "squeezenet11", "minilm")
+PEERS = ("magnitude-local", "magnitude-global", "taylor-local")
+KEY = ("network", "tool", "criterion", "scope", "compensate", "multiple_of", "less", "seed")
+RUNS = 30
+Case = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Row:
-    network: str
-    criterion: str
-    compensate: str
-    wanted: float
-    fewer_flops: float
-    accuracy: float
-    lost: float
-    margin: float
-    seconds: float
+def right(model: Model, folder: Path) -> Array:
+    """1 for each sample that is classified correctly."""
+    runner = OrtRunner(model, threads=1)
+    logits = [next(iter(runner.run(feed).values())) for feed in read_feeds(folder / "scoring.npz")]
+    flat = np.concatenate([x.reshape(len(x), -1) for x in logits])
+    return (flat.argmax(1) == np.load(folder / "labels.npy")).astype(float)
 
 
-def images(pixels: Array) -> Array:
-    """Normalised NCHW floats of uint8 NHWC pixels."""
-    return ((pixels / np.float32(255) - MEAN) / STD).astype("f").transpose(0, 3, 1, 2).copy()
+def similarities(model: Model, folder: Path) -> Array:
+    """The cosine of the mean-pooled sentence embeddings of each pair."""
+    runner, made = OrtRunner(model, threads=1), list[Array]()
+    for feed in read_feeds(folder / "scoring.npz"):
+        hidden = next(iter(runner.run(feed).values()))
+        mask = feed["attention_mask"][..., None]
+        pooled = (hidden * mask).sum(1) / mask.sum(1)
+        made.append(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
+    vectors = np.concatenate(made)
+    return (vectors[0::2] * vectors[1::2]).sum(1)
 
 
-def feeds(pixels: Array) -> list[Feeds]:
-    return [{"x": images(pixels[i : i + BATCH])} for i in range(0, len(pixels), BATCH)]
+def scorer(network: str) -> Callable[[Model, Path], Array]:
+    return similarities if network == "minilm" else right
 
 
-def right(model: Model, x: Array, labels: Array) -> Array:
-    """1 for each image that is classified correctly."""
-    runner = OrtRunner(model, threads=2)
-    logits = [next(iter(runner.run({"x": x[i : i + BATCH]}).values())) for i in range(0, len(x), BATCH)]
-    return (np.concatenate(logits).argmax(1) == labels).astype(float)
+def calibration(folder: Path, count: int, seed: int) -> list[Feed]:
+    """`count` calibration samples that the seed chooses, in the batches of the file."""
+    feeds = read_feeds(folder / "calibration.npz")
+    batch = len(next(iter(feeds[0].values())))
+    whole = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+    chosen = np.random.default_rng(seed).permutation(len(next(iter(whole.values()))))[:count]
+    parts = [chosen[i : i + batch] for i in range(0, len(chosen), batch)]
+    return [{name: array[part] for name, array in whole.items()} for part in parts]
 
 
-def ratio_for(model: Model, less: float) -> float:
-    """The ratio at which the share `less` of the FLOPs is gone, to half a percent.
+def cases(options: argparse.Namespace) -> Iterator[Case]:
+    choices = (
+        range(options.seeds),
+        options.networks,
+        options.less,
+        options.criteria,
+        options.scopes,
+        options.compensate,
+    )
+    for seed, network, less, criterion, scope, compensate in product(*choices):
+        yield dict(
+            zip(KEY, (network, "tersor", criterion, scope, compensate, options.multiple_of, less, seed), strict=True)
+        )
+    if options.peer:
+        for network, less, criterion in product(options.networks, options.less, PEERS):
+            if network.startswith("resnet"):
+                kind, scope = criterion.split("-")
+                yield dict(zip(KEY, (network, "torch-pruning", kind, scope, "none", 1, less, 0), strict=True))
 
-    How many channels go does not depend on which ones.
-    """
-    low, high, before = 0.0, 0.9, graph_flops(model.graph)
-    while high - low > 0.005:
-        middle, trial = (low + high) / 2, model.clone()
-        Prune(ratio=middle, importance="l2", only=INNER, compensate=None).run(trial, Context())
-        gone = 1 - graph_flops(trial.graph) / before
-        low, high = (middle, high) if gone < less else (low, middle)
-    return high
+
+def run(case: Case, folder: Path, options: argparse.Namespace) -> Case:
+    """Prunes with tersor and scores."""
+    model = load(folder / "fp32.onnx")
+    pruned, feeds = model.clone(), calibration(folder, options.images, case["seed"])
+    feed = read_feeds(folder / "timing.npz")[0]
+    sizes = bind_sizes(model.graph, {name: array.shape for name, array in feed.items()})
+    compensate = None if case["compensate"] == "none" else case["compensate"]
+    prune = Prune(
+        flops=1 - case["less"], importance=case["criterion"], scope=case["scope"], compensate=compensate,
+        only=tuple(options.only), multiple_of=options.multiple_of,
+    )  # fmt: skip
+    started = time.process_time()
+    outcome = prune.run(pruned, Context(samples=feeds, seed=case["seed"]))
+    seconds = time.process_time() - started
+    timing = latency([OrtRunner(model), OrtRunner(pruned)], feed, runs=RUNS)[1]
+    return {
+        "fewer_flops": 1 - graph_flops(pruned.graph, sizes) / graph_flops(model.graph, sizes),
+        "samples": np.round(scorer(case["network"])(pruned, folder), 5).tolist(),
+        "latency": timing.ratio, "seconds": seconds, "missed": outcome.missed,
+    }  # fmt: skip
 
 
-def measure(options: argparse.Namespace) -> Iterator[Row]:
-    train, test = (np.load(options.data / "cifar10" / name) for name in ("train5085.npz", "test512.npz"))
-    x, labels = images(test["x"]), test["y"]
-    for network in options.networks:
-        model = load(options.data / f"models/cifar_resnet/resnet{network}_bn.onnx")
-        dense, flops = right(model, x, labels), graph_flops(model.graph)
-        print(f"ResNet-{network}: {100 * dense.mean():.2f} % of {len(x)} test images")
-        for less in options.less:
-            ratio = ratio_for(model, less)
-            for criterion in options.criteria:
-                for compensate in options.compensate:
-                    found, started = [], time.perf_counter()
-                    for seed in range(options.seeds):
-                        chosen = np.random.default_rng(seed).permutation(len(train["x"]))[: options.images]
-                        pruned = model.clone()
-                        Prune(
-                            ratio=ratio,
-                            importance=criterion,
-                            only=INNER,
-                            compensate=None if compensate == "none" else compensate,
-                        ).run(pruned, Context(samples=feeds(train["x"][chosen]), seed=seed))
-                        found.append(right(pruned, x, labels))
-                    lost = dense - np.mean(found, 0)
-                    yield Row(
-                        network, criterion, compensate, less, 1 - graph_flops(pruned.graph) / flops,
-                        100 * float(np.mean(found)), 100 * float(lost.mean()),
-                        196 * float(lost.std(ddof=1)) / len(lost) ** 0.5, time.perf_counter() - started,
-                    )  # fmt: skip
+def peer(case: Case, folder: Path, options: argparse.Namespace) -> Case:
+    """The same by torch-pruning, in a process of its own."""
+    script = Path(__file__).with_name("prune_quality_peer.py")
+    given = [case["network"], str(options.data), str(folder), case["criterion"], case["scope"], str(case["less"])]
+    done = subprocess.run([options.peer, str(script), *given], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else "no output"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def read(path: Path | None) -> list[Case]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+
+
+def dense(network: str, folder: Path) -> Case:
+    """The original's scores, and what they are compared with."""
+    samples = np.round(scorer(network)(load(folder / "fp32.onnx"), folder), 5)
+    return {"samples": samples.tolist(), "labels": np.load(folder / "labels.npy").tolist()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--networks", nargs="+", default=["20", "56"])
+    parser.add_argument("--work", type=Path, required=True, help="folder for models and feeds")
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--less", nargs="+", type=float, default=[0.1, 0.2, 0.3, 0.4, 0.5])
-    parser.add_argument("--criteria", nargs="+", default=list(IMPORTANCE), choices=list(IMPORTANCE))
-    parser.add_argument("--compensate", nargs="+", default=["none", "least-squares"])
+    parser.add_argument("--criteria", nargs="*", default=list(IMPORTANCE), choices=list(IMPORTANCE))
+    parser.add_argument("--scopes", nargs="+", default=["optimal", "local"])
+    parser.add_argument("--compensate", nargs="+", default=["least-squares", "none"])
+    parser.add_argument("--only", nargs="*", default=[], help="patterns of layers that may lose channels")
+    parser.add_argument("--multiple-of", type=int, default=1, help="channels that stay are a multiple of this")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=1024, help="calibration images (default: 1024)")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--images", type=int, default=512, help="calibration samples (default: 512)")
+    parser.add_argument("--peer", help="a Python that has torch and torch-pruning")
+    parser.add_argument("--results", type=Path, default=Path("prune_quality.jsonl"))
+    parser.add_argument("--report", type=Path, help="write the table here, as Markdown")
+    parser.add_argument("--plots", type=Path, help="write the plots into this folder, as SVG")
     options = parser.parse_args()
-    rows: list[Row] = []
-    for row in measure(options):
-        rows.append(row)
-        goal = GOALS.get((row.network, row.wanted))
-        print(
-            f"ResNet-{row.network}  {row.criterion:<10} {row.compensate:<13} FLOPs -{100 * row.fewer_flops:4.1f} %  "
-            f"top-1 {row.accuracy:5.2f}  lost {row.lost:5.2f} ± {row.margin:.2f}  {row.seconds:5.1f} s"
-            f"{'' if goal is None else f'  goal {goal}'}",
-            flush=True,
-        )
-        if options.json:
-            options.json.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+    found = read(options.results)
+    known = {tuple(case[name] for name in KEY) for case in found}
+    originals = [dict(zip(KEY, (n, "original", "", "", "", 1, 0.0, 0), strict=True)) for n in options.networks]
+    for case in [*originals, *cases(options)]:
+        if tuple(case.values()) in known:
+            continue
+        folder = options.work / case["network"]
+        prepare(case["network"], folder, options.data, options.work)
+        if case["tool"] == "original":
+            made = case | dense(case["network"], folder)
+        else:
+            made = case | (run if case["tool"] == "tersor" else peer)(case, folder, options)
+        with open(options.results, "a", encoding="utf-8") as file:
+            file.write(json.dumps(made) + "\n")
+        found.append(made)
+        print(*case.values(), f"{made.get('seconds', 0):.0f} s", made.get("failed", ""), file=sys.stderr, flush=True)
+    text = table(found)
+    print(text)
+    if options.report:
+        options.report.write_text(text + "\n", encoding="utf-8")
+    if options.plots:
+        plots(found, options.plots)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,8 @@ def _prune(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--ratio", type=float, default=0.5, help="share of channels to remove (default: 0.5)")
     verb.add_argument("--flops", type=float, metavar="SHARE", help="instead of --ratio: the share of FLOPs that stays")
     verb.add_argument("--parameters", type=float, metavar="SHARE", help="or the share of parameters that stays")
+    timed = "or the share of the latency that stays, as measured here in ONNX Runtime"
+    verb.add_argument("--latency", type=float, metavar="SHARE", help=timed)
     verb.add_argument(
         "--scope",
         choices=["auto", "local", "global", "optimal"],
@@ -133,6 +135,12 @@ def _prune(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--multiple-of", type=int, default=1, metavar="N", help="keep a multiple of N channels (default: 1)"
+    )
+    verb.add_argument(
+        "--norms",
+        choices=["strict", "semantic"],
+        default="strict",
+        help="semantic: channels go over which norms and means take statistics (default: strict)",
     )
     most = "the largest share of a group of layers' channels that may go (default: 0.9)"
     verb.add_argument("--max-ratio", type=float, default=0.9, metavar="SHARE", help=most)
@@ -206,6 +214,8 @@ def _emit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-o", "--output", required=True, help="a folder for PyTorch, a file for ONNX")
     verb.add_argument("--to", choices=["pytorch", "onnx"], default="pytorch")
     verb.add_argument("--opset", type=opset, metavar=OPSETS, help="the opset to write (with --to onnx; default: keep)")
+    floats = "write a quantized model as one of floats, weights as the integers stand for (with --to pytorch)"
+    verb.add_argument("--dequantize", action="store_true", help=floats)
     verb.add_argument("--force", action="store_true", help="replace what is there")
 
 

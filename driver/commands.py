@@ -66,7 +66,8 @@ def simplify(options: Namespace) -> int:
 
 
 def prune(options: Namespace) -> int:
-    names = ("ratio", "flops", "parameters", "scope", "multiple_of", "max_ratio", "importance", "compensate")
+    budget = ("flops", "parameters", "latency")
+    names = (*budget, "ratio", "scope", "multiple_of", "max_ratio", "norms", "importance", "compensate")
     return _one_pass(options, "prune", **{name: getattr(options, name) for name in names})
 
 
@@ -269,6 +270,8 @@ def emit(options: Namespace) -> int:
     model = api.load(options.model)
     output = Path(options.output)
     if options.to == "onnx":
+        if options.dequantize:
+            raise UsageError("--dequantize goes with --to pytorch", do="leave it out")
         files.ready([output], options.force)
         save(model, output, opset=None if options.opset == "keep" else options.opset)
         written = [output]
@@ -278,7 +281,7 @@ def emit(options: Namespace) -> int:
         if options.opset is not None:
             raise UsageError("--opset goes with --to onnx", do="leave it out")
         files.refuse_existing([output / name for name in PYTORCH_FILES], options.force)
-        written = list(emit_pytorch(model, files.folder(output)).files)
+        written = list(emit_pytorch(model, files.folder(output), dequantize=options.dequantize).files)
     if options.json:
         return _json({"files": [str(p) for p in written]})
     if not options.quiet:

@@ -11,9 +11,13 @@ from tersor.ir import Model, UsageError, constant
 from tersor.transforms.base import Context
 from tersor.transforms.cost import graph_flops, parameter_count
 from tersor.transforms.manager import Step, run_passes
-from tersor.transforms.prune import Prune, bill
+from tersor.transforms.prune import Prune, bill, budgets
+from tersor.transforms.prune.allocate import Choice
 from tersor.transforms.prune.analysis import analyse
+from tersor.transforms.prune.budgets import Case
+from tersor.transforms.prune.kept import Kept
 from tersor.transforms.prune.prepare import prepare
+from tersor.transforms.prune.surgery import operate
 from tersor.transforms.prune.walk import Walk
 
 NETWORK = """graph(%x: f32[4,3,8,8]) -> (y) {
@@ -129,6 +133,34 @@ def test_when_every_layer_is_left_out_the_outcome_says_which_and_why(network: Mo
     (why,) = step.outcome.missed
     assert why.startswith("no channel was removed: first: ")
     assert "and 2 more" in why
+
+
+@pytest.mark.parametrize("scope", ["local", "optimal"])
+def test_a_latency_is_searched_for_by_measuring(network: Model, scope: str, monkeypatch: pytest.MonkeyPatch):
+    """The clock says what the FLOPs of the network that it is given say, and that a rest of a vector costs a whole one."""
+    original, timed = graph_flops(network.graph), list[float]()
+
+    def clock(case: Case, choice: Choice) -> float:
+        model, axes = case.rebuild()
+        operate(model.graph, Kept(axes, choice.dead))
+        wide = [n.output.shape[1] for n in model.graph if n.op in ("Conv", "MatMul") and n.output.shape]
+        timed.append(graph_flops(model.graph) / original + 0.1 * sum(width % 8 > 0 for width in wide[:-1]))
+        return timed[-1]
+
+    monkeypatch.setattr(budgets, "measured", clock)
+    step = run(network, samples(), latency=0.7, scope=scope, importance="obs")
+    assert not step.outcome.missed
+    assert 0.2 < graph_flops(network.graph) / original <= 0.7
+    assert {v.name: v.tensor.shape[0] % 8 for v in network.graph.constants()}["w0"] == 0
+    assert len(timed) == 2 + budgets.TRIALS
+
+
+def test_a_latency_that_is_out_of_reach_is_missed_by_as_little_as_possible(
+    network: Model, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(budgets, "measured", lambda case, choice: 0.9 + 0.1 * choice.left)
+    (why,) = run(network, latency=0.5).outcome.missed
+    assert why.startswith("latency=0.5 was not reached: 0.9")
 
 
 @pytest.mark.parametrize(

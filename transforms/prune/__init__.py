@@ -1,5 +1,6 @@
 """Structured pruning."""
 
+from .factorize import Factorize
 from .prune import Prune
 
-__all__ = ["Prune"]
+__all__ = ["Factorize", "Prune"]

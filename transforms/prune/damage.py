@@ -8,7 +8,7 @@ masked and its readers corrected then tell what that error means at the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,7 @@ class Probe:
 
     def curves(self, orders: Sequence[Ids], scores: Scores) -> list[Curve]:
         """The damage curve of each pool, given its classes in the order of removal."""
-        walk = Walk(self.model, self.feeds)
+        walk = Walk(self.model, lambda: some(self.samples, PROBES))
         expected = list(walk.outputs(self.model))
         first = [self.first(order) for order in orders]
         made: dict[int, Curve] = {}
@@ -111,21 +111,28 @@ class Probe:
                     flat[np.setdiff1d(np.arange(len(flat)), rows)] = 0
                 set_matrix(node, corrected)
                 correct_bias(node, self.moments[reader])
-        error, energy = 0.0, 0.0
-        for found, wanted in zip(walk.outputs(changed), expected, strict=True):
-            for a, b in zip(found, wanted, strict=True):
-                if b.dtype.kind == "f":
-                    error += float(np.square(a - b, dtype=np.float64).sum())
-                    energy += float(np.square(b - b.mean(0, keepdims=len(b) > 1), dtype=np.float64).sum())
-        return error / max(energy, TINY)
+        return deviation(walk.outputs(changed), expected)
 
-    def feeds(self) -> Iterator[Feeds]:
-        seen = 0
-        for feeds in self.samples:
-            yield feeds
-            seen += max((len(a) for a in feeds.values() if np.ndim(a)), default=1)
-            if seen >= PROBES:
-                return
+
+def some(samples: Samples, count: int) -> Iterator[Feeds]:
+    """The first samples, about `count` rows of them."""
+    seen = 0
+    for feeds in samples:
+        yield feeds
+        seen += max((len(a) for a in feeds.values() if np.ndim(a)), default=1)
+        if seen >= count:
+            return
+
+
+def deviation(found: Iterable[Sequence[Array]], expected: Sequence[Sequence[Array]]) -> float:
+    """The squared error of a network's outputs over samples, as shares of their variances."""
+    error, energy = 0.0, 0.0
+    for mine, wanted in zip(found, expected, strict=True):
+        for a, b in zip(mine, wanted, strict=True):
+            if b.dtype.kind == "f":
+                error += float(np.square(a - b, dtype=np.float64).sum())
+                energy += float(np.square(b - b.mean(0, keepdims=len(b) > 1), dtype=np.float64).sum())
+    return error / max(energy, TINY)
 
 
 def fitted(shape: Curve, counts: Sequence[int], seen: Sequence[float]) -> Curve:

@@ -17,7 +17,7 @@ from ..select import Selection
 from .allocate import Choice, Market
 from .analysis import analyse
 from .axes import AxisMap, Layer
-from .budgets import BILLS, Budget, keep_to
+from .budgets import RESOURCES, Budget, Case, keep_to
 from .choose import Limits, choose
 from .compensate import COMPENSATION, affected
 from .gradients import curvature
@@ -51,10 +51,10 @@ class Prune(Pass):
     The result then is an approximation of the original, better than the masked one.
 
     `ratio` is the share of groups that go: of each family of interchangeable groups (scope "local"), or of all groups
-    ranked together ("global"). Instead of it `flops` or `parameters` may say what share of these stays: the ratio then
-    follows ("local", "global"), or ("optimal", the default then) each family loses what costs the outputs least, as
-    measured on calibration data, for what it saves. A budget that cannot be kept is kept to as far as possible, which
-    the outcome's `missed` says. `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
+    ranked together ("global"). Instead of it `flops`, `parameters` or `latency` may say what share stays: the ratio
+    then follows ("local", "global"), or ("optimal", the default then) each family loses what costs the outputs least,
+    as measured on calibration data, for what it saves. What cannot be kept is kept to as far as possible; the outcome's
+    `missed` says so. `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
     stays, and a multiple of `multiple_of` groups where there are that many. Where `norms` is "semantic", channels also
     go over which normalisations and means take statistics, and the masked original takes these over the channels that
     stay; where it is "strict", such channels stay. Only layers that match `only` and not
@@ -69,6 +69,7 @@ class Prune(Pass):
     scope: Scope = "auto"
     flops: float | None = None
     parameters: float | None = None
+    latency: float | None = None
     multiple_of: int = 1
     max_ratio: float = 0.9
     norms: Norms = "strict"
@@ -84,7 +85,7 @@ class Prune(Pass):
             raise UsageError(f"prune has no scope {self.scope!r}", do=f"there are {', '.join(SCOPES)}")
         if self.norms not in NORMS:
             raise UsageError(f"prune has no norms {self.norms!r}", do=f"there are {', '.join(NORMS)}")
-        budgets = {name: getattr(self, name) for name in BILLS if getattr(self, name) is not None}
+        budgets = {name: getattr(self, name) for name in RESOURCES if getattr(self, name) is not None}
         if len(budgets) > 1:
             raise UsageError(f"prune has {len(budgets)} budgets: {', '.join(budgets)}", do="give one of them")
         for name, share in budgets.items():
@@ -92,7 +93,7 @@ class Prune(Pass):
                 raise UsageError(f"prune({name}={share}) is out of range", do="give the share that stays, such as 0.7")
         if self.scope == "optimal" and not budgets:
             raise UsageError(
-                "prune(scope='optimal') has nothing to keep to", do=f"give a share of {', '.join(BILLS)} that stays"
+                "prune(scope='optimal') has nothing to keep to", do=f"give a share of {', '.join(RESOURCES)} that stays"
             )
         if not 0 <= self.ratio < 1 or not 0 <= self.max_ratio < 1:
             raise UsageError(
@@ -117,15 +118,16 @@ class Prune(Pass):
         data, method = self.calibration(context), self.method(context)
         original, selection = model.clone(), Selection(model.graph, self.only, self.skip)
         prepare(model.graph, context.fallback)
+        dense = model.clone()
         axes = analyse(model.graph, selection, self.norms == "semantic")
         found = slots(axes)
-        dense = model.clone()
         context.progress("ranking channels", 0, None)
         evidence = self.evidence(model, axes, found, data, context.seed)
         limits = Limits(self.ratio, "global" if self.scope == "global" else "local", self.multiple_of, self.max_ratio)
         scores = IMPORTANCE[self.importance].score(evidence)
         market = Market(axes, families(found), found, scores, limits)
-        choice = self.choose(model, market, evidence, context)
+        case = Case(model, market, evidence, context, lambda: self.analysed(dense, selection), feeds(original, context))
+        choice = self.choose(case)
         kept = Kept(axes, choice.dead)
         decisions = [decide(layer, kept, limits) for layer in axes.layers]
         if not any(touched(node, kept) for node in model.graph):
@@ -203,18 +205,23 @@ class Prune(Pass):
         return Evidence(found, axes.atoms.count, moments, seed, squares)
 
     def budget(self) -> Budget | None:
-        return next((Budget(r, share) for r in BILLS if (share := getattr(self, r)) is not None), None)
+        return next((Budget(r, share) for r in RESOURCES if (share := getattr(self, r)) is not None), None)
 
     def method_of_choice(self) -> str:
         """The scope that is used."""
         return self.scope if self.scope != "auto" else "local" if self.budget() is None else "optimal"
 
-    def choose(self, model: Model, market: Market, evidence: Evidence, context: Context) -> Choice:
+    def analysed(self, model: Model, selection: Selection) -> tuple[Model, AxisMap]:
+        """A copy of a prepared model, with its axes."""
+        copy = model.clone()
+        return copy, analyse(copy.graph, selection, self.norms == "semantic")
+
+    def choose(self, case: Case) -> Choice:
         """What goes, by ratio or by budget."""
-        budget = self.budget()
+        budget, market = self.budget(), case.market
         if budget is None:
             return Choice(choose(market.axes, market.families, market.slots, market.scores, market.limits))
-        return keep_to(budget, self.method_of_choice() == "optimal", model, market, evidence, context)
+        return keep_to(budget, self.method_of_choice() == "optimal", case)
 
 
 def feeds(model: Model, context: Context) -> Feeds:
