@@ -16,7 +16,6 @@ BUILT_IN: dict[str, type[Pass]] = {
     "simplify": Simplify,
     "prune": Prune,
     "factorize": Factorize,
-    "factorize": Factorize,
     "equalize": Equalize,
     "smooth": Smooth,
     "gptq": Gptq,
