@@ -574,3 +574,16 @@ def test_channels_pass_behind_what_is_indexed(model, op: str):
     assert sizes(made)["w"] == (5, 4)
     assert sizes(made)["v"] == (4, 3)
     assert sizes(made).get("u", (1, 4)) == (1, 4)
+
+
+def test_a_factor_of_a_view_that_turns_out_to_be_frozen_is_given_up_for_another(model):
+    """GroupNormalization as older exporters write it: statistics of a group freeze the places in it, not the group."""
+    made = model(between(
+        "@one : f32[4] = [1,1,1,1] @zero : f32[4] = [0,0,0,0] @g : f32[8,1,1] = random(3) @h : f32[8,1,1] = random(4)",
+        "%v = Reshape(%a, i64[3]{0,4,-1}) %i = InstanceNormalization(%v, @one, @zero) %s = Shape(%a) "
+        "%w = Reshape(%i, %s) %m = Mul(%w, @g) %b = Add(%m, @h)",
+        8, 8,
+    ))  # fmt: skip
+    prune(made)
+    found = sizes(made)
+    assert (found["stem"], found["one"], found["g"], found["head"]) == ((4, 3, 1, 1), (2,), (4, 1, 1), (5, 4, 1, 1))

@@ -1,11 +1,14 @@
-"""One forward pass of the axis rules over a graph."""
+"""Forward passes of the axis rules over a graph."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from ...ir import Graph, Node, Value
 from ..select import Selection
 from .atoms import Reason
 from .axes import AxisMap, Frozen
+from .groups import slots
 from .rules import RULES
 
 
@@ -13,9 +16,50 @@ def analyse(graph: Graph, selection: Selection | None = None, semantic: bool = F
     """The atoms of every value of the outermost graph, tied and frozen by its operators, its interface and the user's
     selection. Where `semantic`, channels over which statistics are taken may go.
 
+    Where an axis is split (groups and positions, heads and dimensions) one factor is chosen before it is known what
+    becomes of it. One that froze later is given up for another, as long as more weights can shrink then.
+
     Regions are not looked into: a node that has some freezes what it touches. The graph has to be prepared (`prepare`).
     """
-    axes = AxisMap(semantic)
+    best = forward(graph, selection, semantic, {})
+    tried: dict[tuple[Node, int], set[int]] = {}
+    for _ in range(TRIALS):
+        others = regretted(best, tried)
+        if not others:
+            break
+        kept = {place: choice.factor for place, choice in best.choices.items()}
+        trial = forward(graph, selection, semantic, kept | others)
+        if shrinkable(trial) > shrinkable(best):
+            best = trial
+    return best
+
+
+TRIALS = 3
+
+
+def regretted(axes: AxisMap, tried: dict[tuple[Node, int], set[int]]) -> dict[tuple[Node, int], int]:
+    """Another factor for every choice that froze, one that was not tried there before."""
+    found: dict[tuple[Node, int], int] = {}
+    for place, choice in axes.choices.items():
+        done = tried.setdefault(place, set())
+        done.add(choice.factor)
+        other = next((factor for factor in choice.others if factor not in done), None)
+        if other is not None and not axes.is_active(choice.ids):
+            done.add(other)
+            found[place] = other
+    return found
+
+
+def shrinkable(axes: AxisMap) -> float:
+    """How many weights have something that may go, each as a share of its axis, summed over axes."""
+    return sum(slot.constant.tensor.count * slot.active.size / slot.roots.size for slot in slots(axes))
+
+
+def forward(
+    graph: Graph, selection: Selection | None, semantic: bool, wanted: Mapping[tuple[Node, int], int]
+) -> AxisMap:
+    """One pass of the rules, with the factors that are wanted where axes are split."""
+    axes = AxisMap(semantic, wanted)
     for value in graph.inputs:
         why = "whose default the caller may replace" if value in graph.defaults else "whose size the caller sets"
         axes.bind(

@@ -7,7 +7,7 @@ atoms when a rule first asks for an axis, so operands that no rule looks at (sha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,19 +36,33 @@ class Layer:
     follows: bool = False
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which factor of an axis that a node splits lets its entries go, the others in order of preference, and the ids
+    along it.
+    """
+
+    ids: Ids
+    factor: int
+    others: tuple[int, ...]
+
+
 class AxisMap:
     """Id vectors by (value, axis), and what else the rules find out on their way through the graph.
 
     `quiet` holds the values whose removed entries are zero once the constants are masked; `unmasked` the constants that
     keep their numbers in the masked graph because a zero there would divide something; `layers` the weighted nodes in
     order; `looked_at` the values whose ids were asked for since it was last cleared; `marked` the nodes that take
-    statistics over channels that may go, which only a `semantic` map allows.
+    statistics over channels that may go, which only a `semantic` map allows; `choices` the factors that were chosen
+    where an axis is split (the node, and how many it had split before), other than `wanted` ones by preference.
     """
 
-    def __init__(self, semantic: bool = False) -> None:
+    def __init__(self, semantic: bool = False, wanted: Mapping[tuple[Node, int], int] | None = None) -> None:
         self.atoms = Atoms()
         self.semantic = semantic
         self.marked: set[Node] = set()
+        self.wanted = wanted or {}
+        self.choices: dict[tuple[Node, int], Choice] = {}
         self.layers: list[Layer] = []
         self.quiet: set[Value] = set()
         self.unmasked: set[Value] = set()

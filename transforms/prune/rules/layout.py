@@ -9,7 +9,7 @@ import numpy as np
 
 from ....ir import Node, Size, Value
 from ..atoms import UNIT, Ids
-from ..axes import AxisMap, Frozen, integers, need_integers, pinned, shape, static
+from ..axes import AxisMap, Choice, Frozen, integers, need_integers, pinned, shape, static
 from ..kept import Kept
 from .row import Rule, set_integers, set_pinned
 
@@ -278,10 +278,15 @@ def split(node: Node, axes: AxisMap, ids: Ids, sizes: Sequence[int], want: int |
     table = ids.reshape(sizes)
     roots = axes.atoms.roots(ids).reshape(sizes)
     rows = [np.moveaxis(roots, axis, 0).reshape(size, -1) for axis, size in enumerate(sizes)]
-    ranked = [(size > 1, bool((r == r[:, :1]).all()), size) for size, r in zip(sizes, rows, strict=True)]
-    chosen = want if want is not None else max(range(len(sizes)), key=lambda axis: ranked[axis])
+    worth = [(size > 1, bool((r == r[:, :1]).all()), size) for size, r in zip(sizes, rows, strict=True)]
+    order = sorted((a for a, size in enumerate(sizes) if size > 1), key=lambda axis: worth[axis], reverse=True)
+    place = (node, sum(n is node for n, _ in axes.choices))
+    chosen = want if want is not None else axes.wanted.get(place, order[0])
+    chosen = chosen if want is not None or chosen in order else order[0]
     chosen_rows = np.moveaxis(table, chosen, 0).reshape(sizes[chosen], -1)
     axes.atoms.tie(chosen_rows, chosen_rows[:, :1])
+    if want is None:
+        axes.choices[place] = Choice(chosen_rows[:, 0], chosen, tuple(a for a in order if a != chosen))
     other = axes.frozen(node, OTHER_FACTOR)
     return [
         chosen_rows[:, 0].copy() if axis == chosen else axes.atoms.frozen(UNIT) if size == 1 else other
