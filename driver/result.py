@@ -102,11 +102,14 @@ class Result:
         kind = report_kind(Path(path))
         save_text(path, self.record.to_json() if kind == ".json" else report.render(self.record))
 
-    def emit_pytorch(self, folder: str | os.PathLike[str]) -> Emitted:
-        """Writes `model.py`, `model.safetensors` and a parity test into a folder, compared with the model first."""
+    def emit_pytorch(self, folder: str | os.PathLike[str], *, dequantize: bool = False) -> Emitted:
+        """Writes `model.py`, `model.safetensors` and a parity test into a folder, compared with the model first.
+
+        `dequantize` writes a quantized model as one of floats: weights are the numbers that the integers stand for.
+        """
         from ..backends.torch import emit
 
-        return emit(self.model, folder)
+        return emit(self.model, folder, dequantize=dequantize)
 
     def to_torch(self) -> torch.nn.Module:
         """The result as a module that computes the same and can be trained."""

@@ -17,6 +17,7 @@ from ...ir import Model, Tensor, TersorError, UsageError
 from ..compare import Difference
 from ..files import explained, write_text
 from ..runners.torch import TorchRunner
+from .dequantized import dequantized
 from .source import Source, generate
 from .weights import save_tensors
 
@@ -55,6 +56,7 @@ def emit(
     check: bool = True,
     samples: Sequence[Feeds] | None = None,
     overwrite: bool = True,
+    dequantize: bool = False,
 ) -> Emitted:
     """Writes `<folder>/<stem>.py` and `<stem>.safetensors`; with `check` also a test and what it compares with.
 
@@ -62,14 +64,18 @@ def emit(
     made-up inputs. If anything fails, the folder is left as it was. Without `check` torch is not needed. Inputs that
     have a default in the graph become parameters or buffers of the module.
 
-    `model.load_weights` brings weights with the emitted module's keys back afterwards.
+    `dequantize` writes a quantized model as one of floats, whose weights are the numbers that the integers stand for
+    and whose activations are not rounded; it is compared with the model in that form.
+
+    `model.load_weights` brings weights with the emitted module's keys back afterwards, except dequantized ones.
 
     Raises UnsupportedError with the location of what PyTorch source cannot express, ParityError where the numbers
     differ, UsageError where files cannot be written.
     """
     if not STEM.match(stem):
         raise UsageError(f"{stem!r} cannot be the name of a module", do="give letters, digits and underscores")
-    source = generate(model, name=class_name, stem=stem)
+    written = dequantized(model) if dequantize else model
+    source = generate(written, name=class_name, stem=stem)
     compile(source.text, f"{stem}.py", "exec")
     target = Path(os.path.realpath(folder))
     names = [f"{stem}.py", f"{stem}.safetensors"]
@@ -80,21 +86,22 @@ def emit(
         made = not target.exists()
         target.mkdir(exist_ok=True)
         try:
-            difference = _write(model, source, target, names, stem, check, samples)
+            difference = _write(written, source, target, names, stem, check, samples)
         except BaseException:
             if made:
                 shutil.rmtree(target, ignore_errors=True)
             raise
-    model.emitted = dict(source.weights)
+    written.emitted = dict(source.weights)
     return Emitted(target, tuple(target / n for n in names), source.class_name, difference)
 
 
-def to_module(model: Model, *, class_name: str | None = None) -> torch.nn.Module:
+def to_module(model: Model, *, class_name: str | None = None, dequantize: bool = False) -> torch.nn.Module:
     """The model as a PyTorch module in evaluation mode, from the same source as `emit` writes.
 
     Arguments and results are positional, in the graph's order. `model.load_weights(module.state_dict())` brings its
-    weights back after training. Raises UnsupportedError as `emit`.
+    weights back after training. `dequantize` and UnsupportedError as in `emit`.
     """
+    model = dequantized(model) if dequantize else model
     source = generate(model, name=class_name)
     made = getattr(_executed(source.text, Path("<emitted by tersor>")), source.class_name)()
     made.load_state_dict({name: _as_torch(tensor) for name, tensor in source.weights.items()})
