@@ -30,6 +30,9 @@ RAISED: dict[str, tuple[Rule, str, str]] = {
     "gelu of x times the square root of a half": (
         a.raise_gelu, "%s = Mul(f32[1]{0.70710677}, %x) ; %i = Erf(%s) ; %m = Mul(%i, f32[]{0.5}) ; "
         "%u = Add(f32[]{0.5}, %m) ; %a = Mul(%u, %x) ;", "Gelu(%x)"),
+    "gelu of the complement of the other end": (
+        a.raise_gelu, "%s = Mul(%x, f32[]{-0.70710677}) ; %i = Erf(%s) ; %u = Sub(f32[]{1.0}, %i) ; "
+        "%m = Mul(%x, %u) ; %a = Mul(%m, f32[]{0.5}) ;", "Gelu(%x)"),
     "gelu by tanh of a power": (
         a.raise_tanh_gelu, ARGUMENT + "%m = Mul(%x, f32[]{0.5}) ; %a = Mul(%m, %u) ;", 'Gelu(%x) {approximate="tanh"}'),
     "gelu by tanh of products": (
@@ -41,6 +44,12 @@ RAISED: dict[str, tuple[Rule, str, str]] = {
         "%r = Mul(%x, %i) ; %s = Sigmoid(%r) ; %a = Mul(%x, %s) ;", 'Gelu(%x) {approximate="tanh"}'),
     "sigmoid": (a.raise_sigmoid, EXP + "%a = Div(f32[]{1.0}, %u) ;", "Sigmoid(%x)"),
     "sigmoid by a reciprocal": (a.raise_sigmoid, EXP + "%a = Reciprocal(%u) ;", "Sigmoid(%x)"),
+    "sigmoid by half of tanh": (
+        a.raise_sigmoid, "%h = Mul(%x, f32[]{0.5}) ; %i = Tanh(%h) ; %m = Mul(%i, f32[]{0.5}) ; "
+        "%a = Add(%m, f32[]{0.5}) ;", "Sigmoid(%x)"),
+    "sigmoid by tanh and half of a sum": (
+        a.raise_sigmoid, "%h = Div(%x, f32[]{2.0}) ; %i = Tanh(%h) ; %m = Add(f32[]{1.0}, %i) ; "
+        "%a = Mul(%m, f32[]{0.5}) ;", "Sigmoid(%x)"),
     "swish": (a.raise_swish, "%i = Sigmoid(%x) ; %a = Mul(%i, %x) ;", "Swish(%x)"),
     "swish by a quotient": (a.raise_swish, EXP + "%a = Div(%x, %u) ;", "Swish(%x)"),
     "swish of a multiple, the quick gelu": (
@@ -85,6 +94,9 @@ RAISED: dict[str, tuple[Rule, str, str]] = {
         a.raise_elu, "%g = Greater(%x, f32[]{0.0}) : bool[N,4,6] %e = Exp(%x) ; %i = Sub(%e, f32[]{1.0}) ; "
         "%m = Mul(%i, f32[]{0.5}) ; %a = Where(%g, %x, %m) ;", "Elu(%x) {alpha=0.5}"),
     "selu": (a.raise_selu, SELU, "Selu(%x) {alpha=1.6732632, gamma=1.050701}"),
+    "celu by elu": (
+        a.raise_celu, "%d = Div(%x, f32[]{0.5}) ; %i = Elu(%d) {alpha=1.0} ; %a = Mul(%i, f32[]{0.5}) ;",
+        "Celu(%x) {alpha=0.5}"),
     "celu": (
         a.raise_celu, "%r = Relu(%x) ; %d = Div(%x, f32[]{0.5}) ; %e = Exp(%d) ; %i = Sub(%e, f32[]{1.0}) ; "
         "%k = Mul(%i, f32[]{0.5}) ; %m = Min(%k, f32[]{0.0}) ; %a = Add(%r, %m) ;", "Celu(%x) {alpha=0.5}"),

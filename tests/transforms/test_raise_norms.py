@@ -3,9 +3,11 @@ between which others need keeps the form as it is.
 """
 
 import pytest
-from tersor.ir import Graph, parse
+from tersor.ir import Graph, Model, parse
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter, Rule, RuleStatistics
+from tersor.transforms.base import Context
+from tersor.transforms.simplify import Simplify
 from tersor.transforms.simplify.raising import norms as n
 
 T = "f32[N,S,8]"
@@ -65,6 +67,13 @@ RAISED: dict[str, tuple[Rule, str, str, str]] = {
     "rms norm with a sum": (
         n.raise_rms_normalization, T, "%i = ReduceSumSquare(%x, i64[1]{2}) ! %e = Add(%i, f32[]{8e-6}) ! %r = Sqrt(%e) ! "
         "%a = Div(%x, %r) ;", RMS.replace("1.0", "0.35355338").join(["%a = ", ""])),
+    "rms norm with a sum that is divided by the number of squares": (
+        n.raise_rms_normalization, T, "%i = ReduceSumSquare(%x, i64[1]{2}) ! %v = Div(%i, f32[]{8.0}) ! "
+        "%e = Add(%v, f32[]{1e-6}) ! %r = Sqrt(%e) ! %a = Div(%x, %r) ;", f"%a = {RMS}"),
+    "layer norm with a sum that is multiplied by the share of a square": (
+        n.raise_centred_normalization, T, "%m = ReduceMean(%x, i64[1]{-1}) ! %i = Sub(%x, %m) ; "
+        "%q = ReduceSumSquare(%i, i64[1]{-1}) ! %v = Mul(%q, f32[]{0.125}) ! %e = Add(%v, f32[]{1e-5}) ! "
+        "%r = Sqrt(%e) ! %a = Div(%i, %r) ;", f"%a = {PLAIN}"),
     "scale of a layer norm": (
         n.scale_normalization, T, f"%i = {PLAIN} %a = Mul(@w, %i) ;",
         "%a = LayerNormalization(%x, @w) {axis=-1, epsilon=1e-05} ;"),
@@ -231,3 +240,78 @@ def test_division_by_the_length_needs_a_promise(check_rules):
     check_rules(
         promised, one(NORMALIZED.replace("return %a", "%o = Cos(%i) ! return %a, %o"), outputs="y, z"), None, fired=0
     )
+
+
+SCALED = {
+    "a quotient of scale and root": "%k = Div(@w, %r) ; %a = Mul(%i, %k) ;",
+    "a product of scale and one over the root": "%o = Reciprocal(%r) ! %k = Mul(%o, @w) ; %a = Mul(%k, %i) ;",
+    "a scaled value over the root": "%k = Mul(%i, @w) ; %a = Div(%k, %r) ;",
+    "a scaled value times one over the root": "%k = Mul(@w, %i) ; %o = Reciprocal(%r) ! %a = Mul(%k, %o) ;",
+}
+BEHIND = "%n = Div(%i, %r) ; %a = Mul(%n, @w) ;"
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_scale_in_front_of_the_root_comes_behind_it(check_rules, name: str):
+    start = LAST["centred"] + "%r = Sqrt(%e) ! "
+    before, after = (one(f"{start}{text} return %a") for text in (SCALED[name], BEHIND))
+    check_rules([n.scale_after_root], before, after, fired=1)
+
+
+@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("end", ["return %a, %k", "%y = Cos(%k) return %a, %y"])
+def test_a_scale_stays_in_front_of_the_root_where_others_need_it_there(check_rules, name: str, end: str):
+    text = one(f"{LAST['centred']}%r = Sqrt(%e) ! {SCALED[name]} {end}", outputs="y, z")
+    check_rules([n.scale_after_root], text, None, fired=0)
+
+
+def test_a_scale_that_broadcasts_stays_in_front_of_the_root(check_rules):
+    text = one(f"@u : f32[2,1,1,8] = random(9) {LAST['centred']}%r = Sqrt(%e) ! %k = Mul(%i, @u) : f32[2,N,S,8] "
+               "%a = Div(%k, %r) : f32[2,N,S,8] return %a")  # fmt: skip
+    check_rules([n.scale_after_root], text, None, fired=0, declined=["its operands broadcast"])
+
+
+FACTOR = "%m = ReduceMean(%x, i64[1]{-1}) {keepdims=1} ! %k = Sigmoid(@w) : f32[8] "
+SHIFTED = {
+    "a bias less the scaled mean": "%p = Mul(%x, %k) ; %q = Mul(%m, %k) ; %t = Sub(@b, %q) ; %a = Add(%p, %t) ;",
+    "a scaled value less the scaled mean": "%p = Mul(%k, %x) ; %q = Mul(%m, %k) ; %t = Sub(%p, %q) ; %a = Add(%t, @b) ;",
+}
+CENTRED = "%t = Sub(%x, %m) ; %q = Mul(%t, %k) ; %a = Add(%q, @b) ;"
+
+
+@pytest.mark.parametrize("name", SHIFTED)
+def test_the_mean_is_taken_away_before_scaling(check_rules, name: str):
+    before, after = (one(f"{FACTOR}{text} return %a") for text in (SHIFTED[name], CENTRED))
+    check_rules([n.centre_before_scaling], before, after, fired=1)
+
+
+@pytest.mark.parametrize("interior", ["%p", "%q", "%t"])
+@pytest.mark.parametrize("end", ["return %a, {0}", "%y = Cos({0}) return %a, %y"])
+@pytest.mark.parametrize("name", SHIFTED)
+def test_a_scaled_mean_stays_where_others_need_a_part(check_rules, name: str, interior: str, end: str):
+    text = one(f"{FACTOR}{SHIFTED[name]} {end.format(interior)}", outputs="y, z")
+    check_rules([n.centre_before_scaling], text, None, fired=0)
+
+
+def test_the_scaled_mean_of_something_else_stays(check_rules):
+    text = one(f"%o = Cos(%x) ; {FACTOR.replace('(%x,', '(%o,')}{SHIFTED['a bias less the scaled mean']} return %a")
+    check_rules([n.centre_before_scaling], text, None, fired=0)
+
+
+def test_a_sum_of_squares_divided_by_another_number_is_left(check_rules):
+    _, _, body, _ = RAISED["rms norm with a sum that is divided by the number of squares"]
+    reason = "the sum of squares is not divided by their number"
+    text = one(body.replace("8.0", "9.0") + " return %a")
+    check_rules([n.raise_rms_normalization], text, None, fired=0, declined=[reason])
+
+
+def test_a_layer_norm_of_keras_is_one_operator(check_rules):
+    """Its bias is taken together with the scaled mean, its scale with the root."""
+    body = f"""{LAST["products"]} %s = Sqrt(%e) ! %r = Reciprocal(%s) ! %k = Mul(%r, @w) ;
+        %p = Mul(%x, %k) ; %y = Mul(%m, %k) ; %t = Sub(@b, %y) ; %z = Add(%p, %t) ; return %z"""
+    after = "%a = LayerNormalization(%x, @w, @b) {axis=-1, epsilon=1e-05} ; return %a"
+    made = parse(one(body))
+    Simplify().run(Model(made), Context())
+    expected = parse(one(after))
+    infer(expected)
+    assert [node.op for node in made] == [node.op for node in expected]

@@ -46,7 +46,11 @@ def halves(squashed: Pattern) -> Pattern:
     return product(x, P.Add(squashed, 1), 0.5) | P.Mul(x, P.Add(scaled(squashed, 0.5), 0.5))
 
 
-@rule(rooted(halves(P.Erf(scaled(x, math.sqrt(0.5))))))
+mirrored = P.Sub(1, P.Erf(scaled(x, -math.sqrt(0.5))))
+"""1 + erf(x / sqrt(2)) as the complement of the other end."""
+
+
+@rule(rooted(halves(P.Erf(scaled(x, math.sqrt(0.5)))) | product(x, mirrored, 0.5)))
 def raise_gelu(op: Builder, x: Value, root: Node) -> Result:
     """x * 0.5 * (1 + erf(x / sqrt(2))) is Gelu."""
     return unary(root, x, op.Gelu(x))
@@ -61,9 +65,19 @@ def raise_tanh_gelu(op: Builder, x: Value, root: Node) -> Result:
 # The sigmoid and what is a product with it.
 
 
-@rule(rooted(P.Reciprocal(P.Add(P.Exp(P.Neg(x)), 1)) | P.Div(1, P.Add(P.Exp(P.Neg(x)), 1))))
+half_tanh = P.Tanh(scaled(x, 0.5))
+
+
+@rule(
+    rooted(
+        P.Reciprocal(P.Add(P.Exp(P.Neg(x)), 1))
+        | P.Div(1, P.Add(P.Exp(P.Neg(x)), 1))
+        | P.Add(scaled(half_tanh, 0.5), 0.5)
+        | scaled(P.Add(half_tanh, 1), 0.5)
+    )
+)
 def raise_sigmoid(op: Builder, x: Value, root: Node) -> Result:
-    """1 / (1 + exp(-x)) is Sigmoid."""
+    """1 / (1 + exp(-x)), which is (1 + tanh(x / 2)) / 2, is Sigmoid."""
     return unary(root, x, op.Sigmoid(x), FLOATS)
 
 
@@ -251,16 +265,17 @@ def raise_selu(op: Builder, x: Value, elu: Node, gamma: Value, root: Node) -> Re
     return unary(root, x, op.Selu(x, alpha=elu.float("alpha"), gamma=single(given)))
 
 
+narrowed = P.Mul(x, P.const("inverse")) | P.Div(x, P.const("d"))
+
+
 @rule(
     rooted(
-        P.Add(
-            P.Relu(x) | P.Max(x, 0),
-            P.Min(P.Mul(P.Sub(P.Exp(P.Mul(x, P.const("inverse")) | P.Div(x, P.const("d"))), 1), P.const("k")), 0),
-        )
+        P.Add(P.Relu(x) | P.Max(x, 0), P.Min(P.Mul(P.Sub(P.Exp(narrowed), 1), P.const("k")), 0))
+        | P.Mul(P.Elu(narrowed, alpha=1.0), P.const("k"))
     )
 )
 def raise_celu(op: Builder, x: Value, root: Node, inverse: Value | None, d: Value | None, k: Value) -> Result:
-    """max(x, 0) + min(0, k (exp(x / k) - 1)) is Celu."""
+    """max(x, 0) + min(0, k (exp(x / k) - 1)), which is k times Elu of x / k, is Celu."""
     alpha, given = number(k), number(inverse if inverse is not None else d)
     if alpha is None or given is None or given == 0 or alpha <= 0:
         return decline("its factors are not two numbers")
@@ -344,8 +359,8 @@ RULES: tuple[Rule, ...] = (
     raise_leaky_relu,
     raise_prelu,
     raise_elu,
-    raise_selu,
     raise_celu,
+    raise_selu,
     raise_clip,
     merge_relu_into_clip,
     clip_to_relu,

@@ -25,7 +25,8 @@ def mean_square(value: Pattern) -> Pattern:
     """The mean of squares plus a small number."""
     squares = P.Pow(value, 2) | P.Mul(value, value)
     mean = P.ReduceMean(squares, P.opt_const("axes"), keepdims=1).named("power")
-    return P.Add(mean, P.const("epsilon"))
+    total = P.ReduceSumSquare(value, P.opt_const("axes"), keepdims=1).named("power")
+    return P.Add(mean | P.Div(total, P.const("count")) | P.Mul(total, P.const("share")), P.const("epsilon"))
 
 
 def divided(value: Pattern, square: Pattern) -> Pattern:
@@ -41,14 +42,19 @@ centred = P.Sub(x, mean).named("centred").shared
 
 @rule(rooted(divided(centred, mean_square(centred))))
 def raise_centred_normalization(
-    op: Builder, x: Value, mean: Node, centred: Node, power: Node, epsilon: Value, root: Node
-) -> Result:
+    op: Builder, x: Value, mean: Node, centred: Node, power: Node, epsilon: Value, root: Node,
+    count: Value | None, share: Value | None,
+) -> Result:  # fmt: skip
     """(x - mean) / sqrt(variance + epsilon) is LayerNormalization over the last axes, InstanceNormalization over the
     spatial ones of images, with a scale of 1.
     """
-    axes, about, squares = axes_of(power), axes_of(mean), power.operand(0).node
+    axes, about, squares = axes_of(power), axes_of(mean), power
     if axes is None or axes != about:
         return decline("mean and variance run over different axes")
+    if power.op == "ReduceMean":
+        squares = power.operand(0).node
+    elif not _counts(power, count, share):
+        return decline("the sum of squares is not divided by their number")
     if any(user not in (root, squares) for user in centred.output.users):
         return decline("the centred value has other users")
     shape = x.shape
@@ -64,8 +70,9 @@ total = P.ReduceSumSquare(x, P.opt_const("axes"), keepdims=1).named("total")
 
 @rule(rooted(divided(x, mean_square(x)) | divided(x, P.Add(total, P.const("epsilon")))))
 def raise_rms_normalization(
-    op: Builder, x: Value, power: Node | None, total: Node | None, epsilon: Value, root: Node
-) -> Result:
+    op: Builder, x: Value, power: Node | None, total: Node | None, epsilon: Value, root: Node,
+    count: Value | None, share: Value | None,
+) -> Result:  # fmt: skip
     """x / sqrt(mean(x^2) + epsilon) over the last axes is RMSNormalization with a scale of 1; with the sum instead of
     the mean of n squares its scale is 1 / sqrt(n).
     """
@@ -74,7 +81,19 @@ def raise_rms_normalization(
     axes = axes_of(reduction)
     if axes is None:
         return decline("its axes are not known")
+    if power is not None and power.op != "ReduceMean" and not _counts(power, count, share):
+        return decline("the sum of squares is not divided by their number")
     return _normalization(op, "RMSNormalization", x, axes, epsilon, root, is_sum=power is None)
+
+
+def _counts(total: Node, count: Value | None, share: Value | None) -> bool:
+    """True where a sum is divided by the number of its terms, or multiplied by its inverse."""
+    axes, shape = axes_of(total), total.operand(0).shape
+    sizes = None if axes is None or shape is None else static([shape[axis] for axis in axes])
+    given = number(count if count is not None else share)
+    if sizes is None or not given:
+        return False
+    return math.isclose(given if count is not None else 1 / given, math.prod(sizes), rel_tol=1e-6)
 
 
 def _refusal(x: Value, epsilon: Value, root: Node) -> str:
@@ -122,6 +141,40 @@ def is_filled(value: Value | None, unit: float) -> bool:
         and not isinstance(tensor, Placeholder)
         and bool(np.all(tensor.numpy() == unit))
     )
+
+
+# Forms in which the scale is multiplied in before the root divides.
+
+moment = P.ReduceMean(x, P.opt_const("about"), keepdims=1).named("mean").shared
+
+
+@rule(
+    P.Add(P.Mul(x, P.var("k")), P.Sub(P.var("b"), P.Mul(moment, P.var("k"))))
+    | P.Add(P.Sub(P.Mul(x, P.var("k")), P.Mul(moment, P.var("k"))), P.var("b"))
+)
+def centre_before_scaling(op: Builder, x: Value, mean: Node, k: Value, b: Value) -> Result:
+    """x k + (b - mean k) is (x - mean) k + b."""
+    return op.Add(op.Mul(op.Sub(x, mean.output), k), b)
+
+
+d, w = P.var("d"), P.const("w")
+deviation = P.Sqrt(mean_square(d)).named("length") | P.Sqrt(
+    P.Add(P.ReduceSumSquare(d, P.opt_const("axes"), keepdims=1), P.const("epsilon"))
+).named("length")
+
+
+@rule(
+    rooted(
+        P.Mul(d, P.Div(w, deviation) | P.Mul(P.Reciprocal(deviation), w))
+        | P.Div(P.Mul(d, w), deviation)
+        | P.Mul(P.Mul(d, w), P.Reciprocal(deviation))
+    )
+)
+def scale_after_root(op: Builder, d: Value, w: Value, length: Node, root: Node) -> Result:
+    """What is scaled before it is divided by its deviation is scaled behind it."""
+    if root.output.type != d.type:
+        return decline("its operands broadcast")
+    return op.Mul(op.Div(d, length.output), w)
 
 
 # Scale, bias and element type.
@@ -295,6 +348,8 @@ NEARLY_ZERO = 1e-6
 RULES: tuple[Rule, ...] = (
     raise_centred_normalization,
     raise_rms_normalization,
+    centre_before_scaling,
+    scale_after_root,
     scale_normalization,
     shift_normalization,
     affine_normalization,
