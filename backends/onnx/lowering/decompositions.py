@@ -94,6 +94,30 @@ def trilu(node: Node, op: Builder) -> Results:
     return [op.Where(kept, x, number(0, x))]
 
 
+def or_equal(strict: str, opposite: str) -> Callable[[Node, Builder], Results]:
+    """A comparison that holds for equal ones too. What is no number is neither greater nor less nor equal: only of
+    integers is it the opposite's negation, which is shorter.
+    """
+
+    def build(node: Node, op: Builder) -> Results:
+        a, b = node.operand(0), node.operand(1)
+        if dtype_of(a).is_float:
+            return [op.Or(getattr(op, strict)(a, b), op.Equal(a, b))]
+        return [op.Not(getattr(op, opposite)(a, b))]
+
+    return build
+
+
+def zero_bias(node: Node, op: Builder) -> Results:
+    """A Gemm with a bias of zeros (Gemm-9: it cannot be left out)."""
+    a, b = node.operand(0), node.operand(1)
+    return [op.Gemm(a, b, constant(np.zeros(1, dtype_of(a).numpy)), **node.attrs)]
+
+
+def has_no_bias(node: Node) -> bool:
+    return node.input(2) is None
+
+
 def bernoulli(node: Node, op: Builder) -> Results:
     """One where a random number is below the probability (Bernoulli-15)."""
     x = node.operand(0)
@@ -179,6 +203,8 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Equal", 19): Decomposition(equal_strings, compares_strings),
     ("GRU", 14): Decomposition(batch_first(1), is_batch_first),
     ("Gelu", 20): Decomposition(gelu),
+    ("Gemm", 11): Decomposition(zero_bias, has_no_bias),
+    ("GreaterOrEqual", 12): Decomposition(or_equal("Greater", "Less")),
     ("GridSample", 16): Decomposition(grid_sample),
     ("GridSample", 20): Decomposition(grid_sample, is_not_planar),
     ("GroupNormalization", 18): Decomposition(from_groups, lambda node: not groups.is_per_channel(node)),
@@ -189,6 +215,7 @@ DECOMPOSITIONS: dict[tuple[str, int], Decomposition] = {
     ("Identity", 14): Decomposition(identity_of_sequence, is_sequence),
     ("LSTM", 14): Decomposition(batch_first(2), is_batch_first),
     ("LayerNormalization", 17): Decomposition(layer_normalization),
+    ("LessOrEqual", 12): Decomposition(or_equal("Less", "Greater")),
     ("LinearAttention", 27): Decomposition(linear_attention),
     ("LpPool", 18): Decomposition(lp_pool, has_gaps_or_rounds_up),
     ("MelWeightMatrix", 17): Decomposition(mel_weight_matrix),
