@@ -70,7 +70,7 @@ def parts(op: Lowering, x: Any, dtype: DType | None = None) -> tuple[Value, Valu
         if x.const is None:
             op.decline("a complex input of the graph is not covered")
         array = x.const.numpy()
-        return constant(array.real.copy(), f"{x.name}.real"), constant(array.imag.copy(), f"{x.name}.imag")
+        return constant(np.real(array).copy(), f"{x.name}.real"), constant(np.imag(array).copy(), f"{x.name}.imag")
     assert dtype is not None
     if isinstance(x, complex):
         return op.scalar(x.real, dtype), op.scalar(x.imag, dtype)
@@ -190,10 +190,10 @@ def scaled(op: Lowering, x: Value, number: float) -> Value:
 
 def transformed(op: Lowering, x: Any, dims: Sequence[int], norm: Norm, *, inverse: bool, half: bool = False) -> Complex:
     """The discrete Fourier transform along `dims`, of the non-negative frequencies of the last of them for `half`."""
-    known = isinstance(x, Complex) or is_complex(x)
-    shape = list(shape_of(parts(op, x)[0] if known else x))
+    pair = parts(op, x) if is_complex(x) else None
+    shape = list(shape_of(x if pair is None else pair[0]))
     number = factor(op, norm, inverse, [shape[d] for d in dims])
-    wide = stacked(op, Complex(*parts(op, x))) if known else op.unsqueeze(x, [len(shape)])
+    wide = op.unsqueeze(x, [len(shape)]) if pair is None else stacked(op, Complex(*pair))
     dtype = dtype_of(wide)
     for place, dim in enumerate(reversed(dims)):
         attrs: dict[str, Any] = {"onesided": 1} if half and place == 0 else {}
