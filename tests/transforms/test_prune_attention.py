@@ -193,3 +193,25 @@ def test_heads_that_a_view_moves_into_a_symbolic_batch_keep_their_dimensions_apa
     prune(made)
     assert shapes(made) == {"q": (12, 16), "o": (16, 12)}
     assert [n.operand(1).tensor.numpy().tolist() for n in made.graph if n.op == "Reshape"] == [[5, -1, 4], [5, -1, 16]]
+
+
+def test_a_view_keeps_heads_apart_where_packed_attention_wants_them_whole(model):
+    made = model("""graph(%x: f32[2,5,12]) -> (y) {
+      @qkv : f32[12,96] = random(1)
+      @o : f32[32,12] = random(2)
+      %p = MatMul(%x, @qkv)
+      %v = Reshape(%p, i64[5]{0,0,3,4,8})
+      %q0 = Gather(%v, i64[]{0}) {axis=2}
+      %k0 = Gather(%v, i64[]{1}) {axis=2}
+      %v0 = Gather(%v, i64[]{2}) {axis=2}
+      %q = Reshape(%q0, i64[3]{0,0,32})
+      %k = Reshape(%k0, i64[3]{0,0,32})
+      %w = Reshape(%v0, i64[3]{0,0,32})
+      %a = Attention(%q, %k, %w) {q_num_heads=4, kv_num_heads=4}
+      %y = MatMul(%a, @o)
+      return %y
+    }""")
+    prune(made)
+    assert shapes(made)["qkv"] == (12, 48)
+    assert shapes(made)["o"] == (16, 12)
+    assert node(made, "Attention").int("q_num_heads") == 2

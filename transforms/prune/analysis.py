@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from ...ir import Graph, Node, Value
 from ..select import Selection
-from .atoms import Reason
+from .atoms import Ids, Reason
 from .axes import AxisMap, Frozen
 from .groups import slots
 from .rules import RULES
+
+TRIALS = 3
+"""Forward passes with other factors, at most."""
 
 
 def analyse(graph: Graph, selection: Selection | None = None, semantic: bool = False) -> AxisMap:
@@ -34,9 +39,6 @@ def analyse(graph: Graph, selection: Selection | None = None, semantic: bool = F
     return best
 
 
-TRIALS = 3
-
-
 def regretted(axes: AxisMap, tried: dict[tuple[Node, int], set[int]]) -> dict[tuple[Node, int], int]:
     """Another factor for every choice that froze, one that was not tried there before."""
     found: dict[tuple[Node, int], int] = {}
@@ -44,15 +46,24 @@ def regretted(axes: AxisMap, tried: dict[tuple[Node, int], set[int]]) -> dict[tu
         done = tried.setdefault(place, set())
         done.add(choice.factor)
         other = next((factor for factor in choice.others if factor not in done), None)
-        if other is not None and not axes.is_active(choice.ids):
+        if other is not None and not has_choice(axes, choice.ids):
             done.add(other)
             found[place] = other
     return found
 
 
+def has_choice(axes: AxisMap, ids: Ids) -> bool:
+    """Whether some of the atoms may go and others stay: not so when all are one group."""
+    return axes.is_active(ids) and np.unique(axes.atoms.roots(ids)).size > 1
+
+
 def shrinkable(axes: AxisMap) -> float:
     """How many weights have something that may go, each as a share of its axis, summed over axes."""
-    return sum(slot.constant.tensor.count * slot.active.size / slot.roots.size for slot in slots(axes))
+    return sum(
+        slot.constant.tensor.count * slot.active.size / slot.roots.size
+        for slot in slots(axes)
+        if np.unique(slot.roots).size > 1
+    )
 
 
 def forward(
