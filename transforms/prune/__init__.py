@@ -2,5 +2,6 @@
 
 from .factorize import Factorize
 from .prune import Prune
+from .sparsify import Sparsify
 
-__all__ = ["Factorize", "Prune"]
+__all__ = ["Factorize", "Prune", "Sparsify"]
