@@ -141,9 +141,14 @@ class Fuzz:
             self.broken[kind] += 1
 
     def instances(self, rule: Rule, seed: int) -> None:
-        """The forms of one instance of a rule's pattern, for this rule and all others."""
-        made = instance(rule, (seed,), DTYPES[seed % len(DTYPES)])
-        for form in variants(made.graph, made.spans, np.random.default_rng(seed), frozenset()) if made else ():
+        """Two forms of one instance of a rule's pattern, for this rule and all others: as it is, and another one."""
+        made, random = (
+            instance(rule, (seed,), DTYPES[seed % len(DTYPES)]),
+            np.random.default_rng([seed, len(rule.name)]),
+        )
+        forms = list(variants(made.graph, made.spans, random, frozenset())) if made else []
+        for place in {0, int(random.integers(len(forms)))} if forms else ():
+            form = forms[place]
             try:
                 self.check(Model(form.graph, {"": 26}), form.feeds)
             except Failure as failure:
@@ -192,7 +197,7 @@ def main() -> int:
     end, seed, place = start + 60 * arguments.minutes, arguments.seed, 0
     while time.monotonic() < end:
         fuzz.draw(seed)
-        turn = time.monotonic() + min(16.0, end - time.monotonic()) / 4
+        turn = time.monotonic() + min(30.0, end - time.monotonic()) / 3
         while time.monotonic() < turn:
             fuzz.instances(chosen[place % len(chosen)], arguments.seed + place // len(chosen))
             place += 1
