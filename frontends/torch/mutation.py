@@ -8,6 +8,7 @@ annotations of the operators' schemas. Where the check fails, the program has to
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -103,10 +104,20 @@ def written_operands(node: Node) -> list[Node]:
 def shared_operands(node: Node) -> list[Node]:
     """The operands whose memory the node's result may share."""
     target: Any = node.target
+    if target is operator.getitem and is_own_tensor(node):
+        return []
     if not isinstance(target, OpOverload):
         return list(node.all_input_nodes) if node.op == "call_function" else []
     shared = effects(target).shared
     return list(node.all_input_nodes) if shared is None else list(_operands(node, shared))
+
+
+def is_own_tensor(item: Node) -> bool:
+    """Whether a picked result has memory of its own: its operator makes new tensors, and nobody else picks it."""
+    source, index = item.args[0], item.args[1]
+    if not isinstance(source, Node) or not isinstance(source.target, OpOverload) or effects(source.target).shared != ():
+        return False
+    return sum(user.args[1:] == (index,) for user in source.users) == 1 and not effects(source.target).written
 
 
 @lru_cache(maxsize=4096)

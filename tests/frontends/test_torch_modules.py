@@ -227,6 +227,17 @@ def test_inverted_residual_blocks_with_squeeze_and_excitation(activation):
     assert {n.loc.scope for n in nodes(model, "ReduceMean")} == {"0.block.6", "1.block.6"}
 
 
+def test_results_of_one_operator_are_tensors_of_their_own(monkeypatch):
+    def route(x):
+        weights, chosen = x.softmax(-1).topk(2)
+        weights /= weights.sum(-1, keepdim=True)
+        return weights, x.gather(1, chosen)
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", None)
+    x = normal(3, 5)
+    agree(from_module(Function(route), (x,)), Function(route), (x,))
+
+
 def test_a_transformer_encoder_with_padding_and_two_symbolic_sizes():
     net = Encoder().eval()
     ids, mask = torch.randint(0, 50, (2, 9)), torch.ones(2, 9, dtype=torch.int64)
