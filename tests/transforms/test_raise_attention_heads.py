@@ -129,6 +129,29 @@ def test_rotated_heads_are_packed(check_rules):
     check_rules([pack_heads], graph(before, operands), graph(after, operands), fired=1)
 
 
+KEPT = (*PACKED, "%e: f32[B,2,P,8]", "%f: f32[B,2,P,8]")
+STEP = "%y, %u, %w = Attention(%q, %k, %v, _, %e, %f) {scale=0.5, q_num_heads=2, kv_num_heads=2}"
+STEP += " : f32[B,S,16], f32[B,2,P+T,8], f32[B,2,P+T,8]"
+
+
+def cached() -> str:
+    """With keys and values of earlier calls, and all of them as %u and %w."""
+    made = core(more=", _, %e, %f").replace("%a =", "%a, %u, %w =")
+    return f"{SPLITS} {made.replace('f32[B,2,S,8]', 'f32[B,2,S,8], f32[B,2,P+T,8], f32[B,2,P+T,8]', 1)}"
+
+
+def test_a_cache_stays_by_heads(check_rules):
+    end = "return %y, %u, %w"
+    before, after = (graph(text, KEPT, "y, u, w", end) for text in (cached(), STEP))
+    check_rules([pack_heads], before, after, fired=1)
+
+
+def test_a_cache_that_others_need_at_once_keeps_its_heads(check_rules):
+    end = "%n = Neg(%u) : f32[B,2,P+T,8] return %y, %u, %w, %n"
+    text = graph(cached(), KEPT, "y, u, w, n", end)
+    check_rules([pack_heads], text, None, fired=0, declined=["the attention has other users"])
+
+
 PARTS = "%p0, %p1, %p2 = Split(%x, i64[3]{16,16,16}) {axis=2} : f32[B,S,16], f32[B,S,16], f32[B,S,16]"
 ONE = PARTS + " " + ATTENTION.replace("%q, %k, %v", "%p0, %p1, %p2")
 STACKED = """%w = Reshape(%x, i64[5]{0,0,3,2,8}) : f32[B,S,3,2,8]

@@ -130,6 +130,22 @@ TURNED = {
     "neighbours in one projection rotated together": together("%x: f32[N,S,64]", 2, "interleaved=1", PARTS),
 }
 
+
+def stepping(shared: int, before: str = "", operands: str = "") -> str:
+    """Queries and new keys that are rotated alike, behind those of earlier calls."""
+    operands = operands or f"%q: f32[N,S,32], %k: f32[N,S,{8 * shared}], %v: f32[N,S,{8 * shared}]"
+    return f"""graph({operands}, %e: f32[N,{shared},P,8], %f: f32[N,{shared},P,8], {TABLE}) -> (y, g, h) {{ {before}
+        %a = RotaryEmbedding(%q, %c, %s) {{num_heads=4}} %b = RotaryEmbedding(%k, %c, %s) {{num_heads={shared}}}
+        %y, %g, %h = Attention(%a, %b, %v, _, %e, %f) {{q_num_heads=4, kv_num_heads={shared}, is_causal=1}}
+        return %y, %g, %h }}"""
+
+
+TURNED |= {
+    "heads rotated together behind a cache": stepping(4),
+    "heads that share keys rotated together behind a cache": stepping(2),
+    "parts of one projection rotated together behind a cache": stepping(2, PARTS, "%x: f32[N,S,64]"),
+}
+
 CHANNELS = "@w : f32[6] = random(1) @b : f32[6] = random(2)"
 OTHERS = {
     "gelu": "Gelu(%x)",
@@ -185,6 +201,8 @@ COMPUTED = [
     "2 heads with a cache, later keys and others hidden",
     "4 heads with a cache, later keys hidden",
     "4 heads with a cache, numbers",
+    "heads that share keys rotated together behind a cache",
+    "parts of one projection rotated together behind a cache",
     "some neighbours rotated",
     "packed neighbours rotated by tables for all samples",
     "heads rotated by positions",

@@ -48,6 +48,7 @@ class Heads:
         self.grouped = 1 < self.kept < self.heads
         """Keys and values are shared by several heads, which then have an axis of their own behind the shared ones."""
         self.cached = node.input(PAST_KEY) is not None
+        self.kept_for_later = self.cached or any(v.users for v in node.outputs[1:3])
         self.length, self.keys = (shape_of(v)[1 if self.packed else 2] for v in (query, key))
 
     def _count(self, index: int) -> int:
@@ -61,7 +62,7 @@ class Heads:
 
     def split(self) -> tuple[Value, Value, Value, tuple[Value | None, Value | None]]:
         """Q, K' and V by heads, and the caches after the step where somebody asks for them."""
-        if self.cached or any(v.users for v in self.node.outputs[1:3]):
+        if self.kept_for_later:
             return self._cached()
         op, by_heads = self.op, self._together()
         query = self._grouped_query(by_heads[Q]) if Q in by_heads else self._query()
@@ -70,14 +71,15 @@ class Heads:
         return query, key, by_heads[V] if V in by_heads else self._alone(V), (None, None)
 
     def _cached(self) -> tuple[Value, Value, Value, tuple[Value | None, Value | None]]:
-        op, past = self.op, (self.node.input(PAST_KEY), self.node.input(PAST_VALUE))
-        present = [self._first(i) for i in (K, V)]
+        op, past, by_heads = self.op, (self.node.input(PAST_KEY), self.node.input(PAST_VALUE)), self._together()
+        present = [by_heads.get(i) or self._first(i) for i in (K, V)]
         if self.cached:
             present = [op.Concat(old, new, axis=2) for old, new in zip(past, present, strict=True)]
         key, value = op.Transpose(present[0], perm=[0, 1, 3, 2]), present[1]
         if self.grouped:
             key, value = op.Unsqueeze(key, [2]), op.Unsqueeze(value, [2])
-        return self._query(), key, value, (present[0], present[1])
+        query = self._grouped_query(by_heads[Q]) if Q in by_heads else self._query()
+        return query, key, value, (present[0], present[1])
 
     # One operand by itself
 
@@ -152,7 +154,7 @@ class Heads:
         """[batch, heads, length, size] of a projection that holds so many heads, with an axis for those that share."""
         source, front = unreshaped(source)
         wide, perm = [*front, count, self.size], [0, 2, 1, 3]
-        if self.grouped:
+        if self.grouped and not self.kept_for_later:
             wide, perm = [*front, count, 1, self.size], [0, 2, 3, 1, 4]
         return self.op.Transpose(self.op.Reshape(source, wide), perm=perm)
 

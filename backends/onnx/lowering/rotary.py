@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....ir import Builder, Node, Value
 from .attention import attention
-from .heads import MASK, PAST_KEY, K, Q
+from .heads import MASK, K, Q
 from .operands import drop_unused, shape_of
 from .rotation import rotation_of, same_rotation
 
@@ -26,9 +26,7 @@ def rotary_embedding(node: Node, op: Builder) -> list[Value | None]:
 def shared_attention(node: Node) -> Node | None:
     """The attention whose packed queries and keys `node` and another one rotate alike, and nobody else asks for."""
     user = node.output.only_user
-    if user is None or user.op != "Attention" or user.domain or user.input(PAST_KEY) is not None:
-        return None
-    if any(v.users for v in user.outputs[1:]):
+    if user is None or user.op != "Attention" or user.domain:
         return None
     both = [user.operand(i).node for i in (Q, K)]
     if node not in both or any(n is None or n.op != "RotaryEmbedding" or n.domain for n in both):

@@ -18,6 +18,7 @@ from .parts import integers
 
 HEADS_FIRST, GROUPS_FIRST = (0, 2, 1, 3), (0, 3, 1, 2, 4)
 Q, K, V = range(3)
+VALID = 6
 FAR = 12
 """Nodes between an Attention and a projection."""
 
@@ -85,10 +86,11 @@ def pack_heads(op: Builder, node: Node) -> Result:
     attention = attended_by(back)
     if attention is None or node.operand(0).only_user is not node:
         return decline("its heads do not come last behind it") if back.operand(0).op == "Attention" else None
-    if attention.output.only_user is None or any(o.users for o in attention.outputs[1:]):
+    others = [o for o in attention.outputs[1:] if o.users]
+    if attention.output.only_user is None or any(set(o.users) != {op.graph.exit} or o.index > V for o in others):
         return decline("the attention has other users")
-    if any(v is not None for v in attention.inputs[4:]):
-        return decline("it keeps keys and values of earlier calls")
+    if attention.input(VALID) is not None:
+        return decline("it is told how many of its keys are valid")
     packing = Packing(op, attention)
     operands = packing.packed()
     if operands is None:
@@ -97,8 +99,10 @@ def pack_heads(op: Builder, node: Node) -> Result:
     assert query.shape is not None
     assert key.shape is not None
     attrs = {**attention.attrs, "q_num_heads": query.shape[1], "kv_num_heads": key.shape[1]}
-    made = op.node("Attention", [*operands, *attention.inputs[3:4]], attrs)
+    made = op.node("Attention", [*operands, *attention.inputs[3:]], attrs, outputs=len(attention.outputs))
     assert isinstance(made, Node)
+    for present in others:
+        op.replace(present, made.outputs[present.index])
     if made.output.shape is not None and made.output.shape == node.output.shape:
         return made.output
     shape = integers(node.operand(1))
