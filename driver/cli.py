@@ -161,7 +161,7 @@ def _quantize(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--observer",
         default="minmax",
-        help="how ranges are found: minmax, moving_average, percentile, entropy, mse (default: minmax)",
+        help="how ranges are found: minmax, moving_average, percentile, entropy, mse, auto (default: minmax)",
     )
     _jobs(verb)
 
