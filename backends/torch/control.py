@@ -109,8 +109,12 @@ def attention(node: Node, e: Emitter) -> Outputs:
     e.need(
         precision in (None, 1) or e.dtype(node.operand(0)) is DType.F32, node, "it states a precision of the softmax"
     )
+    flat = rank == 3 and past_key is not None
+    if flat:
+        query = by_heads(query, node.int("q_num_heads"))
+        key, value = (by_heads(v, node.int("kv_num_heads")) for v in (key, value))
+        rank = 4
     if past_key is not None:
-        e.need(rank == 4 and not causal, node, "it has a past and flat or causal operands")
         names = [e.variable(o) if i < len(node.outputs) else Variable("past") for i, o in enumerate(node.outputs[1:3])]
         for name, past, new in zip(names, (past_key, past_value), (key, value), strict=True):
             e.assign([name], call("torch.cat", (e.tensor(past), new), dim=2))
@@ -118,12 +122,16 @@ def attention(node: Node, e: Emitter) -> Outputs:
     scale = node.attr("scale")
     options: dict[str, Piece] = {"scale": float(scale)} if isinstance(scale, float) else {}
     present: list[Code | None] = [key, value] if past_key is not None or rank == 4 else []
-    if rank == 4 and not softcap and not (causal and mask is not None):
+    if rank == 4 and not softcap and not (causal and (mask is not None or past_key is not None)):
         more: dict[str, Piece] = {"attn_mask": e.tensor(mask)} if mask is not None else {}
         if causal:
             more["is_causal"] = True
-        heads = [e.resolve(v).shape for v in (node.operand(0), node.operand(1))]
-        if any(h is None for h in heads) or heads[0][1] != heads[1][1]:  # pyright: ignore[reportOptionalSubscript]
+        if flat:
+            shared = node.int("q_num_heads") != node.int("kv_num_heads")
+        else:
+            heads = [e.resolve(v).shape for v in (node.operand(0), node.operand(1))]
+            shared = any(h is None for h in heads) or heads[0][1] != heads[1][1]  # pyright: ignore[reportOptionalSubscript]
+        if shared:
             more["enable_gqa"] = True
         made = call("F.scaled_dot_product_attention", query, key, value, **more, **options)
     elif rank == 3 and not softcap and not (causal and mask is not None):
@@ -131,9 +139,16 @@ def attention(node: Node, e: Emitter) -> Outputs:
     else:
         more = {"query_heads": node.int("q_num_heads"), "key_heads": node.int("kv_num_heads")} if rank == 3 else {}
         more.update({"causal": True} if causal else {}, **({"softcap": softcap} if softcap else {}))
+        if causal and past_key is not None:
+            more["past"] = form("{0}.shape[2]", e.tensor(past_key))
         args = [e.tensor(mask)] if mask is not None else []
         made = call(e.helper("attention"), query, key, value, *args, **more, **options)
-    return Outputs([made, *present])
+    return Outputs([form("{0}.transpose(1, 2).flatten(2)", made) if flat else made, *present])
+
+
+def by_heads(packed: Code, heads: int) -> Code:
+    """[batch, heads, length, size] of heads that are side by side."""
+    return form(f"{{0}}.unflatten(-1, ({heads}, -1)).transpose(1, 2)", packed)
 
 
 def multihead(node: Node, e: Emitter, operands: list[Code], options: dict[str, Piece]) -> Code:

@@ -215,9 +215,13 @@ def attention(
     key_heads: int = 0,
     scale: float | None = None,
     causal: bool = False,
+    past: int = 0,
     softcap: float = 0.0,
 ) -> Tensor:
-    """Scaled dot-product attention; operands are 4-D, or 3-D with the heads side by side."""
+    """Scaled dot-product attention; operands are 4-D, or 3-D with the heads side by side.
+
+    `past` keys come before those of the first query where later ones are hidden (`causal`).
+    """
     flat = query.dim() == 3
     if flat:
         query = query.unflatten(-1, (query_heads, -1)).transpose(1, 2)
@@ -231,7 +235,7 @@ def attention(
         scores = softcap * torch.tanh(scores / softcap)
     if causal:
         rows, columns = scores.shape[-2:]
-        allowed = torch.ones(rows, columns, dtype=torch.bool, device=scores.device).tril()
+        allowed = torch.ones(rows, columns, dtype=torch.bool, device=scores.device).tril(past)
         scores = scores.masked_fill(~allowed, float("-inf"))
     if mask is not None:
         if mask.dtype == torch.bool:

@@ -222,6 +222,21 @@ LAYERS = {
         + "] %y = Attention(%x, %x, %x, @m) {is_causal=1}",
         "attention_grouped": "%k = Slice(%x, i64[1]{0}, i64[1]{2}, i64[1]{1}) %y = Attention(%x, %k, %k) {softcap=2.0}",
         "attention_flat": "%f = Reshape(%x, i64[3]{0,8,32}) %y = Attention(%f, %f, %f) {q_num_heads=4, kv_num_heads=4}",
+        **{
+            name: f"%f = Reshape(%x, i64[3]{{0,8,32}}) {before} %z, %a, %b = Attention({operands}) {{{attrs}}} "
+            "%s = ReduceSum(%a) {keepdims=0} %t = ReduceSum(%b) {keepdims=0} %u = Sub(%s, %t) %y = Add(%z, %u)"
+            for name, before, operands, attrs in (
+                ("attention_with_past", "", "%x, %x, %x, _, %x, %x", ""),
+                ("attention_causal_with_past", "", "%x, %x, %x, _, %x, %x", "is_causal=1"),
+                ("attention_flat_with_past", "", "%f, %f, %f, _, %x, %x", "q_num_heads=4, kv_num_heads=4"),
+                (
+                    "attention_flat_causal_with_past",
+                    "%k = Slice(%f, i64[1]{0}, i64[1]{16}, i64[1]{2}) %p = Slice(%x, i64[1]{0}, i64[1]{2}, i64[1]{1})",
+                    "%f, %k, %k, _, %p, %p",
+                    "q_num_heads=4, kv_num_heads=2, is_causal=1",
+                ),
+            )
+        },
         "rotary": "@c : f32[2,8,4] = random(1) @s : f32[2,8,4] = random(2) %y = RotaryEmbedding(%x, @c, @s)",
         "rotary_partly": "@c : f32[2,8,2] = random(1) @s : f32[2,8,2] = random(2) %y = RotaryEmbedding(%x, @c, @s) {interleaved=1, rotary_embedding_dim=4, num_heads=4}",
     }.items()
