@@ -14,7 +14,7 @@ from tersor.ir import DType, Graph, Model, UsageError, parse, structural_hash, v
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.quantize import OBSERVERS, Quantize, calibrate
 from tersor.transforms.quantize.observers import NotFinite
-from tersor.transforms.quantize.report import float_nodes, lacks_vnni, optimised
+from tersor.transforms.quantize.report import SIGNAL_ELEMENTS, float_nodes, lacks_vnni, optimised, spread
 
 NETWORK = """
 graph @net(%x: f32[N,3,16,16]) -> (y) {
@@ -512,3 +512,12 @@ def test_the_cpu_is_asked_for_instructions_that_do_not_saturate(tmp_path: Path):
         (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
         assert lacks_vnni(tmp_path / "cpuinfo") is lacking
     assert not lacks_vnni(tmp_path / "missing")
+
+
+def test_the_error_of_a_large_result_is_that_of_elements_spread_over_it():
+    large = np.arange(3 * SIGNAL_ELEMENTS + 5).reshape(1, -1)
+    taken = spread(large)
+    assert SIGNAL_ELEMENTS / 2 < taken.size <= SIGNAL_ELEMENTS
+    assert taken[-1] > 0.99 * large.size
+    small = np.arange(6).reshape(2, 3)
+    assert spread(small) is small
