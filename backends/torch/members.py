@@ -14,7 +14,7 @@ from itertools import groupby
 from ...ir import DType, Tensor
 from .code import Code, Member, Variable, call, form, quoted, raw, sequence
 from .layout import statement
-from .names import DICT_ATTRIBUTES, numbered, unused
+from .names import DICT_ATTRIBUTES, is_component, numbered, unused
 
 Path = tuple[str, ...]
 
@@ -106,16 +106,23 @@ class Members:
         """A second name for the module that holds all of these tensors under the same names, where there is one."""
         owners = [self.owners.get(id(t)) for t in tensors.values()]
         modules = {o.module for o, n in zip(owners, tensors, strict=True) if isinstance(o, Attribute) and o.hint == n}
-        if len(owners) != sum(isinstance(o, Attribute) for o in owners) or len(modules) != 1:
-            return
-        node: Container | Leaf | None = self.root
-        for name in path[:-1]:
-            node = node.children.get(name) if isinstance(node, Container) else None
-        module = modules.pop()
-        names = self.names()
-        if isinstance(node, Container) and node.kind == "block" and path[-1] not in node.children and module in names:
+        module = modules.pop() if len(modules) == 1 and all(isinstance(o, Attribute) for o in owners) else None
+        parent, names = self.at(path[:-1]), self.names()
+        if module is None or self.at(path) is not None:
+            for name, tensor in tensors.items():
+                self.alias_tensor((*path, name), tensor)
+        elif isinstance(parent, Container) and parent.kind == "block" and module in names:
             self.aliases.append((path, module))
             self.weights.update({".".join((*path, name)): tensor for name, tensor in tensors.items()})
+
+    def alias_tensor(self, path: Path, tensor: Tensor) -> None:
+        """A second name for a parameter, where its place is a module of the network's own."""
+        owner, parent = self.owners.get(id(tensor)), self.at(path[:-1])
+        if owner is None or owner not in self.names() or not isinstance(parent, Container):
+            return
+        if parent.kind == "block" and path[-1] not in parent.children:
+            self.aliases.append((path, owner))
+            self.weights[".".join(path)] = tensor
 
     def tensor(self, wish: Path, tensor: Tensor, *, trainable: bool, value: Code | None = None) -> Member:
         """A parameter (`trainable`) or buffer; `value` makes it from a literal instead of from the weights' file."""
@@ -173,7 +180,8 @@ class Members:
         assert isinstance(leaf, Leaf)
         assert isinstance(home, Container)
         del parent.children[old[-1]]
-        name = unused(old[-1].rstrip("_0123456789") or old[-1], home.children)
+        stem = old[-1].rstrip("_0123456789")
+        name = unused(stem if is_component(stem) else old[-1], home.children)
         home.children[name] = leaf
         if leaf.persistent:
             self.weights[".".join((*container, name))] = self.weights.pop(".".join(old))

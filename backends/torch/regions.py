@@ -59,8 +59,10 @@ class Regions:
         own = {id(i) for i in items}
         others = [item for item in self.block.statements if id(item) not in own]
         tied = {m for tie in self.members.ties for m in (tie[0], tie[2])} | {m for _, m in self.members.aliases}
+        tied |= {m.module for m in tied if isinstance(m, Attribute)}
+        homes = {p[: len(path)] for p, _ in self.members.aliases}
         foreign = {m for i in items for m in self.touched[id(i)]} - inside
-        if not items or tied & inside or any(self.touched[id(o)] & inside for o in others):
+        if not items or tied & inside or path in homes or any(self.touched[id(o)] & inside for o in others):
             return None
         if not all(self.is_movable(m, others) for m in foreign) or self.parted(items) is None:
             return None

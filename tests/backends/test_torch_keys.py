@@ -24,6 +24,19 @@ class Tied(nn.Module):
         return self.decoder(self.embedding(ids))
 
 
+class Biased(nn.Module):
+    """A bias that a module holds and its parent once more."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Module()
+        self.inner.decoder, self.inner.bias = nn.Linear(4, 3), nn.Parameter(torch.randn(3))
+        self.inner.decoder.bias = self.inner.bias
+
+    def forward(self, x):
+        return self.inner.decoder(x)
+
+
 class Shared(nn.Module):
     """One module under two names, a buffer and a parameter of its own."""
 
@@ -111,6 +124,7 @@ CASES = {
     "tied": (Tied, torch.tensor([[1, 2]])),
     "shared": (Shared, torch.randn(2, 4)),
     "numbers": (Numbers, torch.randn(2, 4)),
+    "biased": (Biased, torch.randn(2, 4)),
     "tokens": (Tokens, torch.randn(2, 5, 8)),
     "table": (Table, torch.randn(2, 4, 4)),
     "computed": (Computed, torch.randn(2, 4)),
@@ -132,7 +146,8 @@ def test_state_dict_keys_are_the_original_ones(name):
     made = to_module(model)
     own = set(module.state_dict())
     assert set(made.state_dict()) - {"constant"} == own
-    assert {k for k, _ in made.named_parameters()} == {k for k, _ in module.named_parameters()}
+    parameters = {k for k, _ in module.named_parameters(remove_duplicate=False)}
+    assert {k for k, _ in made.named_parameters(remove_duplicate=False)} == parameters
     torch.testing.assert_close(made(x), module(x))
     state = {k: v * 2 if v.is_floating_point() else v for k, v in module.state_dict().items()}
     module.load_state_dict(state)
