@@ -188,10 +188,12 @@ class Grid:
         self.largest = REDUCED_WEIGHT_MAX if reduce_range else WEIGHT_MAX if bits == 8 else BITS[bits][1]
         parts = weight.reshape(*weight.shape[:2], -1, block or weight.shape[2])
         size = np.abs(parts)
-        step = (size.max(-1, keepdims=True) / self.largest).astype(np.float32).astype(np.float64)
-        self.step = np.broadcast_to(np.where(step > 0, step, 1.0), parts.shape).reshape(weight.shape)
-        first = np.arange(parts.shape[-1]) == size.argmax(-1)[..., None]
-        self.pinned = (first & (size > 0)).reshape(weight.shape)
+        step: Wide = (size.max(-1, keepdims=True) / self.largest).astype(np.float32).astype(np.float64)
+        self.step: Wide = np.broadcast_to(np.where(step > 0, step, 1.0), parts.shape).reshape(weight.shape)
+        largest: NDArray[np.bool_] = np.zeros(parts.shape, np.bool_)
+        np.put_along_axis(largest, size.argmax(-1)[..., None], True, -1)
+        largest[size == 0] = False
+        self.pinned = largest.reshape(weight.shape)
 
     def of(self, group: int) -> Steps:
         return Steps(self.step[group], self.largest, self.pinned[group])
