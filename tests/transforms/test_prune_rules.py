@@ -587,3 +587,19 @@ def test_a_factor_of_a_view_that_turns_out_to_be_frozen_is_given_up_for_another(
     prune(made)
     found = sizes(made)
     assert (found["stem"], found["one"], found["g"], found["head"]) == ((4, 3, 1, 1), (2,), (4, 1, 1), (5, 4, 1, 1))
+
+
+def test_a_part_of_size_zero_is_no_axis_that_lost_everything(model):
+    """Rotary embeddings of all dimensions cut off a rest that is empty."""
+    made = model("""graph(%x: f32[2,5]) -> (y) {
+      @w : f32[5,8] = random(1)
+      @v : f32[8,3] = random(2)
+      %a = MatMul(%x, @w)
+      %p, %q = Split(%a, i64[2]{8,0}) {axis=1}
+      %n = Neg(%q)
+      %c = Concat(%p, %n) {axis=1}
+      %y = MatMul(%c, @v)
+      return %y
+    }""")
+    prune(made)
+    assert sizes(made)["w"] == (5, 4)

@@ -145,7 +145,7 @@ def globally(pools: Sequence[Pool], scores: Scores, limits: Limits) -> list[int]
 
 def revive_empty(axes: AxisMap, gone: Flags, scores: Scores) -> None:
     """Takes back the best class of every axis that would be left with nothing."""
-    vectors = {id(ids): ids for _, bound in axes.items() for ids in bound if ids.ndim}
+    vectors = {id(ids): ids for _, bound in axes.items() for ids in bound if ids.size and ids.ndim}
     for ids in vectors.values():
         roots = axes.atoms.roots(ids)
         if gone[roots].all():
