@@ -78,6 +78,9 @@ BECOMES: dict[str, tuple[Rule, str, str]] = {
     "a value that is captured twice": (
         branches.drop_unused_captures, if_(SUM + "return %r", "return %b", captured="%x, %x"),
         if_(f"%r = Add(%a, %a) : {T} return %r", "return %a", captured="%x")),
+    "a value that is captured twice, and used as the second one": (
+        branches.drop_unused_captures, if_(f"%r = Exp(%b) : {T} return %r", "return %b", captured="%x, %x"),
+        if_(f"%r = Exp(%a) : {T} return %r", "return %a", captured="%x")),
     "a value that is carried unchanged": (
         branches.capture_unchanged,
         loop(f"%b = Add(%a, %k) : {T}", "%go, %b, %k", "%y, %o", "%x, %z", "", f"{T}, {T}", end="return %y, %o", outputs="y, o", inner=f"%a: {T}, %k: {T}"),

@@ -42,7 +42,6 @@ def drop_unused_results(op: Builder, node: Node) -> Result:
 def drop_unused_captures(op: Builder, node: Node) -> Result:
     """A value that no region uses is not captured; one that is captured twice is captured once."""
     parts = Parts(node)
-    gone: set[int] = set()
     for place, value in enumerate(parts.captured):
         first = parts.captured.index(value)
         for region in parts.regions.values():
@@ -51,8 +50,8 @@ def drop_unused_captures(op: Builder, node: Node) -> Result:
                 inner.replace_by(value)
             elif first != place:
                 inner.replace_by(parts.inner(region, first))
-        if not any(parts.inner(region, place).users for region in parts.regions.values()):
-            gone.add(place)
+    regions = parts.regions.values()
+    gone = {i for i in range(len(parts.captured)) if not any(parts.inner(region, i).users for region in regions)}
     if not gone:
         return decline("every captured value is used")
     parts.drop_captures(gone)
