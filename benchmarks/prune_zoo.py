@@ -269,12 +269,15 @@ def hide(masked: torch.nn.Module, pruned: torch.nn.Module, exact: bool) -> None:
 
 
 def places(whole: torch.Tensor, part: torch.Tensor) -> list[torch.Tensor]:
-    """The indices along each axis of `whole` that `part` has, by its numbers, which are all distinct."""
+    """The indices along each axis of `whole` that `part` has, by its numbers: nearly all of them occur once, so the
+    indices that most of them are found at are those.
+    """
     order = whole.flatten().argsort()
     at = order[torch.searchsorted(whole.flatten()[order], part.flatten()).clamp(max=whole.numel() - 1)]
     if not torch.equal(whole.flatten()[at], part.flatten()):
         raise AssertionError("a parameter has numbers that the original does not have")
-    return [torch.unique(axis) for axis in torch.unravel_index(at, whole.shape)]
+    found = zip(torch.unravel_index(at, whole.shape), whole.shape, part.shape, strict=True)
+    return [torch.bincount(axis, minlength=size).topk(left).indices.sort().values for axis, size, left in found]
 
 
 def statistics_of(norm: torch.nn.Module, keep: torch.Tensor) -> None:
