@@ -96,7 +96,7 @@ def test_the_bill_is_what_surgery_leaves(network: Model, ratio: float):
         assert each.total(np.zeros_like(gone)) == pytest.approx(count(network.graph), rel=1e-9)
 
 
-@pytest.mark.parametrize("scope", ["auto", "local", "global", "optimal"])
+@pytest.mark.parametrize("scope", ["local", "global", "optimal"])
 @pytest.mark.parametrize("resource", ["flops", "parameters"])
 @pytest.mark.parametrize("data", [None, samples()])
 def test_a_budget_is_kept_and_nearly_used(network: Model, scope: str, resource: str, data: list[Feeds] | None):
