@@ -23,7 +23,7 @@ parser.add_argument("--test", default="examples/digits/test.npz", help=".npz wit
 parser.add_argument("--flops", type=float, default=0.5, help="the share that stays (default: 0.5)")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--batch", type=int, default=64)
-parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of Adam (default: 0.001)")
+parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of Adam (default: 0.0001)")
 parser.add_argument("--temperature", type=float, default=2.0)
 parser.add_argument("--flip", action="store_true", help="also show mirrored images")
 parser.add_argument("--output", default="out/finetuned.onnx")
