@@ -219,6 +219,19 @@ def patches(
     return op.Reshape(typed(made, op.out.dtype, [batch, rows, fresh(), fresh()]), op.operand([0, 0, -1]))
 
 
+def unfold(op: Lowering, x: Value, dimension: int, size: int, step: int) -> Value:
+    """Windows of `size` entries along an axis, every `step` entries; the entries of a window are the last axis."""
+    if not rank_of(x):
+        op.decline("it has no axis")
+    axis, shape = dimension % rank_of(x), shape_of(x)
+    (count,) = op.ints(op.out_shape[axis : axis + 1])
+    places = np.arange(count)[:, None] * step + np.arange(size)
+    windows = [*shape[:axis], count, size, *shape[axis + 1 :]]
+    made = typed(op.Gather(x, constant(places), axis=axis), dtype_of(x), windows)
+    order = [a for a in range(len(windows)) if a != axis + 1]
+    return made if axis == rank_of(x) - 1 else op.Transpose(made, perm=[*order, axis + 1])
+
+
 def from_patches(
     op: Lowering, x: Value, output_size: Sequence[Size], kernel_size: Sequence[int], dilation: Sequence[int],
     padding: Sequence[int], stride: Sequence[int],
@@ -231,7 +244,7 @@ def from_patches(
 
 
 ROWS: Rows = {
-    "aten.im2col.default": patches, "aten.col2im.default": from_patches,
+    "aten.unfold.default": unfold, "aten.im2col.default": patches, "aten.col2im.default": from_patches,
     **{f"aten.max_pool{r}d.default": max_pool(r) for r in (1, 2, 3)},
     **{f"aten.max_pool{r}d_with_indices.default": max_pool_with_indices(r) for r in (1, 2, 3)},
     **{f"aten.avg_pool{r}d.default": average_pool(r) for r in (1, 2, 3)},

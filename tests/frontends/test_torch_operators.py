@@ -492,6 +492,8 @@ def test_rarer_operators():
             "weight_norm_of_all_but_the_last": lambda t: torch._weight_norm(t.weight, t.weight[:1, :1], 2),
             "unfold": lambda t: F.unfold(t.x, 3, padding=1, stride=2),
             "fold": lambda t: F.fold(F.unfold(t.x, (2, 3), dilation=2), (6, 8), (2, 3), dilation=2),
+            "windows_along_an_axis": lambda t: t.x.unfold(2, 3, 2),
+            "windows_along_the_last_axis": lambda t: t.x.unfold(-1, 4, 1),
             "masked_scatter": lambda t: t.rows[:2, :3].masked_scatter(t.mask, t.weight),
             "nonzero_as_tuple": lambda t: t.mask.nonzero(as_tuple=True)[1],
             "searchsorted": lambda t: torch.searchsorted(t.edges, t.rows),
