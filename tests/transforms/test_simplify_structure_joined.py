@@ -3,11 +3,14 @@ of them, and what is left with the reason.
 """
 
 import pytest
-from tersor.ir import parse
+from tersor.ir import Model, parse
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter, Rule
 from tersor.testing import check_rule
+from tersor.transforms.base import Context
+from tersor.transforms.simplify import Simplify
 from tersor.transforms.simplify.folding import indices
+from tersor.transforms.simplify.raising import reductions
 from tersor.transforms.simplify.structure import booleans, casts, comparisons, padding, pieces
 
 
@@ -162,6 +165,10 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
         booleans.merge_choices,
         one("%w = Where(%c, %b, %d) : f32[*] %y = Where(%c, %a, %w) : f32[*] return %y", inputs="%c: bool[*], %a: f32[*], %b: f32[*], %d: f32[]"),
         "it broadcasts or its shape is not known"),
+    "the root of squares whose exponent adds axes": (
+        next(r for r in reductions.RULES if r.name == "raise_l2"),
+        one("%p = Pow(%x, f32[1,1,1,1]{2.0}) : f32[1,N,3,4] %s = ReduceSum(%p, i64[1]{-1}) : f32[1,N,3,1] %y = Sqrt(%s) : f32[1,N,3,1] return %y"),
+        "an exponent adds axes"),
     "numbers that are rounded": (
         casts.drop_requantization,
         one("%d = DequantizeLinear(%q, f32[]{0.1}, i8[]{3}) : f32[N,4] %y = QuantizeLinear(%d, f32[]{0.2}, i8[]{3}) : i8[N,4] return %y", inputs="%q: i8[N,4]"),
@@ -190,3 +197,16 @@ def test_it_is_left_with_the_reason(name: str):
     result = Rewriter([rule]).run(graph, infer=infer(graph).node)
     assert not result.fired
     assert reason in result.statistics[rule.name].declined
+
+
+def test_a_pool_whose_reference_gives_another_shape_is_not_folded():
+    graph = parse("""graph(%x: f32[1,4,1]) -> (y) { @c : f32[1,4,5] = random(1) %p = GlobalMaxPool(@c) : f32[1,4,1]
+        %y = Add(%x, %p) : f32[1,4,1] return %y }""")
+    Simplify().run(Model(graph, {"": 26}), Context())
+    assert graph.outputs[0].shape == (1, 4, 1)
+    assert all(
+        v.shape in ((1, 4, 1), (1, 4, 5))
+        for n in graph
+        for v in (*n.inputs, *n.outputs)
+        if v is not None and v.is_float
+    )

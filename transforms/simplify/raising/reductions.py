@@ -138,6 +138,8 @@ def formula(name: str, result: str, pattern: Pattern, doc: str) -> Rule:
         assert inner is not None
         if not x.is_float:
             return decline("it is not in floating point")
+        if inner.operand(0).rank != x.rank:
+            return decline("an exponent adds axes")
         over = axes_of(inner)
         if over is None:
             return decline("its axes are not known")
