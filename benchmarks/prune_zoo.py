@@ -96,6 +96,8 @@ def made(family: str, name: str) -> tuple[torch.nn.Module, tuple[Any, ...], Any]
             usual = math.prod(parameter.shape[1:]) ** -0.5
             if 0 < float(parameter.std()) < usual / 1.2:
                 parameter.mul_(usual / parameter.std())
+        while parameter.ndim == 1 and parameter.dtype is torch.float32 and parameter.unique().numel() < len(parameter):
+            parameter.add_(torch.randn_like(parameter) * 1e-3)
     torch.backends.mha.set_fastpath_enabled(False)
     return module, arguments, dynamic
 
