@@ -172,11 +172,13 @@ def evaluated(node: Node, budget: int, room: Room, derived: Set[Value] = frozens
     return [_tensor(a, v) for a, v in zip(arrays, node.outputs, strict=True)]
 
 
-def _is_as_said(array: Array, value: Value) -> bool:
+def _is_as_said(array: Array | None, value: Value) -> bool:
     """False for an evaluation that contradicts the shape of the operator's result: the reference has such ones."""
     shape, found = value.shape, np.shape(array)
-    return shape is None or (
-        len(shape) == len(found) and all(a == b for a, b in zip(shape, found, strict=True) if isinstance(a, int))
+    return (
+        array is None
+        or shape is None
+        or (len(shape) == len(found) and all(a == b for a, b in zip(shape, found, strict=True) if isinstance(a, int)))
     )
 
 
