@@ -174,12 +174,11 @@ def evaluated(node: Node, budget: int, room: Room, derived: Set[Value] = frozens
 
 def _is_as_said(array: Array | None, value: Value) -> bool:
     """False for an evaluation that contradicts the shape of the operator's result: the reference has such ones."""
-    shape, found = value.shape, np.shape(array)
-    return (
-        array is None
-        or shape is None
-        or (len(shape) == len(found) and all(a == b for a, b in zip(shape, found, strict=True) if isinstance(a, int)))
-    )
+    shape = value.shape
+    if array is None or shape is None:
+        return True
+    found = np.asarray(array).shape
+    return len(shape) == len(found) and all(a == b for a, b in zip(shape, found, strict=True) if isinstance(a, int))
 
 
 def staying(node: Node, derived: Set[Value]) -> int:
