@@ -89,7 +89,10 @@ class Emitter:
     ) -> None:
         self.graph, self.table, self.sizes_row, self.contents = model.graph, table, sizes_row, contents
         self.placement = Placement(model)
-        self.members = Members({p: id(t) for k, t in model.keys.items() if (p := path_of(k)) is not None})
+        used = self.placement.in_use(model.graph)
+        self.members = Members(
+            {p: id(t) for k, t in model.keys.items() if id(t) in used and (p := path_of(k)) is not None}
+        )
         self.block = Block()
         self.helpers: set[str] = set()
         self.variables: dict[Value, Variable] = {}

@@ -345,7 +345,7 @@ UNIQUE = '''
 def unique(
     x: Tensor, dim: int | None = None, ordered: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Distinct entries, where each stands first, which one each entry is, and how often each is there."""
+    """Distinct entries, where each stands first, which one each entry is, and their counts."""
     values, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True, dim=dim)
     inverse = inverse.flatten()
     places = torch.arange(inverse.numel(), device=x.device)
@@ -372,7 +372,11 @@ def center_crop_pad(x: Tensor, sizes: tuple[int, ...], axes: tuple[int, ...]) ->
 
 WRITE_CACHE = '''
 def write_cache(
-    cache: Tensor, update: Tensor, start: Tensor | None = None, axis: int = -2, circular: bool = False
+    cache: Tensor,
+    update: Tensor,
+    start: Tensor | None = None,
+    axis: int = -2,
+    circular: bool = False,
 ) -> Tensor:
     """The cache with the update in it, in each sample from its own place along the axis."""
     cache, update = cache.movedim(axis, 1), update.movedim(axis, 1)

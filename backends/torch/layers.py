@@ -236,7 +236,18 @@ def batch_norm(node: Node, e: Emitter) -> Code:
             path = e.placement.module(node, weight, "bn")
             return call(e.module(node, made, counted, shared, path), e.tensor(x))
     scale, bias, mean, variance = (e.tensor(v) for v in node.inputs[1:5])
-    return call("F.batch_norm", e.tensor(x), mean, variance, scale, bias, eps=node.float("epsilon"))
+    held_apart = [
+        method(s, "detach") if is_parameter(v, e) else s
+        for v, s in zip(node.inputs[3:5], (mean, variance), strict=True)
+    ]
+    return call("F.batch_norm", e.tensor(x), *held_apart, scale, bias, eps=node.float("epsilon"))
+
+
+def is_parameter(value: Value | None, e: Emitter) -> bool:
+    """True for a constant that is trained, as statistics become that are the numbers of a weight elsewhere: PyTorch
+    has no gradient for them.
+    """
+    return value is not None and e.const(value) is not None and e.placement.trainable(value)
 
 
 def epsilon(node: Node, default: float, attribute: str = "epsilon") -> dict[str, Piece]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...ir import DType, Model, Node, Tensor, UnsupportedError, Value
+from ...ir import DType, Graph, Model, Node, Tensor, UnsupportedError, Value
 from ...ir.tensors import Lazy, cast
 from .names import identifier, is_component, path_of
 
@@ -132,6 +132,13 @@ class Placement:
         while isinstance(tensor, Lazy) and tensor.function in VIEWS and id(tensor) not in self.keys:
             tensor = tensor.operands[0]
         return tensor if id(tensor) in self.keys else None
+
+    def in_use(self, graph: Graph) -> set[int]:
+        """The identities of those that the graph still has, whole or in view: what pruning made smaller takes over the
+        names of others.
+        """
+        shown = (self.viewed(v.const) for v in graph.constants())
+        return {id(tensor) for tensor in shown if tensor is not None}
 
     def fits(self, tensors: Mapping[str, Tensor]) -> bool:
         """False where a module with these tensors would give some of the model's own another key or shape."""

@@ -1,6 +1,12 @@
 """At level "train" the emitted module has the state_dict keys of the module that the model was made from."""
 
+from collections import OrderedDict
+
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
+import tersor as ts
 import torch
 from tersor.backends.torch import to_module
 from tersor.backends.torch.source import generate
@@ -169,3 +175,25 @@ def test_emitting_again_gives_the_same_text():
     before = generate(model).text
     to_module(model)
     assert generate(model).text == before
+
+
+def test_a_pruned_parameter_keeps_its_key():
+    layers = {"stem": torch.nn.Conv2d(3, 8, 3), "norm": torch.nn.BatchNorm2d(8), "head": torch.nn.Conv2d(8, 4, 3)}
+    model = ts.load((torch.nn.Sequential(OrderedDict(layers)).eval(), (torch.rand(1, 3, 8, 8),)))
+    smaller = ts.apply(model, "simplify(level='train')", ts.Prune(ratio=0.5)).to_torch()
+    shapes = {name: tuple(p.shape) for name, p in smaller.named_parameters() if p.ndim > 1}
+    assert shapes == {"stem.weight": (4, 3, 3, 3), "head.weight": (4, 4, 3, 3)}
+
+
+def test_statistics_that_are_also_a_weight_have_no_gradient_of_their_own():
+    text = """
+        <ir_version: 8, opset_import: ["": 15]> g (float[2,4,3,3] x) => (float[2,4,3,3] y) <float[4] s, float[4] z> {
+            a = BatchNormalization(x, s, z, z, s)  b = Relu(a)  y = BatchNormalization(b, s, z, z, s)
+        }
+    """
+    proto = onnx.parser.parse_model(text)
+    for name, numbers in (("s", [1, 2, 3, 4]), ("z", [0, 1, 2, 3])):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(numbers, np.float32), name))
+    module = ts.apply(ts.load(proto), "simplify(level='train')").to_torch()
+    module(torch.rand(2, 4, 3, 3)).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())

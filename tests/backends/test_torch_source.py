@@ -227,15 +227,15 @@ def test_the_compiler_has_nothing_to_warn_about():
             "no row",
         ),
         (
-            "graph (%x: f32[2,N,8]) -> (y) { %y = NonMaxSuppression(%x, %x) : i64[N,3] return %y }",
-            "NonMaxSuppression",
+            "graph (%x: f32[1,1,4,4], %r: f32[1,4], %b: i64[1]) -> (y) { %y = RoiAlign(%x, %r, %b) return %y }",
+            "RoiAlign",
             "no row",
         ),
         ("graph (%x: str[2]) -> (y) { %y = Identity(%x) return %y }", "%x", "str"),
         ("graph (%x: u16[2]) -> (y) { %y = Add(%x, %x) return %y }", "Add", "unsigned"),
         (
-            "graph (%x: f32[2,3], %a: i64[1]) -> (y) { %y = ReduceSum(%x, %a) {keepdims=0} : f32[3] return %y }",
-            "ReduceSum",
+            "graph (%x: f32[1,2,4], %s: f32[3]) -> (y) { %y = Resize(%x, _, %s) : f32[1,2,N] return %y }",
+            "Resize",
             "not constant",
         ),
         (
