@@ -18,7 +18,7 @@ from tersor.transforms.prune.budgets import Case
 from tersor.transforms.prune.kept import Kept
 from tersor.transforms.prune.prepare import prepare
 from tersor.transforms.prune.surgery import operate
-from tersor.transforms.prune.walk import Walk
+from tersor.transforms.walk import Walk
 
 NETWORK = """graph(%x: f32[4,3,8,8]) -> (y) {
   @w0 : f32[16,3,3,3]

@@ -11,6 +11,7 @@ from tersor.backends.runners import synthesize
 from tersor.ir import Dense, DType, Model, Node, ParityError, Value, constant
 from tersor.ir.tensors import take
 from tersor.transforms.base import Context
+from tersor.transforms.portions import portions
 from tersor.transforms.prune import Prune, oracle
 from tersor.transforms.prune.analysis import analyse
 from tersor.transforms.prune.choose import Limits, choose
@@ -18,7 +19,6 @@ from tersor.transforms.prune.groups import families, slots
 from tersor.transforms.prune.importance import IMPORTANCE, Evidence
 from tersor.transforms.prune.kept import Kept
 from tersor.transforms.prune.oracle import Comparison, check, difference
-from tersor.transforms.prune.portions import portions
 from tersor.transforms.prune.prepare import prepare
 from tersor.transforms.prune.surgery import mask, masked, operate
 

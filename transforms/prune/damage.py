@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...backends.runners import Feeds, Samples
 from ...ir import Array, Model, Node
 from ..base import Progress
+from ..walk import Walk
 from .atoms import Ids
 from .axes import AxisMap
 from .compensate import correct_bias
@@ -26,7 +27,6 @@ from .obs import TINY, Reading
 from .readers import Reader, set_matrix
 from .statistics import Moments
 from .surgery import masked
-from .walk import Walk
 
 LEVELS = (0.3, 0.6)
 """Shares of a pool at which the network is run without them."""

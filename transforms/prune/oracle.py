@@ -17,9 +17,9 @@ from ...backends.compare import compare
 from ...backends.runners import Feeds, OrtRunner, ReferenceRunner
 from ...ir import Array, DType, Model, TensorType, TersorError, Value
 from ..cost import Sizes, bind_sizes, parameter_count, static_shape
+from ..portions import portions
 from .axes import SIZES
 from .kept import Kept
-from .portions import portions
 from .rules.semantic import MASKED_STATISTICS
 
 TOLERANCES: Mapping[DType, float] = {DType.F32: 1e-5, DType.F64: 1e-9, DType.F16: 1e-2, DType.BF16: 8e-2}

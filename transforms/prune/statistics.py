@@ -10,10 +10,10 @@ import numpy as np
 from ...backends.runners import Feeds, Samples
 from ...ir import Array, Model, Node, UsageError, Value
 from ..base import Progress
+from ..portions import portions
+from ..walk import Segment, Walk
 from . import readers
 from .atoms import Ids
-from .portions import portions
-from .walk import Segment, Walk
 
 PLACES = 128
 """Rows of one sample that take part, chosen at random: neighbouring positions of an image say much the same."""

@@ -15,8 +15,8 @@ from ...ir import Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import Sizes, bind_sizes
-from ..prune.walk import pairs
 from ..select import Selection, label
+from ..walk import pairs
 from . import dynamic, insertion, scheme, weights
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of, means_of_result
 from .calibrate import observe, require, too_few

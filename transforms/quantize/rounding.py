@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from ...ir import Array, Model, Node, UsageError
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass
+from ..portions import portions
 from ..prune import readers
-from ..prune.portions import portions
 from ..select import Selection
 from .calibrate import observe, require
 from .layers import QUANTIZED, Layer, layers

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.runners import Feeds, OrtRunner
-from ...ir import Array, Model, Node, Value
-from ..simplify.structure import erase_dead
+from ..backends.runners import Feeds, OrtRunner
+from ..ir import Array, Model, Node, Value
+from .simplify.structure import erase_dead
 
 STORED_BYTES = 4 << 30
 """A place where more than this is alive is not kept: the next step starts where this one did."""
