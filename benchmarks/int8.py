@@ -15,16 +15,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from children import script
 from int8_models import NETWORKS, prepare
 
-HERE = Path(__file__).resolve().parent
 Results = dict[str, dict[str, dict[str, Any]]]
 PEERS = {
     "cnn": ["ort-minmax", "ort-minmax-channel", "ort-entropy", "ort-percentile", "nncf", "nncf-mixed"],
@@ -44,20 +42,9 @@ def tools_of(model: str) -> list[str]:
     return [*OURS, *dynamic, *(t for t in peers if has_nncf or not t.startswith("nncf"))]
 
 
-def child(script: str, *arguments: str) -> Any:
-    """The JSON of another process, or what it failed with."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    try:
-        done = subprocess.run(
-            [sys.executable, str(HERE / script), *arguments],
-            check=False, capture_output=True, text=True, timeout=TIMEOUT, env=environment,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"error": f"no end after {TIMEOUT} s"}
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return {"error": f"exit code {done.returncode}: {lines[-1][:300] if lines else ''}"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def child(name: str, *arguments: str) -> Any:
+    """What a script says of itself, from a process of its own."""
+    return script(name, *arguments, timeout=TIMEOUT, environment={"HF_HUB_OFFLINE": "1"})
 
 
 def read(path: Path) -> Results:

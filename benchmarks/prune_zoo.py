@@ -20,7 +20,6 @@ import argparse
 import collections
 import json
 import math
-import multiprocessing
 import os
 import runpy
 import statistics
@@ -39,6 +38,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import tersor as ts
 import torch
+from children import forked
 from tersor.backends.runners import OrtRunner
 from tersor.ir import Dense, Model, Node, ParityError, Value
 from tersor.transforms.base import Context
@@ -325,24 +325,6 @@ def child(sender: Connection, work: Callable[[Figures], None]) -> None:
     sender.send(found)
 
 
-def isolated(work: Callable[[Figures], None], timeout: float) -> Figures:
-    """The figures from a process of its own, which ends at the time limit."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=child, args=(sender, work), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        if receiver.poll(timeout):
-            return receiver.recv()
-        return {"stage": "timeout", "error": f"no end after {timeout} s"}
-    except EOFError:
-        return {"stage": "crash", "error": "the process died"}
-    finally:
-        process.kill()
-        process.join()
-
-
 def state(found: Figures) -> str:
     """exact, semantic, wrong, refused or idle (masking moved nothing)."""
     modes = [found[m] for m in MODES if m in found]
@@ -439,9 +421,9 @@ def main() -> None:
         rows = results.setdefault(family, {})
         old = rows.get(name)
         if old is None or options.again or (options.failed and state(old) not in ("exact", "semantic")):
-            rows[name] = isolated(work, options.timeout) | {"peer": (old or {}).get("peer")}
+            rows[name] = forked(child, work, timeout=options.timeout) | {"peer": (old or {}).get("peer")}
         if options.peer and peer is not None and not rows[name].get("peer"):
-            rows[name]["peer"] = isolated(peer, options.timeout)
+            rows[name]["peer"] = forked(child, peer, timeout=options.timeout)
         options.results.write_text(json.dumps(results, indent=1))
         print("  ".join(cells(name, rows[name])), flush=True)
     declared.clear()

@@ -20,7 +20,6 @@ import importlib.util
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+from children import script
+
 PEERS = ("onnxslim", "onnxsim", "onnxscript", "onnxoptimizer", "ort-basic")
 OURS = ("tersor", "tersor-checked", "tersor-best")
 PACKAGES = {"onnxslim": "onnxslim", "onnxsim": "onnxsim", "onnxscript": "onnxscript", "onnxoptimizer": "onnxoptimizer"}
@@ -49,20 +49,9 @@ Results = dict[str, dict[str, dict[str, Any]]]
 # Measuring
 
 
-def child(script: str, *arguments: str) -> dict[str, Any]:
-    """The last line that a script prints, as JSON; what went wrong under "error"."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / script), *arguments]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False, errors="replace"
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no end after {TIMEOUT} s"}
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return {"error": f"exit code {done.returncode}: {lines[-1][:300] if lines else ''}"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def child(name: str, *arguments: str) -> dict[str, Any]:
+    """What a script says of itself, from a process of its own."""
+    return script(name, *arguments, timeout=TIMEOUT)
 
 
 def measure(tool: str, model: Path, runs: int, quick: bool) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import multiprocessing
 import os
 import runpy
 import statistics
@@ -41,6 +40,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from children import forked
 from torch_zoo_measure import Figures, figures, warm_up
 
 Results = dict[str, dict[str, Figures]]
@@ -52,24 +52,6 @@ def child(sender: Connection, family: str, name: str, options: argparse.Namespac
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     with torch.no_grad():
         sender.send(figures(family, name, options))
-
-
-def isolated(family: str, name: str, options: argparse.Namespace) -> Figures:
-    """The figures from a process of its own, which ends at the time limit."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=child, args=(sender, family, name, options), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        if receiver.poll(options.timeout):
-            return receiver.recv()
-        return {"stage": "timeout", "error": f"no end after {options.timeout} s"}
-    except EOFError:
-        return {"stage": "crash", "error": "the process died"}
-    finally:
-        process.kill()
-        process.join()
 
 
 # One line per architecture
@@ -197,7 +179,7 @@ def main() -> None:
         for place, name in enumerate(names):
             if wants(rows.get(name), options):
                 print(f"{family} {place + 1}/{len(names)}: {name}", file=sys.stderr, flush=True)
-                rows[name] = isolated(family, name, options)
+                rows[name] = forked(child, family, name, options, timeout=options.timeout)
                 options.results.write_text(json.dumps(results, indent=1))
                 print(line(name, rows[name]), flush=True)
         print(", ".join(f"{k}: {cell(list(rows.values()))}" for k, cell in SUMMARY.items()), flush=True)
