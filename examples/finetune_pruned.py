@@ -44,7 +44,7 @@ def top1(run):
 
 def accuracy(model: ts.Model) -> float:
     result = ts.compress(model, methods=[], evaluate={"top1": top1}, runs=0)
-    return 100 * result.record.steps[-1].metrics["top1"].value
+    return 100 * (result.record.steps[-1].metrics["top1"].value or 0.0)
 
 
 # Normalisations are folded into the layers before them; then what matters least for half of the FLOPs goes.

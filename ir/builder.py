@@ -158,6 +158,13 @@ class Builder:
             return False
         return any(comes_from(t, self.keep) for t in constants)
 
+    def value(
+        self, op: str, operands: Sequence[Operand], attrs: Mapping[str, AttributeArgument] | None = None
+    ) -> Value:
+        """The first output of such a node, or the constant that stands for it."""
+        made = self.node(op, operands, attrs)
+        return made if isinstance(made, Value) else made.output
+
     def operands(self, operands: Sequence[Operand]) -> list[Value | None]:
         """Operands as values; Python numbers become constants of the element type of their siblings."""
         types = [v.type for v in operands if isinstance(v, (Value, Tensor))]

@@ -305,7 +305,7 @@ class Importer:
                 raise fail(node, "it writes complex numbers in place")
             return made
         if not isinstance(made, Value):
-            self.define_unbacked(node, results)
+            self.define_unbacked(node, [r if isinstance(r, Value) else None for r in results])
             return results
         made = self.written(node, made)
         self.define_unbacked(node, [made])

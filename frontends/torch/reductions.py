@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -163,7 +161,9 @@ def diff(
     """The differences between neighbours along `dim`, taken n times; between truth values whether they differ."""
     axis, dtype = axis_of(x, dim), dtype_of(x)
     parts = [p for p in (prepend, x, append) if p is not None]
-    size = reduce(operator.add, [shape_of(p)[axis] for p in parts])
+    size: Size = 0
+    for part in parts:
+        size = size + shape_of(part)[axis]
     if len(parts) > 1:
         x = op.Concat(*parts, axis=axis)
     for _ in range(op.ints(n)[0]):

@@ -3,7 +3,7 @@ and why.
 """
 
 import pytest
-from tersor.ir import parse
+from tersor.ir import parse, verify
 from tersor.ir.inference import infer
 from tersor.ir.rewrite import Rewriter, Rule
 from tersor.testing import check_rule
@@ -178,3 +178,17 @@ def test_it_is_left_with_the_reason(name: str):
     result = Rewriter([rule]).run(graph, infer=infer(graph).node)
     assert not result.fired
     assert reason in result.statistics[rule.name].declined
+
+
+def test_where_every_operand_is_a_constant_the_result_is_one_too():
+    graph = parse("""
+        graph() -> (y) {
+          @a : f32[4,3] = random(1)
+          %t = Transpose(@a) {perm=[1,0]} : f32[3,4]
+          %y = Gather(%t, i64[]{-1}) {axis=1} : f32[3]
+          return %y
+        }
+    """)
+    infer(graph)
+    assert Rewriter([crossing.reduce_before_transpose]).run(graph).fired == 1
+    verify(graph)

@@ -213,9 +213,8 @@ def reduce_before_transpose(op: Builder, node: Node) -> Result:
         return decline("its shape cannot be written")
     operands = [source, *node.inputs[1:]] if node.op in (*SELECTIONS, "Gather") else [source, gone]
     attrs = {**node.attrs, "axis": gone[0]} if node.op in (*SELECTIONS, "Gather") else node.attrs
-    made = op.node(node.op, operands, attrs)
-    assert isinstance(made, Node)
-    return made.output if target is None else build_reshape(op, made.output, target)
+    made = op.value(node.op, operands, attrs)
+    return made if target is None else build_reshape(op, made, target)
 
 
 @rule("Concat", above=["Transpose"])

@@ -130,9 +130,8 @@ def drop_leading_ones(op: Builder, node: Node) -> Result:
             break
     else:
         return decline("no operand has axes of size 1 in front that another one gives")
-    remade = op.node(node.op, operands, node.attrs)
-    assert isinstance(remade, Node)
-    return remade.output if remade.output.type == node.output.type else decline("the shape is not known")
+    remade = op.value(node.op, operands, node.attrs)
+    return remade if remade.type == node.output.type else decline("the shape is not known")
 
 
 @rule("Pad")

@@ -64,9 +64,7 @@ def meet_across_elementwise(op: Builder, node: Node) -> Result:
         return decline("together they are no fewer")
     for step in reversed(path):
         main = passed(step, value.rank or 0)
-        made = op.node(step.op, [value if v is main else v for v in step.inputs], step.attrs)
-        assert isinstance(made, Node)
-        value = made.output
+        value = op.value(step.op, [value if v is main else v for v in step.inputs], step.attrs)
     return build(op, value, steps)
 
 
@@ -83,9 +81,8 @@ def transpose_result_instead_of_operands(op: Builder, node: Node) -> Result:
     perms = {n.ints("perm", tuple(reversed(range(rank)))) for n in moved}
     if len(perms) != 1:
         return decline("they are transposed differently")
-    made = op.node(node.op, [n.operand(0) for n in moved], node.attrs)
-    assert isinstance(made, Node)
-    return op.Transpose(made.output, perm=perms.pop())
+    made = op.value(node.op, [n.operand(0) for n in moved], node.attrs)
+    return op.Transpose(made, perm=perms.pop())
 
 
 @rule(*BROADCASTING, above=sorted(RESHAPING))
@@ -98,10 +95,8 @@ def reshape_result_instead_of_operands(op: Builder, node: Node) -> Result:
     sources, results = {n.operand(0).shape for n in moved}, {n.output.shape for n in moved}
     if len(sources) != 1 or len(results) != 1 or None in sources or None in results:
         return decline("they are not reshaped from one known shape to another")
-    made = op.node(node.op, [n.operand(0) for n in moved], node.attrs)
-    assert isinstance(made, Node)
-    back = op.node(moved[0].op, [made.output, *moved[0].inputs[1:]], moved[0].attrs)
-    return back.output if isinstance(back, Node) else back
+    made = op.value(node.op, [n.operand(0) for n in moved], node.attrs)
+    return op.value(moved[0].op, [made, *moved[0].inputs[1:]], moved[0].attrs)
 
 
 RULES = (
