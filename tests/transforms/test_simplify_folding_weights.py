@@ -92,3 +92,17 @@ def test_a_result_beyond_the_budget_is_folded_where_the_model_is_large():
     for rows, folded in ((300, 0), (60000, 1)):
         graph = parse(text.format(rows=rows))
         assert fold_constants(graph, infer(graph)) == folded
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mode", "folded"), [("i32", "linear", 0), ("i32", "nearest", 1), ("f32", "linear", 1)]
+)
+def test_an_interpolation_of_integers_is_left_to_the_runtime(dtype: str, mode: str, folded: int):
+    """What a nearly whole average is cut to depends on its last digit."""
+    graph = parse(f"""
+        graph() -> (y) {{
+          %y = Resize({dtype}[1,1,1,2]{{1,3}}, _, f32[4]{{1,1,1,2}}) {{mode="{mode}"}} : {dtype}[1,1,1,4]
+          return %y
+        }}
+    """)
+    assert fold_constants(graph, infer(graph)) == folded

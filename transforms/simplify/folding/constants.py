@@ -142,7 +142,7 @@ def evaluated(node: Node, budget: int, room: Room, derived: Set[Value] = frozens
     evaluated. `derived` holds values that will be constants too.
     """
     schema = lookup(node.op, node.domain)
-    if schema is None or not schema.deterministic or node.regions or node.op in KEPT:
+    if schema is None or not schema.deterministic or node.regions or node.op in KEPT or truncates_an_average(node):
         return None
     operands = [v.const for v in node.inputs if v is not None]
     constants = [t for t in operands if t is not None]
@@ -179,6 +179,13 @@ def _is_as_said(array: Array | None, value: Value) -> bool:
         return True
     found = np.asarray(array).shape
     return len(shape) == len(found) and all(a == b for a, b in zip(shape, found, strict=True) if isinstance(a, int))
+
+
+def truncates_an_average(node: Node) -> bool:
+    """True for a Resize that interpolates integers: where a weighted average is nearly whole, its last digit, which
+    differs between runtimes, decides what it is cut to.
+    """
+    return node.op == "Resize" and not node.operand(0).is_float and node.str("mode", "nearest") != "nearest"
 
 
 def staying(node: Node, derived: Set[Value]) -> int:
