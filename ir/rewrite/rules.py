@@ -72,7 +72,7 @@ class Rule:
             return match_node(self.pattern, node)
         found = Match()
         found.bound["node"], found.nodes = node, [node]
-        if self.above.isdisjoint(producers(node)) and self.above:
+        if self.above and self.above.isdisjoint(producers(node)):
             found.fail(
                 lambda: f"no operand of {node.where} is {' or '.join(sorted(op or 'a constant' for op in self.above))}"
             )

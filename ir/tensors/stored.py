@@ -168,10 +168,14 @@ def spilled(array: Array, dtype: DType) -> Tensor:
         return Dense(array, dtype)
     try:
         descriptor, name = tempfile.mkstemp(prefix="tersor-")
+    except OSError:
+        return Dense(array, dtype)
+    try:
         with open(descriptor, "wb") as file:
             file.write(raw_bytes(array, dtype))
         mapped = MappedFile(name)
-    except OSError:
+    except OSError:  # a full disk: what was written goes
+        Path(name).unlink(missing_ok=True)
         return Dense(array, dtype)
     try:
         os.unlink(name)  # the map keeps what is in it

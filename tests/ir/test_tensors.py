@@ -163,3 +163,13 @@ def test_a_spilled_tensor_is_what_it_was_and_leaves_no_file(dtype: DType, tmp_pa
 def test_without_a_place_for_temporary_files_a_tensor_stays_in_memory(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     assert isinstance(spilled(np.ones(3, np.float32), DType.F32), Dense)
+
+
+def test_a_spill_that_fails_half_way_leaves_no_file(tmp_path: Path, monkeypatch):
+    def full(path: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tersor.ir.tensors.stored.MappedFile", full)
+    assert isinstance(spilled(np.ones(3, np.float32), DType.F32), Dense)
+    assert list(tmp_path.iterdir()) == []

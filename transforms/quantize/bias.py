@@ -57,12 +57,7 @@ class ChannelMeans(Statistic):
 
 
 def means_of(layer: Layer) -> ChannelMeans:
-    """What observes the input channels of a layer."""
-    return ChannelMeans(1 if layer.node.op == "Conv" else -1)
-
-
-def means_of_result(layer: Layer) -> ChannelMeans:
-    """What observes the output channels of a layer."""
+    """What observes the channels that a layer reads, or those that it makes: they are on the same axis."""
     return ChannelMeans(1 if layer.node.op == "Conv" else -1)
 
 
@@ -86,7 +81,7 @@ def correct_in_turn(
         weights, bias = node.operand(1).node, node.operand(2).node
         assert weights is not None, "a quantized layer reads restored integers"
         assert bias is not None, "every layer has a bias by now"
-        seen = means_of_result(layers[node])
+        seen = means_of(layers[node])
         for found in walk.step([node.output], weights):
             seen.update(found[node.output])
         shift_bias(bias, seen.means() - wanted[node])

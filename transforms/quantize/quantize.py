@@ -18,7 +18,7 @@ from ..cost import Sizes, bind_sizes
 from ..select import Selection, label
 from ..walk import pairs
 from . import dynamic, insertion, scheme, weights
-from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of, means_of_result
+from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import observe, require, too_few
 from .gain import not_worth
 from .layers import QUANTIZED, Layer, layers
@@ -262,7 +262,7 @@ class Quantize(Pass):
         layers = list(chosen.values()) if self.correct_bias else []
         inputs: list[tuple[Value, Make]] = [(layer.input, partial(means_of, layer)) for layer in layers]
         outputs: list[tuple[Value, Make]] = [
-            (layer.node.output, partial(means_of_result, layer)) for layer in layers if self.in_turn
+            (layer.node.output, partial(means_of, layer)) for layer in layers if self.in_turn
         ]
         found = observe(
             model,

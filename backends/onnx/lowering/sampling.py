@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from ....ir import Builder, DType, Node, Value, constant
 from .form import Inexpressible
 from .kernels import cubic, triangle
 from .operands import cast, dtype_of, indices, known, number, scalar, shape_of, size_of, vector
-
-Around = Callable[[Builder, Value, Value], Value]
-"""A coordinate or index and the size of its axis to one inside."""
 
 TAPS = {"nearest": (0,), "linear": (0, 1), "cubic": (-1, 0, 1, 2)}
 ALPHA = -0.75

@@ -64,6 +64,9 @@ def fold_batchnorm_into_linear(op: Builder, node: Node) -> Result:
 def fold_scale_into_linear(op: Builder, node: Node) -> Result:
     """A constant factor or divisor is part of the weights above it."""
     if node.op == "Neg":
+        why = hindrance(node, node.operand(0))
+        if why:
+            return decline(why)
         return fold(op, node, node.operand(0), Affine(np.full((1,) * (node.output.rank or 0), -1.0), None))
     for index in (1, 0) if node.op == "Mul" else (1,):
         value = node.operand(1 - index)
@@ -114,9 +117,6 @@ def hindrance(node: Node, value: Value) -> str:
 
 def fold(op: Builder, node: Node, value: Value, by: Affine) -> Result:
     """`value` instead of `node`, where the weights above can take what the node does."""
-    why = hindrance(node, value)
-    if why:
-        return decline(why)
     found = absorb(value, node, by)
     if isinstance(found, str):
         return decline(found)
