@@ -7,14 +7,10 @@ repeating keys and values. Attention has all heads of queries on one axis, those
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from ....ir import Builder, Size, Value
 from .parts import number
-
-if TYPE_CHECKING:
-    from .masks import Hidden
 
 Shape = tuple[Size, ...]
 
@@ -78,16 +74,6 @@ class Groups:
         sizes = [0] * len(lead) + [self.kept * self.each, length, keys]
         made = relaid(op, mask, wanted, lambda v: v if sizes.count(-1) > 1 else op.Reshape(v, sizes))
         return made if made.rank == len(wanted) else None
-
-    def masks(self, op: Builder, hidden: list[Hidden]) -> list[Hidden] | None:
-        """Masks for heads on one axis."""
-        made: list[Hidden] = []
-        for each in hidden:
-            mask = self.mask(op, each.mask)
-            if mask is None:
-                return None
-            made.append(replace(each, mask=mask))
-        return made
 
 
 def squeezed(op: Builder, value: Value, axis: int) -> Value:

@@ -9,7 +9,7 @@ both sides, and the guard is for what is no number before the softmax already.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def combined(
     assert shape is not None
     if not all(fits(each.mask, shape, values) for each in hidden):
         return decline("its mask is not known to fit scores and values")
-    flat = hidden if groups is None else groups.masks(op, hidden)
+    flat = hidden if groups is None else on_one_axis(op, groups, hidden)
     if flat is None:
         return decline("heads that share keys are masked differently")
     for each in flat:
@@ -122,6 +122,17 @@ def reaches(op: Builder, mask: Value, keys: Size, depth: int = 6) -> bool:
     if node.op not in ENTRYWISE or (node.op == "Unsqueeze" and mask.shape is not None and mask.shape[-1] == 1):
         return False
     return any(v is not None and reaches(op, v, keys, depth - 1) for v in node.inputs)
+
+
+def on_one_axis(op: Builder, groups: Groups, hidden: list[Hidden]) -> list[Hidden] | None:
+    """The same for heads on one axis."""
+    made: list[Hidden] = []
+    for each in hidden:
+        mask = groups.mask(op, each.mask)
+        if mask is None:
+            return None
+        made.append(replace(each, mask=mask))
+    return made
 
 
 def as_mask(op: Builder, each: Hidden, product: Value, floor: float) -> Value | Declined:
