@@ -20,8 +20,8 @@ MOVING = frozenset(
 )  # fmt: skip
 """Operators whose elements are their first operand's."""
 
-READ = 1 << 14
-"""Elements of a constant up to which it is looked at."""
+LARGEST = 1 << 14
+"""Elements of a computed operand up to which it is made a constant."""
 
 DEPTH = 12
 
@@ -30,12 +30,9 @@ def uniform(value: Value | None, depth: int = DEPTH) -> float | None:
     """The one number that a floating-point value provably holds everywhere; None where it may hold several."""
     if value is None or not isinstance(value.type, TensorType) or not value.type.dtype.is_float or not depth:
         return None
-    tensor = value.const
-    if tensor is not None:
-        if isinstance(tensor, Placeholder) or not 0 < tensor.count <= READ:
-            return None
-        array = tensor.numpy().reshape(-1)
-        return float(array[0]) if bool((array == array[0]).all()) else None
+    if value.const is not None:
+        filler = None if isinstance(value.const, Placeholder) else value.const.filler
+        return None if filler is None else float(filler)
     node = value.node
     if node is None or node.domain or value.is_input:
         return None
@@ -86,7 +83,7 @@ def make_parameter_constant(op: Builder, node: Node) -> Result:
         if not index or value is None or value.is_const or not isinstance(value.type, TensorType):
             continue
         shape, number = value.type.static_shape, uniform(value)
-        if number is None or shape is None or int(np.prod(shape)) > READ:
+        if number is None or shape is None or int(np.prod(shape)) > LARGEST:
             continue
         array = np.broadcast_to(np.asarray(number).astype(value.type.dtype.numpy), shape)
         made = constant(Dense(np.ascontiguousarray(array), value.type.dtype), value.name)
