@@ -21,7 +21,7 @@ from .members import Container, Leaf, Members, Path
 from .names import MODULE_ATTRIBUTES, RESERVED, class_name, unused
 from .program import Assign, Block, name_variables, render, tidy
 from .regions import Region, Regions
-from .rolling import Item, Line, common, flat, lines, roll, shortened
+from .rolling import Item, Line, common, flat, lines, returned, roll, shortened
 
 TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|\[\d+\]'
@@ -164,8 +164,8 @@ class _Extraction:
 
     def classes(self, regions: Sequence[Region]) -> None:
         """Writes a class for each kind of region that there are several of."""
-        readers = Counter(v for r in regions for v in r.inputs)
-        shared = {v for v, count in readers.items() if count > 1}
+        readers = Counter((v, tuple(n for n in r.path if not n.isdigit())) for r in regions for v in r.inputs)
+        shared = {v for (v, _), count in readers.items() if count > 1}
         groups: dict[tuple[str, ...], list[Part]] = {}
         for region in regions:
             part = self.part(region, shared)
@@ -206,12 +206,15 @@ class _Extraction:
         local = {v: v if v in keeps else Variable(v.hint, v.note, generic=True) for v in region.inputs}
         local |= {v: Variable(v.hint, v.note, generic=True) for v in region.outputs}
         body = Block([_renamed(item, local) for item in region.statements], [code(local[v]) for v in region.outputs])
-        tidy(body)
-        names = {**name_variables(body, [local[v] for v in region.inputs]), **members.names_in(container)}
+        inside = members.names_in(container)
+        tidy(body, inside)
+        names = {**name_variables(body, [local[v] for v in region.inputs]), **inside}
         lists, taken = members.lists_in(container), set(names.values())
-        items = shortened(roll(render(body, names), lists, taken), lists, taken)
-        made = "\n".join(stated(members.registered(name, child)) for name, child in container.children.items())
-        result = ", ".join(r.render(names) for r in body.results)
+        items = shortened(roll(render(body, names), lists, taken), lists, members.groups_in(container), taken)
+        made = "\n".join(
+            stated(line) for name, child in container.children.items() for line in members.registered(name, child)
+        )
+        items, result, _ = returned(items, ", ".join(r.render(names) for r in body.results))
         return Part(region, [names[local[v]] for v in region.inputs], items, result, made)
 
 
@@ -239,7 +242,7 @@ def _renamed(item: Assign, local: Mapping[Variable, Variable]) -> Assign:
     for old in set(value.variables()) & local.keys():
         if local[old] is not old:
             value = value.substitute(old, code(local[old]))
-    return Assign([local.get(t, t) for t in item.targets], value)
+    return Assign([local.get(t, t) for t in item.targets], value, scope=item.scope)
 
 
 def stated(text: str) -> str:
@@ -388,11 +391,11 @@ def _class(name: str, parts: Sequence[Part], columns: Columns, sizes: Collection
     for part in parts[1:]:
         body = [common(a, b) for a, b in zip(body, part.body, strict=True)]
     body = [retold(item, shown) for item in body]
-    result = filled(first.result, shown)
+    result = spaced(filled(first.result, shown))
     kinds = ["int" if v in sizes else "Tensor" for v in first.region.inputs]
     given = [f"{p}: {k}" for p, k in zip(first.parameters, kinds, strict=not first.is_chain)]
     count = len(first.region.outputs)
-    returned = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
+    kind = "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
     return [
         f"class {name}({'nn.Sequential' if first.is_chain else 'nn.Module'}):",
         summary(parts),
@@ -401,7 +404,7 @@ def _class(name: str, parts: Sequence[Part], columns: Columns, sizes: Collection
         *([] if first.is_chain else statement("super().__init__()", 2)),
         *[line for n, v in columns.attributes.items() for line in statement(f"self.{n} = {v}", 2)],
         *[line for text in made.split("\n") for line in statement(text, 2)],
-        *([] if first.is_chain else ["", *function("forward", given, returned)]),
+        *([] if first.is_chain else ["", *function("forward", given, kind)]),
         *([] if first.is_chain else lines([*body, Line(f"return {result}")], 2)),
     ]
 
@@ -422,9 +425,20 @@ def filled(text: str, shown: Iterator[str]) -> str:
 def retold(item: Item, shown: Iterator[str]) -> Item:
     """A statement with other tokens and without a heading."""
     if isinstance(item, Line):
-        return replace(item, text=filled(item.text, shown), heading="")
+        return replace(item, text=spaced(filled(item.text, shown)), heading="")
     header = filled(item.header, shown)
     return replace(item, header=header, body=tuple(retold(i, shown) for i in item.body), heading="")
+
+
+def spaced(text: str) -> str:
+    """With spaces around the colons of slices whose bounds are attributes, as the usual formatters write them."""
+
+    def wide(found: re.Match[str]) -> str:
+        before, low, high = found.groups()
+        plain = "self." not in low + high
+        return found.group() if plain else f"{before}{low + ' ' if low else ''}:{' ' + high if high else ''}"
+
+    return re.sub(r"(\[|, )([\w.]*):([\w.]*)(?=[\],])", wide, text)
 
 
 def function(name: str, arguments: Sequence[str], returned: str) -> list[str]:

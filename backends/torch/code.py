@@ -38,13 +38,18 @@ class Variable:
 
 
 class Member(Variable):
-    """A module, parameter or buffer of the emitted class; it is named by where it stands in the tree of modules."""
+    """A module, parameter or buffer of the emitted class; it is named by where it stands in the tree of modules, in
+    `columns` letters."""
 
-    __slots__ = ()
+    __slots__ = ("columns",)
+
+    def __init__(self, hint: str) -> None:
+        super().__init__(hint)
+        self.columns = len(hint) + len("self.")
 
     @property
     def width(self) -> int:
-        return len(self.hint) + len("self.")
+        return self.columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,12 @@ class Code:
                     yield from part.child.leaves()
                 else:
                     yield part.child
+
+    @property
+    def only(self) -> Variable | None:
+        """The local variable that this is and nothing else."""
+        found = self.parts[0].child if len(self.parts) == 1 and isinstance(self.parts[0], Slot) else None
+        return found if isinstance(found, Variable) and not isinstance(found, Member) else None
 
     @property
     def depth(self) -> int:

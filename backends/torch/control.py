@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...ir import DType, Graph, Node, Value
 from .code import Code, Piece, Variable, call, code, form, infix, method
 from .emitter import Emitter, Outputs, Row, Sizes
@@ -119,46 +121,70 @@ def attention(node: Node, e: Emitter) -> Outputs:
         for name, past, new in zip(names, (past_key, past_value), (key, value), strict=True):
             e.assign([name], call("torch.cat", (e.tensor(past), new), dim=2))
         key, value = code(names[0]), code(names[1])
-    scale = node.attr("scale")
-    options: dict[str, Piece] = {"scale": float(scale)} if isinstance(scale, float) else {}
+    options = scale_of(node, e, rank if not flat else 3)
     present: list[Code | None] = [key, value] if past_key is not None or rank == 4 else []
-    if rank == 4 and not softcap and not (causal and (mask is not None or past_key is not None)):
-        more: dict[str, Piece] = {"attn_mask": e.tensor(mask)} if mask is not None else {}
-        if causal:
-            more["is_causal"] = True
-        if flat:
-            shared = node.int("q_num_heads") != node.int("kv_num_heads")
-        else:
-            heads = [e.resolve(v).shape for v in (node.operand(0), node.operand(1))]
-            shared = any(h is None for h in heads) or heads[0][1] != heads[1][1]  # pyright: ignore[reportOptionalSubscript]
-        if shared:
-            more["enable_gqa"] = True
-        made = call("F.scaled_dot_product_attention", query, key, value, **more, **options)
-    elif rank == 3 and not softcap and not (causal and mask is not None):
-        made = multihead(node, e, [query, key, value], options)
-    else:
-        more = {"query_heads": node.int("q_num_heads"), "key_heads": node.int("kv_num_heads")} if rank == 3 else {}
-        more.update({"causal": True} if causal else {}, **({"softcap": softcap} if softcap else {}))
-        if causal and past_key is not None:
-            more["past"] = form("{0}.shape[2]", e.tensor(past_key))
-        args = [e.tensor(mask)] if mask is not None else []
-        made = call(e.helper("attention"), query, key, value, *args, **more, **options)
-    return Outputs([form("{0}.transpose(1, 2).flatten(2)", made) if flat else made, *present])
+    if softcap:
+        made = capped(node, e, [query, key, value], options, rank)
+        return Outputs([merged(made) if flat else made, *present])
+    masks = [e.tensor(mask)] if mask is not None else []
+    if causal and (mask is not None or past_key is not None):
+        before: dict[str, Piece] = {} if past_key is None else {"past": form("{0}.shape[2]", e.tensor(past_key))}
+        masks = [call(e.helper("causal_mask"), e.tensor(node.operand(0)), key, *masks, **before)]
+    elif causal:
+        options["is_causal"] = True
+    if heads_differ(node, e, rank == 3 or flat):
+        options["enable_gqa"] = True
+    if rank == 3:
+        more: dict[str, Piece] = {"heads": node.int("q_num_heads"), **options}
+        return Outputs([call(e.helper("multihead_attention"), query, key, value, *masks, **more), *present])
+    more = {**({"attn_mask": masks[0]} if masks else {}), **options}
+    made = call("F.scaled_dot_product_attention", query, key, value, **more)
+    if flat:
+        heads = Variable("x", generic=True)
+        e.assign([heads], made)
+        made = merged(code(heads))
+    return Outputs([made, *present])
+
+
+def scale_of(node: Node, e: Emitter, rank: int) -> dict[str, Piece]:
+    """The scale where it is not the usual one, 1 / sqrt(size of a head)."""
+    scale, shape = node.attr("scale"), e.resolve(node.operand(0)).shape
+    if not isinstance(scale, float):
+        return {}
+    width = shape[-1] if shape else None
+    size = width // (node.int("q_num_heads") if rank == 3 else 1) if isinstance(width, int) else 0
+    return {} if size and np.float32(scale) == np.float32(size**-0.5) else {"scale": scale}
+
+
+def heads_differ(node: Node, e: Emitter, packed: bool) -> bool:
+    """True where keys have fewer heads than queries, or it is not known."""
+    if packed:
+        return node.int("q_num_heads") != node.int("kv_num_heads")
+    shapes = [e.resolve(v).shape for v in (node.operand(0), node.operand(1))]
+    return any(s is None for s in shapes) or shapes[0][1] != shapes[1][1]  # pyright: ignore[reportOptionalSubscript]
+
+
+def capped(node: Node, e: Emitter, operands: list[Code], options: dict[str, Piece], rank: int) -> Code:
+    """Attention written out, for what F.scaled_dot_product_attention lacks."""
+    more: dict[str, Piece] = {}
+    if rank == 3:
+        more = {"query_heads": node.int("q_num_heads"), "key_heads": node.int("kv_num_heads")}
+    if node.int("is_causal"):
+        more["causal"] = True
+        if node.input(4) is not None:
+            more["past"] = form("{0}.shape[2]", e.tensor(node.operand(4)))
+    masks = [e.tensor(node.operand(3))] if node.input(3) is not None else []
+    return call(e.helper("attention"), *operands, *masks, softcap=node.float("softcap"), **more, **options)
+
+
+def merged(x: Code) -> Code:
+    """[batch, length, heads * size] of heads that have an axis of their own."""
+    return form("{0}.transpose(1, 2).flatten(2)", x)
 
 
 def by_heads(packed: Code, heads: int) -> Code:
     """[batch, heads, length, size] of heads that are side by side."""
     return form(f"{{0}}.unflatten(-1, ({heads}, -1)).transpose(1, 2)", packed)
-
-
-def multihead(node: Node, e: Emitter, operands: list[Code], options: dict[str, Piece]) -> Code:
-    """Attention with the heads side by side."""
-    heads, key_heads = node.int("q_num_heads"), node.int("kv_num_heads")
-    mask = node.input(3)
-    more: dict[str, Piece] = {"heads": heads, **({"key_heads": key_heads} if key_heads != heads else {}), **options}
-    more |= {"is_causal": True} if node.int("is_causal") else {}
-    more |= {"enable_gqa": True} if key_heads != heads else {}
-    return call(e.helper("multihead_attention"), *operands, *([e.tensor(mask)] if mask is not None else []), **more)
 
 
 def rotary(node: Node, e: Emitter) -> Code:

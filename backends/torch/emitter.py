@@ -88,7 +88,7 @@ class Emitter:
         contents: Mapping[Value, tuple[Size, ...]],
     ) -> None:
         self.graph, self.table, self.sizes_row, self.contents = model.graph, table, sizes_row, contents
-        self.placement = Placement(model)
+        self.placement, self.classes = Placement(model), model.classes
         used = self.placement.in_use(model.graph)
         self.members = Members(
             {p: id(t) for k, t in model.keys.items() if id(t) in used and (p := path_of(k)) is not None}
@@ -186,7 +186,10 @@ class Emitter:
                 return
         for index, output in enumerate(node.outputs):
             made = values[index] if index < len(values) else None
-            if made is not None:
+            known = made.only if made is not None else None
+            if known is not None:
+                self.variables[output] = known
+            elif made is not None:
                 self.assign([self.variable(output)], made)
             elif not self.absorbed.issuperset(output.users):
                 self.refuse(node, f"its output {index} is not supported")
@@ -407,11 +410,20 @@ class Emitter:
         if keys is not None:
             path = next((p for p in map(path_of, keys) if p is not None), None)
             trainable = tensor.dtype.is_float and id(tensor) not in self.placement.buffers
-            return None if path is None else code(self.members.tensor(path, tensor, trainable=trainable))
+            if path is None:
+                return None
+            if self.classes.get(".".join(path[:-1])) == "Embedding" and path[-1] == "weight" and tensor.rank == 2:
+                self.embedding(path[:-1], tensor)
+            return code(self.members.tensor(path, tensor, trainable=trainable))
         if self.placement.viewed(tensor) is None:
             return None
         assert isinstance(tensor, Lazy)
-        base = self.shown(tensor.operands[0])
+        inner = tensor.operands[0]
+        row = row_of(inner) if tensor.function == "reshape" and tensor.shape == inner.shape[1:] else None
+        if row is not None and id(inner) not in self.placement.keys:
+            base = self.shown(inner.operands[0])
+            return None if base is None else form(f"{{0}}[{row}]", base)
+        base = self.shown(inner)
         return None if base is None else viewed(base, tensor)
 
     def materialised(self, sizes: Sizes) -> Code:
@@ -444,6 +456,12 @@ class Emitter:
             self.suggestion = made.hint
         return made
 
+    def embedding(self, path: tuple[str, ...], table: Tensor) -> None:
+        """An `nn.Embedding` for a table that is one in the original, however it is read."""
+        if table.dtype.is_float and not self.is_owned(table) and self.placement.fits({"weight": table}):
+            made = call("nn.Embedding", *table.shape, **float_type(table.dtype))
+            self.members.own(table, self.members.module(path, made, {"weight": table}, (id(table),)), "weight")
+
     def derive(self, what: str, tensor: Tensor, make: Callable[[], Tensor]) -> Tensor:
         """Another form of a constant, the same object each time that it is asked for."""
         found = self.derivations.get((what, id(tensor)))
@@ -470,6 +488,14 @@ class Emitter:
         if same is None:
             raise ValueError("a required operand is missing")
         self.aliases[output] = same
+
+
+def row_of(tensor: Tensor) -> int | None:
+    """Which row of another tensor a slice is, where it is one."""
+    if not isinstance(tensor, Lazy) or tensor.function != "slice" or tensor.parameters["axis"] != 0:
+        return None
+    start, stop = tensor.parameters["start"], tensor.parameters["stop"]
+    return start if isinstance(start, int) and stop == start + 1 else None
 
 
 def viewed(base: Code, view: Lazy) -> Code:

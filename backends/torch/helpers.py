@@ -249,20 +249,24 @@ def attention(
 
 MULTIHEAD_ATTENTION = '''
 def multihead_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    *,
-    heads: int,
-    key_heads: int | None = None,
-    **options: float | bool,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, heads: int, **options: float
 ) -> Tensor:
-    """Scaled dot-product attention of [batch, length, heads * size]."""
-    query = query.unflatten(-1, (heads, -1)).transpose(1, 2)
-    key, value = (t.unflatten(-1, (key_heads or heads, -1)).transpose(1, 2) for t in (key, value))
-    x = F.scaled_dot_product_attention(query, key, value, mask, **options)
+    """Scaled dot-product attention of [batch, length, heads * size]; keys may have fewer heads."""
+    q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+    k = k.unflatten(-1, (-1, q.shape[-1])).transpose(1, 2)
+    v = v.unflatten(-1, (k.shape[1], -1)).transpose(1, 2)
+    x = F.scaled_dot_product_attention(q, k, v, mask, **options)
     return x.transpose(1, 2).flatten(2)
+'''
+
+CAUSAL_MASK = '''
+def causal_mask(query: Tensor, key: Tensor, mask: Tensor | None = None, past: int = 0) -> Tensor:
+    """A mask that hides later keys, too; `past` keys come before that of the first query."""
+    length, total = query.shape[-2], key.shape[-2]
+    allowed = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(past)
+    if mask is None or mask.dtype == torch.bool:
+        return allowed if mask is None else mask & allowed
+    return mask.masked_fill(~allowed, float("-inf"))
 '''
 
 DEPTH_TO_SPACE = '''
@@ -394,6 +398,7 @@ HELPERS = {
     "dynamic_quantize": DYNAMIC_QUANTIZE, "integer_matmul": INTEGER_MATMUL, "integer_conv": INTEGER_CONV,
     "gather_nd": GATHER_ND, "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS,
     "top_k": TOP_K, "rotate": ROTATE, "attention": ATTENTION, "multihead_attention": MULTIHEAD_ATTENTION,
+    "causal_mask": CAUSAL_MASK,
     "depth_to_space": DEPTH_TO_SPACE,
     "space_to_depth": SPACE_TO_DEPTH, "one_hot": ONE_HOT, "insert_axes": UNSQUEEZE_ALL,
     "non_max_suppression": NON_MAX_SUPPRESSION, "reverse_sequence": REVERSE_SEQUENCE, "unique": UNIQUE,

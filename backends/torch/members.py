@@ -267,10 +267,23 @@ class Members:
             if isinstance(child, Container):
                 self._lists(child, self.reached(node, prefix, name), found)
 
+    def groups(self) -> list[str]:
+        """Every group of modules inside a group, as `forward` reaches it."""
+        return self.groups_in(self.root)
+
+    def groups_in(self, node: Container, prefix: str = "self") -> list[str]:
+        """The same for the class that a container becomes."""
+        found: list[str] = []
+        for name, child in node.children.items():
+            if isinstance(child, Container) and child.kind == "block" and name.isidentifier():
+                here = self.reached(node, prefix, name)
+                found += [*([here] if prefix != "self" else []), *self.groups_in(child, here)]
+        return found
+
     @property
     def needs_block(self) -> bool:
-        """True when the file needs the class `Block`."""
-        return _has_block(self.root, top=True)
+        """True when the file needs the class `Block`: for groups inside lists."""
+        return _has_block(self.root)
 
     @property
     def base(self) -> str:
@@ -285,7 +298,7 @@ class Members:
         else:
             lines = statement("super().__init__()", depth)
             for name, child in self.root.children.items():
-                lines += statement(self.registered(name, child), depth)
+                lines += [line for text in self.registered(name, child) for line in statement(text, depth)]
         names = self.names()
         for module, name, owner in self.ties:
             lines += statement(f"{names[module]}.{name} = {names[owner]}", depth)
@@ -302,16 +315,21 @@ class Members:
             node = child if isinstance(child, Container) else node
         return reached
 
-    @staticmethod
-    def registered(name: str, child: Container | Leaf) -> str:
-        """The statement that makes a child."""
+    @classmethod
+    def registered(cls, name: str, child: Container | Leaf, parent: str = "self") -> list[str]:
+        """The statements that make a child; one without a class of its own is an `nn.Module` that gets its children."""
+        if isinstance(child, Container) and child.kind == "block" and not name.isdigit():
+            here = f"{parent}.{name}"
+            inner = [line for n, c in child.children.items() for line in cls.registered(n, c, here)]
+            return [f"{here} = nn.Module()", *inner]
         made = _value(child).render({})
         if isinstance(child, Leaf) and not child.is_module and not child.trainable:
-            return f"self.register_buffer({quoted(name)}, {made}{'' if child.persistent else ', persistent=False'})"
+            option = "" if child.persistent else ", persistent=False"
+            return [f"{parent}.register_buffer({quoted(name)}, {made}{option})"]
         if not name.isdigit():
-            return f"self.{name} = {made}"
+            return [f"{parent}.{name} = {made}"]
         kind = "parameter" if isinstance(child, Leaf) and child.trainable else "module"
-        return f"self.register_{kind}({quoted(name)}, {made})"
+        return [f"{parent}.register_{kind}({quoted(name)}, {made})"]
 
 
 class Attribute(Member):
@@ -339,9 +357,13 @@ def zeros(tensor: Tensor) -> Code:
     return call("torch.zeros", *(tensor.shape if tensor.shape else ((),)), **options)
 
 
-def _has_block(node: Container, top: bool = False) -> bool:
-    inner = [c for c in node.children.values() if isinstance(c, Container)]
-    return (not top and node.kind == "block") or any(_has_block(c) for c in inner)
+def _has_block(node: Container, inside: bool = False) -> bool:
+    inside = inside or node.kind != "block"
+    return any(
+        (c.kind == "block" and (inside or n.isdigit())) or _has_block(c, inside or n.isdigit())
+        for n, c in node.children.items()
+        if isinstance(c, Container)
+    )
 
 
 def _value(node: Container | Leaf) -> Code:

@@ -8,15 +8,15 @@ three nodes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
-from .code import Code, Member, Variable
+from .code import Code, Member, Slot, Variable
 from .names import identifier, numbered
 from .rolling import Item, Line, Suite
 
-NESTED_WIDTH = 64
+NESTED_WIDTH = 72
 NESTED_DEPTH = 3
 GENERIC = ("x", "y", "z", "u", "v", "w")
 
@@ -120,8 +120,10 @@ def members_in(block: Block) -> set[Member]:
 # Tidying
 
 
-def tidy(block: Block) -> None:
-    """Drops what nobody uses and nests short expressions in the statement after them."""
+def tidy(block: Block, names: Mapping[Variable, str]) -> None:
+    """Drops what nobody uses and nests short expressions in the statement after them; `names` are those of members."""
+    for member in members_in(block):
+        member.columns = len(names.get(member, member.hint))
     drop(block)
     _nest(block, Counter(uses(block)))
 
@@ -165,6 +167,8 @@ def _nested(first: Statement, second: Statement, counts: Counter[Variable]) -> b
         return False
     if first.section and first.section != second.section:
         return False
+    if leaves_list(first, second):
+        return False
     joined = second.value.substitute(target, first.value)
     if joined.width > NESTED_WIDTH or joined.depth > NESTED_DEPTH:
         return False
@@ -173,12 +177,27 @@ def _nested(first: Statement, second: Statement, counts: Counter[Variable]) -> b
     return True
 
 
+def element_of(item: Assign) -> tuple[str, ...] | None:
+    """The path of the list whose element a statement calls, None where it calls none."""
+    head = item.value.parts[0]
+    called = isinstance(head, Slot) and isinstance(head.child, Member) and head.child.hint.isdigit()
+    return item.scope[:-1] if called and item.scope and item.scope[-1].isdigit() else None
+
+
+def leaves_list(first: Assign, second: Assign) -> bool:
+    """True for a list's element whose result goes to a module outside of the list: nested, it would not roll into a
+    loop with the other elements."""
+    path = element_of(first)
+    outside = path is not None and second.scope[: len(path)] != path
+    return outside and any(isinstance(leaf, Member) for leaf in second.value.leaves())
+
+
 def _nested_result(last: Assign, block: Block, counts: Counter[Variable]) -> bool:
     target = last.targets[0]
     if len(last.targets) != 1 or counts[target] != 1 or target not in set(block.results[0].variables()):
         return False
     joined = block.results[0].substitute(target, last.value)
-    if joined.width > NESTED_WIDTH or joined.depth > NESTED_DEPTH:
+    if joined.width > NESTED_WIDTH or joined.depth > NESTED_DEPTH or element_of(last) is not None:
         return False
     block.results = [joined]
     return True

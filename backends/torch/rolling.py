@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Union
 
 from .layout import INDENT, statement
-from .names import RESERVED, unused
+from .names import RESERVED, identifier, unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +143,25 @@ def _loop(body: Sequence[Item], expression: str, span: tuple[int, int, int], tak
     return Suite(f"for {name} in {expression}{part}:", tuple(_named(item, name) for item in body), spaced=True)
 
 
-def shortened(items: Sequence[Item], lists: Sequence[tuple[str, int]], taken: Collection[str]) -> list[Item]:
-    """Statements with a name for each module of a list that is mentioned often, such as `block = self.layer2[0]`."""
+def returned(items: Sequence[Item], result: str) -> tuple[list[Item], str, str]:
+    """Statements, what they return, and its note, without a name for a result that is returned at once."""
+    last = items[-1] if items else None
+    if isinstance(last, Line) and not last.heading and result.isidentifier() and last.text.startswith(f"{result} = "):
+        return list(items[:-1]), last.text[len(result) + 3 :], last.note
+    return list(items), result, ""
+
+
+def shortened(
+    items: Sequence[Item], lists: Sequence[tuple[str, int]], groups: Sequence[str], taken: Collection[str]
+) -> list[Item]:
+    """Statements with a name for each module of a list that is mentioned often, such as `block = self.layer2[0]`, and
+    for groups of modules, such as `encoder = self.model.encoder`."""
     found = list(items)
     for expression, length in sorted(lists, key=lambda pair: (pair[0].count("."), pair[0])):
         for index in range(length):
             found = _shorten(found, f"{expression}[{index}]", _singular(expression), taken)
+    for group in sorted(groups, key=lambda name: (-name.count("."), name)):
+        found = _shorten(found, f"{group}.", identifier(group.rsplit(".", 1)[-1], "part"), taken)
     return found
 
 
@@ -159,12 +172,13 @@ def _shorten(items: list[Item], module: str, wanted: str, taken: Collection[str]
     first, stop = places[0], places[-1] + 1
     if any(isinstance(item, Suite) and not item.spaced for item in items[first:stop]):
         return items
-    words = {word for item in items[first:stop] for word in re.findall(r"\w+", flat(item))}
+    words = {word for item in items[first:stop] for word in re.findall(r"(?<![\w.])\w+", flat(item))}
     name = unused(wanted, {*taken, *RESERVED, *words})
     head = items[first]
-    body = [_renamed(item, module, name) for item in items[first:stop]]
+    end = module[len(module.rstrip(".")) :]
+    body = [_renamed(item, module, name + end) for item in items[first:stop]]
     body[0] = replace(body[0], heading="")
-    return [*items[:first], Line(f"{name} = {module}", heading=head.heading), *body, *items[stop:]]
+    return [*items[:first], Line(f"{name} = {module.rstrip('.')}", heading=head.heading), *body, *items[stop:]]
 
 
 def _renamed(item: Item, module: str, name: str) -> Item:

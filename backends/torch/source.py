@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir import Model, Tensor, TensorType, Value
 from .classes import extract, function
@@ -15,7 +15,7 @@ from .helpers import sources
 from .members import TORCH_TYPES
 from .names import class_name, path_of, plain_text
 from .program import drop, members_in, name_variables, render, tidy
-from .rolling import Line, lines, roll, shortened
+from .rolling import Item, Line, flat, lines, returned, roll, shortened
 from .sizes import sizes_of
 from .table import TABLE
 
@@ -50,7 +50,7 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
     title = class_name(name or ("" if GENERATED_TITLE.match(model.graph.name) else model.graph.name))
     sizes = {variable for size in e.dimensions.values() for variable in size.variables()}
     classes = extract(e.block, e.members, e.parameters, sizes, title, model.classes)
-    tidy(e.block)
+    tidy(e.block, e.members.names())
     names = {**name_variables(e.block, e.parameters), **e.members.names()}
     if e.members.needs_block or any(re.search(r"\bBlock\(", line) for line in classes):
         e.helper("Block")
@@ -95,13 +95,24 @@ def forward(e: Emitter, model: Model, names: dict[Variable, str]) -> list[str]:
     results = [r.render(names) for r in e.block.results]
     note = shape_note(model.graph.outputs[0]) if len(results) == 1 else ""
     lists, taken = e.members.lists(), set(names.values())
-    body = shortened(roll(render(e.block, names), lists, taken), lists, taken)
+    body = shortened(roll(render(e.block, names), lists, taken), lists, e.members.groups(), taken)
+    body, result, noted = returned(headed(body), ", ".join(results))
     several = "Tensor, ..." if len(results) > SHOWN_RESULTS else ", ".join("Tensor" for _ in results)
-    returned = "Tensor" if len(results) == 1 else f"tuple[{several}]"
+    kind = "Tensor" if len(results) == 1 else f"tuple[{several}]"
     return [
-        *function("forward", [f"{names[p]}: Tensor" for p in e.parameters], returned),
-        *lines([*body, Line(f"return {', '.join(results)}", note)], 2),
+        *function("forward", [f"{names[p]}: Tensor" for p in e.parameters], kind),
+        *lines([*body, Line(f"return {result}", note or noted)], 2),
     ]
+
+
+def headed(items: Sequence[Item]) -> list[Item]:
+    """Statements without the headings that say what the first line below them says."""
+
+    def says_nothing(item: Item) -> bool:
+        path = re.sub(r"\.(\d+)", r'(?:\\[\1\\]|\\["\1"\\])', item.heading)
+        return bool(item.heading) and re.search(rf"\bself\.{path}(?!\w)", flat(item)) is not None
+
+    return [replace(item, heading="") if says_nothing(item) else item for item in items]
 
 
 def docstring(model: Model, title: str, parameters: Sequence[str], stem: str) -> list[str]:
