@@ -8,7 +8,7 @@ from ..ir import UsageError
 from ..transforms.base import Pass, options_of
 from ..transforms.options import make, parse_pipeline
 from ..transforms.prune import Factorize, Prune, Sparsify
-from ..transforms.quantize import AdaRound, Equalize, Gptq, Quantize, Smooth
+from ..transforms.quantize import AdaRound, Equalize, Gptq, Half, Quantize, Smooth
 from ..transforms.simplify import Simplify
 from .plugins import Registry
 
@@ -21,6 +21,7 @@ BUILT_IN: dict[str, type[Pass]] = {
     "smooth": Smooth,
     "gptq": Gptq,
     "adaround": AdaRound,
+    "half": Half,
     "quantize": Quantize,
     "int8": Quantize,
 }

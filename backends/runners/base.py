@@ -66,8 +66,15 @@ def inputs_of(graph: Graph) -> list[Input]:
     return [Input(v.name, v.type, v in graph.defaults) for v in graph.inputs]
 
 
-def check_feeds(inputs: Sequence[Input], feeds: Feeds) -> None:
-    """Raises UsageError, with what was expected and found, where a name, element type or shape does not fit."""
+HALVES = (DType.F16, DType.BF16)
+"""Element types to which floats of 32 bits are rounded: data need not be written anew for a model in half precision."""
+
+
+def check_feeds(inputs: Sequence[Input], feeds: Feeds) -> dict[str, Array]:
+    """The feeds as the inputs take them: floats of 32 bits are rounded where an input has 16.
+
+    Raises UsageError, with what was expected and found, where a name, element type or shape does not fit.
+    """
     wrong = [f"there is no input {n!r}" for n in feeds if n not in {i.name for i in inputs}]
     for expected in inputs:
         if expected.name not in feeds:
@@ -82,12 +89,19 @@ def check_feeds(inputs: Sequence[Input], feeds: Feeds) -> None:
             why=f"{'; '.join(wrong)}; expected {', '.join(map(str, inputs)) or 'nothing'}; found {found}",
             do="give every input under its name with this element type and shape",
         )
+    types = {i.name: i.type.dtype for i in inputs if isinstance(i.type, TensorType)}
+    return {n: a.astype(types[n].numpy) if n in types and is_wider(a, types[n]) else a for n, a in feeds.items()}
+
+
+def is_wider(array: Array, dtype: DType) -> bool:
+    """True for floats of 32 bits that an input takes as 16."""
+    return dtype in HALVES and _dtype(array) is DType.F32
 
 
 def _misfits(type_: TensorType, array: Array) -> list[str]:
     wrong: list[str] = []
     found = _dtype(array)
-    if found is not type_.dtype:
+    if found is not type_.dtype and not is_wider(array, type_.dtype):
         wrong.append(f"is {found!r}, not {type_.dtype!r}")
     if type_.shape is not None:
         sizes = zip(type_.shape, array.shape, strict=False)

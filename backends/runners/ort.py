@@ -62,7 +62,7 @@ class OrtRunner(NamedRunner):
 
     def _run(self, names: list[str], feeds: Feeds) -> list[Array]:
         arrays = {name: np.asarray(array) if not isinstance(array, list) else array for name, array in feeds.items()}
-        check_feeds(self.inputs, arrays)
+        arrays = check_feeds(self.inputs, arrays)
         arrays.update({n: arrays[n].astype(CARRIERS[d].numpy) for n, d in self._carried.items() if n in arrays})
         try:
             results: list[Any] = list(self.session.run(names, arrays))

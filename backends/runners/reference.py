@@ -48,7 +48,7 @@ class ReferenceRunner(NamedRunner):
 
     def _run(self, names: list[str], feeds: Feeds) -> list[Array]:
         arrays = {name: np.asarray(array) for name, array in feeds.items()}
-        check_feeds(self.inputs, arrays)
+        arrays = check_feeds(self.inputs, arrays)
         if self._double:
             arrays = {n: a.astype(np.float64) if DType.of_numpy(a.dtype) in NARROW else a for n, a in arrays.items()}
         try:

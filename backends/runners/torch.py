@@ -32,7 +32,7 @@ class TorchRunner(Runner):
         import torch
 
         if self.inputs is not None:
-            check_feeds(self.inputs, feeds)
+            feeds = check_feeds(self.inputs, feeds)
         tensors = {name: to_torch(array) for name, array in feeds.items()}
         try:
             with torch.no_grad():

@@ -2,9 +2,10 @@
 
 from .calibrate import calibrate
 from .equalize import Equalize
+from .half import Half
 from .observers import OBSERVERS, Observer, Range
 from .quantize import Quantize
 from .rounding import AdaRound, Gptq
 from .smooth import Smooth
 
-__all__ = ["OBSERVERS", "AdaRound", "Equalize", "Gptq", "Observer", "Quantize", "Range", "Smooth", "calibrate"]
+__all__ = ["OBSERVERS", "AdaRound", "Equalize", "Gptq", "Half", "Observer", "Quantize", "Range", "Smooth", "calibrate"]

@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ...ir import Graph, Node, Value
 from ..cost import Sizes, node_flops, static_shape
+from . import cut
+from .cut import FAST, FLOAT
 from .layers import Layer
 from .placement import data, may_connect, results
 
@@ -39,11 +41,6 @@ CALL = (2.0, 2.5)
 
 CONVERSION = (1.5, 0.3e-3)
 """Microseconds of a QuantizeLinear or DequantizeLinear: per call and per element."""
-
-INT8, FLOAT = "int8", "float"
-
-Cut = tuple[float, tuple[set[object], set[object]]]
-"""What networkx gives: the cost, and the nodes on either side."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +88,8 @@ def cheapest(
     network = _network(graph, chosen, known, sizes)
     for node in floats:
         network.add_edge(node, FLOAT, capacity=math.inf)
-    import networkx as nx
-
-    cost, parts = cast(Cut, nx.minimum_cut(network, INT8, FLOAT))  # pyright: ignore[reportUnknownMemberType]
-    return cost, {node for node in chosen if node in parts[0]}
+    cost, fast = cut.cheapest(network)
+    return cost, {node for node in chosen if node in fast}
 
 
 def _network(
@@ -105,7 +100,7 @@ def _network(
 
     network: nx.DiGraph[object] = nx.DiGraph()
     for node, t in known.items():
-        network.add_edge(INT8, node, capacity=t.float)
+        network.add_edge(FAST, node, capacity=t.float)
         network.add_edge(node, FLOAT, capacity=t.int8)
     free = {node for node in graph if node in chosen or may_connect(node)}
     takers: dict[Value, list[Node]] = {}
@@ -114,22 +109,8 @@ def _network(
             takers.setdefault(value, []).append(node)
     makers = {v: node for node in free if node.op not in ("Gemm", "MatMul") for v in results(node)}
     for value in dict.fromkeys((*takers, *makers)):
-        _connect(network, value, makers.get(value), takers.get(value, []), _conversion(value, sizes))
+        cut.connect(network, value, makers.get(value, FLOAT), takers.get(value, []), _conversion(value, sizes))
     return network
-
-
-def _connect(network: nx.DiGraph[object], value: Value, maker: Node | None, takers: list[Node], price: float) -> None:
-    """The price of converting a value: once to int8 if one taker wants it so, once to float if one does."""
-    source = maker if maker is not None else FLOAT
-    for taker in takers:
-        network.add_edge(taker, ("quantize", value), capacity=math.inf)
-    if takers:
-        network.add_edge(("quantize", value), source, capacity=price)
-    if maker is None:
-        return
-    network.add_edge(maker, ("dequantize", value), capacity=price)
-    for user in value.users:
-        network.add_edge(("dequantize", value), user if user in takers else FLOAT, capacity=math.inf)
 
 
 def _conversion(value: Value, sizes: Sizes) -> float:
