@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .transforms.base import Context, Decision, Outcome, Pass
     from .transforms.instruments import Instruments
     from .transforms.parity import Check
-    from .transforms.prune import Prune
+    from .transforms.prune import Prune, PruneDepth
     from .transforms.quantize import Quantize
     from .transforms.rule_pass import RulePass
     from .transforms.select import Selection
@@ -55,7 +55,7 @@ _HOMES = {
     ".transforms.instruments": ("Instruments",),
     ".transforms.parity": ("Check",),
     ".transforms.rule_pass": ("RulePass",),
-    ".transforms.prune": ("Prune",),
+    ".transforms.prune": ("Prune", "PruneDepth"),
     ".transforms.quantize": ("Quantize",),
     ".transforms.select": ("Selection",),
     ".transforms.simplify": ("Simplify",),
@@ -76,6 +76,7 @@ __all__ = [
     "P",
     "Pass",
     "Prune",
+    "PruneDepth",
     "Quantize",
     "Recipe",
     "Result",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..ir import UsageError
 from ..transforms.base import Pass, options_of
 from ..transforms.options import make, parse_pipeline
-from ..transforms.prune import Factorize, Prune, Sparsify
+from ..transforms.prune import Factorize, Prune, PruneDepth, Sparsify
 from ..transforms.quantize import AdaRound, Equalize, Gptq, Half, Quantize, Smooth
 from ..transforms.simplify import Simplify
 from .plugins import Registry
@@ -15,6 +15,7 @@ from .plugins import Registry
 BUILT_IN: dict[str, type[Pass]] = {
     "simplify": Simplify,
     "prune": Prune,
+    "prune_depth": PruneDepth,
     "factorize": Factorize,
     "sparsify": Sparsify,
     "equalize": Equalize,

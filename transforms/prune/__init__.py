@@ -1,7 +1,8 @@
 """Structured pruning."""
 
+from .depth import PruneDepth
 from .factorize import Factorize
 from .prune import Prune
 from .sparsify import Sparsify
 
-__all__ = ["Factorize", "Prune", "Sparsify"]
+__all__ = ["Factorize", "Prune", "PruneDepth", "Sparsify"]

@@ -7,12 +7,13 @@ removed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...ir import Array, Dense, Model, Node, Value
+from .atoms import Ids
 from .kept import Kept
 from .obs import TINY, damped
 from .readers import FLAT_OPS, input_axis, matrix, set_matrix
@@ -31,16 +32,28 @@ class Affected:
 
 
 def affected(pruned: Model, reference: Model, kept: Kept) -> Affected:
-    """Found before surgery on `pruned`, whose nodes are those of `reference` in the same order."""
-    behind: set[Value] = set()
+    """What reads fewer channels, or values that have moved because of that. Found before surgery on `pruned`, whose
+    nodes are those of `reference` in the same order.
+    """
+    return following(zip(pruned.graph, reference.graph, strict=True), set(), kept)
+
+
+def following(nodes: Iterable[tuple[Node, Node]], behind: set[Value], kept: Kept | None = None) -> Affected:
+    """What reads fewer channels (`kept`), or is computed from values that move (`behind`), among nodes in the order of
+    the graph, each with its twin in the reference.
+    """
     found = Affected([], [])
-    for node, twin in zip(pruned.graph, reference.graph, strict=True):
+
+    def left(value: Value, axis: int) -> Ids | None:
+        return kept.indices(value, axis) if kept is not None else None
+
+    for node, twin in nodes:
         axis = input_axis(node)
-        reads_fewer = axis is not None and kept.indices(node.operand(1), axis) is not None
+        reads_fewer = axis is not None and left(node.operand(1), axis) is not None
         reads_other = axis is not None and node.operand(0) in behind and len(node.operand(1).users) == 1
         if reads_fewer or reads_other:
             made = len(node.output.shape or ()) - 1 if node.op in FLAT_OPS else 1
-            found.layers.append(Watch(node, twin.output, kept.indices(node.output, made)))
+            found.layers.append(Watch(node, twin.output, left(node.output, made)))
         if reads_fewer or any(v in behind for v in node.inputs):
             behind.update(node.outputs)
             if (
@@ -48,7 +61,7 @@ def affected(pruned: Model, reference: Model, kept: Kept) -> Affected:
                 and not node.int("training_mode")
                 and all(map(is_constant, node.inputs[3:]))
             ):
-                found.norms.append(Watch(node, twin.operand(0), kept.indices(node.operand(0), 1)))
+                found.norms.append(Watch(node, twin.operand(0), left(node.operand(0), 1)))
     return found
 
 

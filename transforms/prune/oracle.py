@@ -76,11 +76,18 @@ def says_sizes(value: Value) -> bool:
 def check(original: Model, masked: Model, pruned: Model, kept: Kept, feeds: Feeds) -> Comparison:
     """Runs the three models on one input and compares every value.
 
-    `kept` belongs to the values of `pruned`, which has the nodes of `masked` in the same order. What single precision
-    leaves open (ONNX Runtime's sigmoid of -16 has no correct digit) is computed once more in double.
+    `kept` belongs to the values of `pruned`, which has the nodes of `masked` in the same order.
     """
-    found, errors = pairs(masked, pruned, kept), list[float]()
-    outputs: list[Array] = []
+    return compared(original, masked, pruned, pairs(masked, pruned, kept), feeds)
+
+
+def compared(original: Model, masked: Model, pruned: Model, found: Sequence[Pair], feeds: Feeds) -> Comparison:
+    """Runs the three models on one input and compares these values.
+
+    What single precision leaves open (ONNX Runtime's sigmoid of -16 has no correct digit) is computed once more in
+    double.
+    """
+    errors, outputs = list[float](), list[Array]()
     sizes = bind_sizes(masked.graph, {name: np.shape(array) for name, array in feeds.items()})
     for portion in portions(found, lambda pair: value_bytes(pair, sizes)):
         taps = [*(p.reference for p in portion), *masked.graph.outputs]

@@ -231,6 +231,7 @@ def feeds(model: Model, context: Context) -> Feeds:
 
 
 def require(comparison: Comparison) -> None:
+    """Raises ParityError where the oracle found a difference."""
     if not comparison.passed:
         raise ParityError(
             "pruning gave another function than masking",
