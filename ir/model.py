@@ -19,7 +19,8 @@ class Model:
     `metadata` is ONNX's metadata_props; `doc`, `producer`, `producer_version`, `domain` and `version` are the fields of
     the same meaning in ModelProto. `keys` are the tensors by state_dict key of the PyTorch module that the model came
     from, `emitted` those of the module that was emitted last; both stay connected to the constants made from them.
-    `buffers` are the keys that are no parameters, `classes` the names of the modules' classes by path.
+    `constants` are the keys of emitted buffers that the original has not and a state_dict may lack. `buffers` are the
+    keys that are no parameters, `classes` the names of the modules' classes by path.
     """
 
     graph: Graph
@@ -34,6 +35,7 @@ class Model:
     keys: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
     emitted: dict[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False, compare=False)
     buffers: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    constants: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     classes: dict[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
     def clone(self) -> Model:
@@ -41,7 +43,7 @@ class Model:
         return Model(
             self.graph.clone(), dict(self.opset), self.source_opset, dict(self.metadata), self.doc, self.producer,
             self.producer_version, self.domain, self.version, dict(self.keys),
-            dict(self.emitted), self.buffers, dict(self.classes),
+            dict(self.emitted), self.buffers, self.constants, dict(self.classes),
         )  # fmt: skip
 
     def restore(self, snapshot: Model) -> None:
@@ -58,4 +60,4 @@ class Model:
         changes nothing, for unknown or missing keys, for another shape or element type, for tied parameters that have
         become two, and for a parameter that the graph does not depend on any more.
         """
-        self.emitted, self.keys = load(self.graph, (self.emitted, self.keys), weights)
+        self.emitted, self.keys = load(self.graph, (self.emitted, self.keys), weights, self.constants)

@@ -9,7 +9,7 @@ has one of these inside is then built again around it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Union, cast
 
@@ -34,10 +34,13 @@ Found = tuple[Tensor, Region | None, Tensor]
 """An operand, the part of it that is known (None: all of it), and that part's new numbers."""
 
 
-def load(graph: Graph, maps: Sequence[Mapping[str, Tensor]], given: StateDict) -> list[dict[str, Tensor]]:
+def load(
+    graph: Graph, maps: Sequence[Mapping[str, Tensor]], given: StateDict, optional: Set[str] = frozenset()
+) -> list[dict[str, Tensor]]:
     """Puts the tensors of a state_dict in place of those that a key map names; gives the key maps for the next time.
 
-    Of the key maps the first that has the same keys is taken. Either everything is replaced or, on an error, nothing.
+    Of the key maps the first that has the same keys is taken, `optional` ones apart. Either everything is replaced or,
+    on an error, nothing.
     Raises UsageError for unknown or missing keys, other shapes or element types, one tensor under two keys that has
     become two, and what the graph does not depend on any more.
     """
@@ -48,12 +51,12 @@ def load(graph: Graph, maps: Sequence[Mapping[str, Tensor]], given: StateDict) -
             why="it does not come from PyTorch, and no PyTorch source has been emitted from it",
             do="emit it first (emit_pytorch, to_torch): the keys are those of the emitted module",
         )
-    keys = next((m for m in maps if m and differing(m, arrays) == ([], [])), None)
+    keys = next((m for m in maps if m and differing(m, arrays, optional) == ([], [])), None)
     if keys is None:
-        raise unfit(*differing(next(m for m in maps if m), arrays))
+        raise unfit(*differing(next(m for m in maps if m), arrays, optional))
     incoming = Incoming()
     for key, old in keys.items():
-        if not key.endswith(COUNTERS):
+        if not key.endswith(COUNTERS) and not (key in optional and key not in arrays):
             incoming.assign(old, checked(key, arrays[key], old), {key})
     incoming.assemble()
     rebuilt = Rebuilt(incoming.new)
@@ -73,10 +76,12 @@ def load(graph: Graph, maps: Sequence[Mapping[str, Tensor]], given: StateDict) -
     return [{key: rebuilt(old) for key, old in m.items()} for m in maps]
 
 
-def differing(keys: Mapping[str, Tensor], arrays: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def differing(
+    keys: Mapping[str, Tensor], arrays: Mapping[str, Any], optional: Set[str] = frozenset()
+) -> tuple[list[str], list[str]]:
     """The keys that a state_dict has too many and those that it lacks; batch counters do not count."""
     unknown = [k for k in arrays if k not in keys and not k.endswith(COUNTERS)]
-    return unknown, [k for k in keys if k not in arrays and not k.endswith(COUNTERS)]
+    return unknown, [k for k in keys if k not in arrays and k not in optional and not k.endswith(COUNTERS)]
 
 
 def unfit(unknown: Sequence[str], missing: Sequence[str]) -> UsageError:

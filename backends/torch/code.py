@@ -20,6 +20,7 @@ INFIX = {
 }  # fmt: skip
 """How tightly each binary operator binds."""
 
+ATTRIBUTE = re.compile(r"\.\w+\Z")
 PLACEHOLDER = re.compile(r"\{(\d+)\}")
 
 
@@ -95,7 +96,9 @@ class Code:
     def depth(self) -> int:
         """How deeply calls and operators are nested; 0 for a name or a literal."""
         inner = [0 if isinstance(p.child, Variable) else p.child.depth for p in self.parts if isinstance(p, Slot)]
-        return max(inner) + (len(self.parts) > 1) if inner else 0
+        last = self.parts[-1]
+        plain = len(self.parts) == 1 or (len(self.parts) == 2 and isinstance(last, str) and ATTRIBUTE.match(last))
+        return max(inner) + (not plain) if inner else 0
 
     @property
     def width(self) -> int:
@@ -166,7 +169,7 @@ def literal(value: int | float | bool | str | None) -> Code:
     if isinstance(value, float) and not isinstance(value, bool):
         if math.isnan(value) or math.isinf(value):
             return raw(f'float("{value}")')
-        return Code((repr(value),), ATOM if value >= 0 else UNARY)
+        return Code((repr(value).replace("e+", "e"),), ATOM if value >= 0 else UNARY)
     if isinstance(value, int) and not isinstance(value, bool):
         return Code((repr(value),), ATOM if value >= 0 else UNARY, value < 0)
     if isinstance(value, str):

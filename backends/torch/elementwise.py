@@ -127,6 +127,9 @@ def where(node: Node, e: Emitter) -> Code:
     """A number stands for a scalar where condition and other choice fix the shape."""
     condition, chosen, other = node.operand(0), node.operand(1), node.operand(2)
     if e.const(other) is not None and e.const(chosen) is not None:
+        numbers = [e.number(v) for v in (chosen, other) if not e.rank(v)]
+        if len(numbers) == 2 and None not in numbers and e.dtype(chosen) is DType.F32:
+            return call("torch.where", e.tensor(condition), *numbers)
         return call("torch.where", *[e.tensor(v) for v in (condition, chosen, other)])
     return call("torch.where", e.tensor(condition), e.beside(chosen, other), e.beside(other, chosen))
 

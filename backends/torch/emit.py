@@ -91,7 +91,7 @@ def emit(
             if made:
                 shutil.rmtree(target, ignore_errors=True)
             raise
-    written.emitted = dict(source.weights)
+    written.emitted, written.constants = dict(source.weights), source.constants
     return Emitted(target, tuple(target / n for n in names), source.class_name, difference)
 
 
@@ -105,8 +105,18 @@ def to_module(model: Model, *, class_name: str | None = None, dequantize: bool =
     source = generate(model, name=class_name)
     made = getattr(_executed(source.text, Path("<emitted by tersor>")), source.class_name)()
     made.load_state_dict({name: _as_torch(tensor) for name, tensor in source.weights.items()})
-    model.emitted = dict(source.weights)
+    for key in source.constants:
+        forget(made, key)
+    model.emitted, model.constants = dict(source.weights), source.constants
     return made.eval()
+
+
+def forget(module: torch.nn.Module, key: str) -> None:
+    """Takes a buffer out of the state_dict, as `load` of the emitted file does."""
+    from torch import nn
+
+    path, _, leaf = key.rpartition(".")
+    setattr(module.get_submodule(path), leaf, nn.Buffer(module.get_buffer(key), persistent=False))
 
 
 def _refuse_bad_target(target: Path, names: Sequence[str], overwrite: bool) -> None:

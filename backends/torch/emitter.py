@@ -18,12 +18,12 @@ from ...ir import Array, Dim, DType, Graph, Model, Node, Size, Tensor, TensorTyp
 from ...ir.dims import Symbol
 from ...ir.tensors import Lazy, reshape
 from .code import Code, Member, Piece, Variable, call, code, form, infix, literal, method, raw, sequence
+from .constants import formula
 from .members import TORCH_TYPES, Members
 from .names import identifier, path_of, plain_text
 from .placement import Placement, scope_of
 from .program import Assign, Block
 
-SMALL_ELEMENTS = 16
 SIZE_ELEMENTS = 64
 
 UNSIGNED = frozenset([DType.U16, DType.U32, DType.U64])
@@ -91,7 +91,8 @@ class Emitter:
         self.placement, self.classes = Placement(model), model.classes
         used = self.placement.in_use(model.graph)
         self.members = Members(
-            {p: id(t) for k, t in model.keys.items() if id(t) in used and (p := path_of(k)) is not None}
+            {p: id(t) for k, t in model.keys.items() if id(t) in used and (p := path_of(k)) is not None},
+            model.keys,
         )
         self.block = Block()
         self.helpers: set[str] = set()
@@ -396,12 +397,10 @@ class Emitter:
             return shown
         if tensor.dtype not in TORCH_TYPES:
             tensor = self.placement.widened(tensor)
-        path = self.placement.constant(value)
-        if self.placement.is_named(value) or tensor.count > SMALL_ELEMENTS or tensor.dtype.is_float:
-            return code(self.members.tensor(path, tensor, trainable=self.placement.trainable(value)))
-        return code(
-            self.members.tensor(path, tensor, trainable=False, value=array_literal(tensor.numpy(), tensor.dtype))
-        )
+        path, trainable = self.placement.constant(value), self.placement.trainable(value)
+        free = not trainable and (bool(self.placement.keys) or not self.placement.is_named(value))
+        made = formula(tensor) if free else None
+        return code(self.members.tensor(path, tensor, trainable=trainable, value=made))
 
     def shown(self, tensor: Tensor) -> Code | None:
         """One of the model's own tensors or a view of one, as a parameter or buffer of the original shape and what is
@@ -540,12 +539,11 @@ def python_number(element: Array) -> int | float | bool:
     """An array's only element as the shortest Python number that gives it back."""
     if element.dtype.kind in "iub":
         return element.item()
-    return float(element) if element.dtype == np.float64 else float(str(element.astype(np.float32)))
-
-
-def array_literal(array: Array, dtype: DType) -> Code:
-    """`torch.tensor([...])` of a small integer array."""
-    return call("torch.tensor", raw(repr(array.tolist())), **dtype_option(dtype, empty=not array.size))
+    shortest = float(str(element.astype(np.float32)))
+    exact = element.dtype == np.float64 or abs(shortest) > float(
+        np.finfo(np.float32).max
+    )  # as a double, past the largest
+    return float(element) if exact else shortest
 
 
 def dtype_option(dtype: DType, *, empty: bool) -> dict[str, Piece]:

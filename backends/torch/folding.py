@@ -14,6 +14,7 @@ from ...ir.builder import fold as fold_lazily
 from ...ir.inference import infer
 from ...ir.tensors import Lazy, comes_from, reshape
 from ..runners import evaluate_node
+from .tables import moved
 
 SMALL_INTEGERS, SMALL_FLOATS = 4096, 16
 
@@ -30,9 +31,11 @@ def prepared(model: Model) -> tuple[Model, dict[Value, tuple[Size, ...]]]:
     copy.graph.defaults, copy.graph.entry.outputs = {}, kept
     for index, value in enumerate(kept):
         value.index = index
-    contents = infer(copy.graph).contents
+    inference = infer(copy.graph)
+    contents = inference.contents
     held = {id(t) for t in copy.keys.values()}
     for graph in list(copy.graph.graphs()):
+        moved(graph, inference.node, held)
         fold(graph, contents, held)
     return copy, contents
 

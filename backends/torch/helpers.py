@@ -10,15 +10,12 @@ from collections.abc import Collection
 
 BLOCK = '''
 class Block(nn.Module):
-    """A named group of modules, parameters (nn.Parameter) and buffers (other tensors)."""
+    """A named group of modules, parameters and buffers."""
 
     def __init__(self, /, **members: nn.Module | Tensor) -> None:
         super().__init__()
         for name, member in members.items():
-            if isinstance(member, (nn.Module, nn.Parameter)):
-                setattr(self, name, member)
-            else:
-                self.register_buffer(name, member)
+            setattr(self, name, member)
 '''
 
 QUANTIZE = '''

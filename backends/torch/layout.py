@@ -19,12 +19,32 @@ def statement(text: str, depth: int, comment: str = "") -> list[str]:
     head, value = _assignment(text)
     if head and len(list(split_items(value))) > 1:
         lines = [f"{pad}{head}(", *_items(" (", value, depth + 1), f"{pad})"]
-    elif head and operators_in(value):
+    elif head and operators_in(value) and not _ends_in_call(text, value, depth):
         lines = [f"{pad}{head}(", *broken(value, depth + 1), f"{pad})"]
+    elif head and operators_in(value):
+        lines = _opened(text, depth)
+    elif head and _last_bracket(value) is None:
+        lines = [f"{pad}{head}(", f"{pad}{INDENT}{value}", f"{pad})"]
     else:
         lines = broken(text, depth)
     noted = f"{lines[-1]}  # {comment}"
     return [*lines[:-1], noted] if comment and len(noted) <= WIDTH else lines
+
+
+def _ends_in_call(text: str, value: str, depth: int) -> bool:
+    """True for one operation whose last operand's bracket can be opened on the first line."""
+    span = _last_bracket(text)
+    last = operators_in(value)[1:]
+    return len(last) == 1 and span is not None and span[1] == len(text) - 1 and fits(text[: span[0] + 1], depth)
+
+
+def _opened(text: str, depth: int) -> list[str]:
+    span = _last_bracket(text)
+    assert span is not None
+    start, end = span
+    body = text[start + 1 : end].strip()
+    pad = INDENT * depth
+    return [pad + text[: start + 1], *broken(body, depth + 1), pad + text[end:]]
 
 
 def fits(text: str, depth: int) -> bool:

@@ -7,7 +7,7 @@ One tensor is registered once.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -59,14 +59,16 @@ class Container:
 class Members:
     """Collects what `__init__` makes; `weights` are the tensors by state_dict key.
 
-    `keys` are the paths that belong to tensors, by their identities: nothing else gets these.
+    `keys` are the paths that belong to tensors, by their identities: nothing else gets these. `original` are all keys
+    of the state_dict that the model came with; `constants` those of stored buffers that are not among them.
     """
 
-    def __init__(self, keys: Mapping[Path, int] | None = None) -> None:
+    def __init__(self, keys: Mapping[Path, int] | None = None, original: Collection[str] = ()) -> None:
         self.root = Container()
         self.keys = dict(keys or {})
         self.taken = {path[:n] for path in self.keys for n in range(1, len(path) + 1)}
         self.weights: dict[str, Tensor] = {}
+        self.original, self.constants = original, set[str]()
         self.owners: dict[int, Member] = {}
         self.modules: dict[Hashable, Member] = {}
         self.held: list[Tensor] = []
@@ -137,7 +139,12 @@ class Members:
             )
             if value is None:
                 self.weights[".".join(path)] = tensor
+                self.note_constant(path, trainable)
         return found
+
+    def note_constant(self, path: Path, trainable: bool) -> None:
+        if self.original and not trainable and ".".join(path) not in self.original:
+            self.constants.add(".".join(path))
 
     def free_path(self, wish: Path, held: Mapping[Path, Tensor] | None = None) -> Path:
         """The wished path, or a similar one where it is taken or runs through a module; `held` are the tensors that
@@ -185,6 +192,8 @@ class Members:
         home.children[name] = leaf
         if leaf.persistent:
             self.weights[".".join((*container, name))] = self.weights.pop(".".join(old))
+            self.constants.discard(".".join(old))
+            self.note_constant((*container, name), leaf.trainable)
 
     def put(self, path: Path, leaf: Leaf) -> None:
         node = self.root
@@ -213,6 +222,7 @@ class Members:
                 prefix = ".".join(here)
                 for key in [k for k in self.weights if k == prefix or k.startswith(prefix + ".")]:
                     del self.weights[key]
+                    self.constants.discard(key)
 
     # Rendering
 
@@ -323,12 +333,10 @@ class Members:
             inner = [line for n, c in child.children.items() for line in cls.registered(n, c, here)]
             return [f"{here} = nn.Module()", *inner]
         made = _value(child).render({})
-        if isinstance(child, Leaf) and not child.is_module and not child.trainable:
-            option = "" if child.persistent else ", persistent=False"
-            return [f"{parent}.register_buffer({quoted(name)}, {made}{option})"]
         if not name.isdigit():
             return [f"{parent}.{name} = {made}"]
-        kind = "parameter" if isinstance(child, Leaf) and child.trainable else "module"
+        leaf = isinstance(child, Leaf) and not child.is_module
+        kind = "module" if not leaf else "parameter" if child.trainable else "buffer"
         return [f"{parent}.register_{kind}({quoted(name)}, {made})"]
 
 
@@ -368,7 +376,12 @@ def _has_block(node: Container, inside: bool = False) -> bool:
 
 def _value(node: Container | Leaf) -> Code:
     if isinstance(node, Leaf):
-        return node.value
+        buffer = not node.is_module and not node.trainable
+        return (
+            call("nn.Buffer", node.value, **({} if node.persistent else {"persistent": False}))
+            if buffer
+            else node.value
+        )
     made = {name: _value(child) for name, child in node.children.items()}
     match node.kind:
         case "list":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-from ...ir import DType, Node
+from ...ir import DType, Node, Value
 from .code import Code, Piece, call, form, literal, method, raw, sequence
 from .emitter import Emitter, Outputs, Result, Row, Unpacked
 from .members import TORCH_TYPES
@@ -112,7 +113,33 @@ def expand(node: Node, e: Emitter) -> Code:
 
 
 def concat(node: Node, e: Emitter) -> Code:
+    rolls = list(rolls_of(node.output))
+    if rolls:
+        shifts, axes = [s for _, s, _ in rolls][::-1], [a for _, _, a in rolls][::-1]
+        several = len(rolls) > 1
+        x = e.tensor(rolls[-1][0])
+        return call("torch.roll", x, tuple(shifts) if several else shifts[0], tuple(axes) if several else axes[0])
     return call("torch.cat", sequence([e.tensor(v) for v in node.inputs], "(", ")"), dim=node.int("axis"))
+
+
+def rolls_of(value: Value) -> Iterator[tuple[Value, int, int]]:
+    """The rolls that a Concat of two parts in the other order is, and those before it: operand, shift and axis."""
+    node = value.node
+    if node is None or node.op != "Concat" or node.domain or len(node.inputs) != 2:
+        return
+    second, first = node.operand(0), node.operand(1)
+    parts, axis = first.node, node.int("axis")
+    if parts is None or parts is not second.node or parts.op != "Split" or len(parts.outputs) != 2:
+        return
+    rank = value.rank or 0
+    if (first.index, second.index) != (0, 1) or not rank or parts.int("axis") % rank != axis % rank:
+        return
+    lengths = [v.shape[axis] if v.shape is not None else None for v in (first, second)]
+    known = [(n, sign) for n, sign in zip(lengths, (-1, 1), strict=True) if isinstance(n, int) and n > 0]
+    if known:
+        shift = min(n * sign for n, sign in known) if len(known) == 1 else min((n * s for n, s in known), key=abs)
+        yield parts.operand(0), shift, axis
+        yield from rolls_of(parts.operand(0)) if parts.operand(0).only_user is parts else ()
 
 
 def split(node: Node, e: Emitter) -> Result:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir import Model, Tensor, TensorType, Value
 from .classes import extract, function
-from .code import Variable
+from .code import Variable, literal, sequence
 from .emitter import Emitter
 from .folding import prepared
 from .helpers import sources
+from .layout import statement
 from .members import TORCH_TYPES
 from .names import class_name, path_of, plain_text
 from .program import drop, members_in, name_variables, render, tidy
@@ -29,11 +30,15 @@ SHOWN_RESULTS = 6
 
 @dataclass(frozen=True)
 class Source:
-    """An emitted file: its text, the class in it, and the tensors of its state_dict by key."""
+    """An emitted file: its text, the class in it, and the tensors of its state_dict by key.
+
+    `constants` are the keys of buffers that are computed ahead of time, which the original state_dict has not.
+    """
 
     text: str
     class_name: str
     weights: dict[str, Tensor]
+    constants: frozenset[str] = frozenset()
 
 
 def generate(model: Model, *, name: str | None = None, stem: str = "model") -> Source:
@@ -74,9 +79,9 @@ def generate(model: Model, *, name: str | None = None, stem: str = "model") -> S
         *code,
         "",
         "",
-        *loader(title, stem),
+        *loader(title, stem, suffixes(e.members.constants, e.members.weights)),
     ]
-    return Source("\n".join(text) + "\n", title, e.members.weights)
+    return Source("\n".join(text) + "\n", title, e.members.weights, frozenset(e.members.constants))
 
 
 def second_names(e: Emitter, model: Model) -> None:
@@ -160,11 +165,36 @@ def imports(code: Sequence[str]) -> list[str]:
     return [*found, "from safetensors.torch import load_file", "from torch import Tensor, nn"]
 
 
-def loader(title: str, stem: str) -> list[str]:
-    return [
+def suffixes(constants: Collection[str], keys: Collection[str]) -> list[str]:
+    """What the keys of constants, and no others, end in."""
+    last = sorted({key.rpartition(".")[2] for key in constants})
+    plain = not any(key.endswith(tuple(last)) for key in keys if key not in constants)
+    return last if plain else sorted(constants)
+
+
+def loader(title: str, stem: str, constants: Sequence[str]) -> list[str]:
+    """The function `load`; what ends in one of `constants` is in no state_dict of the module that it gives."""
+    file = f'Path(__file__).with_name("{stem}.safetensors")'
+    lines = [
         f"def load(weights: str | Path | None = None) -> {title}:",
         '    """The network for inference, with its trained weights from the file next to this one."""',
         f"    model = {title}()",
-        f'    model.load_state_dict(load_file(weights or Path(__file__).with_name("{stem}.safetensors")))',
+    ]
+    if not constants:
+        return [*lines, f"    model.load_state_dict(load_file(weights or {file}))", "    return model.eval()"]
+    named = sequence([literal(c) for c in constants], "(", ")").render({})
+    return [
+        *statement(f"CONSTANTS = {named}", 0),
+        '"""What buffers are called that are computed ahead of time and are in no state_dict."""',
+        "",
+        "",
+        *lines,
+        f"    model.load_state_dict(load_file({file}))",
+        "    for name, value in list(model.named_buffers()):",
+        "        if name.endswith(CONSTANTS):",
+        '            module, _, leaf = name.rpartition(".")',
+        "            setattr(model.get_submodule(module), leaf, nn.Buffer(value, persistent=False))",
+        "    if weights is not None:",
+        "        model.load_state_dict(load_file(weights))",
         "    return model.eval()",
     ]
