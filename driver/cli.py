@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 
 from ..ir import TersorError, UsageError
+from ..transforms.quantize.placement import TARGETS
 from ..transforms.simplify import PROMISES
 from . import commands
 
@@ -205,6 +206,8 @@ def _verify(verb: argparse.ArgumentParser) -> None:
 def _bench(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("models", nargs="+", metavar="MODEL", help="ratios are to the first")
     verb.add_argument("--data", help=f"{DATA}; without it an input is synthesized")
+    every = "compare this runtime's precisions for the one MODEL; may be repeated (static int8 needs --data)"
+    verb.add_argument("--target", action="append", default=[], choices=list(TARGETS), help=every)
     verb.add_argument("--runs", type=positive, default=60, help="timed runs of each model (default: 60)")
     verb.add_argument("--seed", type=natural, default=0, help=SEED)
 

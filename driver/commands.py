@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from .progress import Bars
 from .recipes import Goal, Options, Recipe, lock_path, recipe
 from .result import Result, report_kind
 from .table import latency, ratio, rule_table, size, step_table
+from .targets import Row, compare_targets, fastest, target_table
 
 OK, GOAL_MISSED, PARITY = 0, 1, ParityError.exit_code
 PYTORCH_FILES = ["model.py", "model.safetensors", "test_parity.py", "parity.safetensors"]
@@ -251,6 +253,8 @@ def verify(options: Namespace) -> int:
 
 
 def bench(options: Namespace) -> int:
+    if options.target:
+        return _bench_targets(options)
     models = [api.load(path) for path in options.models]
     data = from_path(options.data, models[0].graph) if options.data else None
     timed = api.benchmark(models, data, runs=options.runs, seed=options.seed)
@@ -259,6 +263,30 @@ def bench(options: Namespace) -> int:
     for path, one in zip(options.models, timed, strict=True):
         print(f"{path:<40} {latency(one):>20} {ratio(one):>8}")
     return OK
+
+
+def _bench_targets(options: Namespace) -> int:
+    """One model in every precision of the targets."""
+    if len(options.models) > 1:
+        raise UsageError(
+            "--target is for one model", why="its precisions are compared with each other", do="give one MODEL"
+        )
+    model = api.load(options.models[0])
+    data = from_path(options.data, model.graph) if options.data else None
+    with Bars(enabled=not options.quiet and not options.json) as bars:
+        rows = compare_targets(model, options.target, data, runs=options.runs, seed=options.seed, progress=bars.update)
+    if options.json:
+        return _json([_target_fields(row) for row in rows])
+    Console(width=160, highlight=False).print(target_table(rows))
+    best = fastest(rows)
+    print(f"fastest: {best.precision} on {best.target}{f' ({best.pipeline})' if best.pipeline else ''}")
+    return OK
+
+
+def _target_fields(row: Row) -> dict[str, Any]:
+    timed = _latency_fields(row.latency) if row.latency else {}
+    sqnr = row.sqnr_db if row.sqnr_db is None or math.isfinite(row.sqnr_db) else None
+    return {**asdict(row), "latency": timed or None, "sqnr_db": sqnr}
 
 
 def _latency_fields(timed: report.Latency) -> dict[str, float | int | None]:
