@@ -15,13 +15,8 @@ SHORT = 40
 """Columns that equal neighbours may take before they become a comprehension."""
 
 MODULES = (
-    (r"F\.relu\(\0\)", "nn.ReLU()"),
-    (r"\0\.clamp\(0, 6\)|F\.relu6\(\0\)", "nn.ReLU6()"),
-    (r"F\.hardswish\(\0\)", "nn.Hardswish()"),
-    (r"F\.hardsigmoid\(\0\)", "nn.Hardsigmoid()"),
-    (r"F\.silu\(\0\)", "nn.SiLU()"),
-    (r"F\.mish\(\0\)", "nn.Mish()"),
-    (r"F\.(?:gelu|softplus|elu|leaky_relu)\(\0(?:, (.*))?\)", ""),
+    (r"F\.(?:relu6?|hardswish|hardsigmoid|silu|mish|gelu|softplus|elu|celu|leaky_relu)\(\0(?:, (.*))?\)", ""),
+    (r"\0\.clamp\(0, 6\)", "nn.ReLU6()"),
     (r"torch\.sigmoid\(\0\)", "nn.Sigmoid()"),
     (r"torch\.tanh\(\0\)", "nn.Tanh()"),
     (r"\0\.flatten\(1\)", "nn.Flatten()"),
@@ -30,6 +25,8 @@ MODULES = (
 """Expressions over one operand without weights, and the modules that compute them."""
 
 NAMES = {
+    "relu": "nn.ReLU", "relu6": "nn.ReLU6", "hardswish": "nn.Hardswish", "hardsigmoid": "nn.Hardsigmoid",
+    "silu": "nn.SiLU", "mish": "nn.Mish", "celu": "nn.CELU",
     "gelu": "nn.GELU", "softplus": "nn.Softplus", "elu": "nn.ELU", "leaky_relu": "nn.LeakyReLU",
     "max_pool": "nn.MaxPool", "avg_pool": "nn.AvgPool", "adaptive_avg_pool": "nn.AdaptiveAvgPool",
 }  # fmt: skip
@@ -85,7 +82,7 @@ def step_of(value: Code, operand: Variable) -> Member | str | None:
 
 def written(text: str, found: re.Match[str]) -> str:
     """A module that takes the function's further arguments."""
-    function = re.match(r"F\.([a-z_]+?)(?:([123])d)?\(", text)
+    function = re.match(r"F\.([a-z_]+6?)(?:([123])d)?\(", text)
     assert function is not None
     return (
         f"{NAMES[function.group(1)]}{f'{function.group(2)}d' if function.group(2) else ''}({found.groups()[-1] or ''})"

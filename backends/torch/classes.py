@@ -27,7 +27,7 @@ TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|\[\d+\]'
     r"|(?P<number>(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.]))"
     r"|(?P<function>\b(?:F\.(?:relu6?|hardswish|hardsigmoid|silu|gelu|mish|elu)|torch\.(?:sigmoid|tanh))(?=\())"
-    r"|(?P<module>\bnn\.(?:ReLU6?|Hardswish|Hardsigmoid|SiLU|GELU|Mish|ELU|Sigmoid|Tanh|Identity)(?=\(\)))"
+    r"|(?P<module>\bnn\.(?:ReLU6?|Hardswish|Hardsigmoid|SiLU|GELU|Mish|ELU|Sigmoid|Tanh|Identity)(?=\((?:inplace=True)?\)))"
 )
 """What may differ between alike parts. Strings and indices in brackets are read over."""
 
@@ -47,7 +47,7 @@ KEYWORDS = frozenset({"stride", "padding", "dilation", "groups", "kernel_size", 
 OFTEN = 4
 """From how many chains on that had a class of their own they get one."""
 
-KINDS = {"number": "int", "function": "Callable[[Tensor], Tensor]", "module": "type[nn.Module]"}
+KINDS = {"number": "int", "function": "Callable[..., Tensor]", "module": "type[nn.Module]"}
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ir import DType, Node
 from .code import Code, call, form, infix, literal, method, negative, raw
 from .emitter import Emitter, Row
+from .inplace import activation
 from .members import TORCH_TYPES
 
 UNARY: dict[str, str] = {
@@ -12,9 +13,9 @@ UNARY: dict[str, str] = {
     "Asinh": "torch.asinh({0})", "Atan": "torch.atan({0})", "Atanh": "torch.atanh({0})",
     "BitwiseNot": "torch.bitwise_not({0})", "Ceil": "torch.ceil({0})", "Cos": "torch.cos({0})",
     "Cosh": "torch.cosh({0})", "Det": "torch.det({0})", "Erf": "torch.erf({0})", "Exp": "torch.exp({0})",
-    "Floor": "torch.floor({0})", "HardSwish": "F.hardswish({0})", "IsNaN": "torch.isnan({0})", "Log": "torch.log({0})",
-    "Mish": "F.mish({0})", "Not": "torch.logical_not({0})", "Reciprocal": "torch.reciprocal({0})",
-    "Relu": "F.relu({0})", "Round": "torch.round({0})", "Sigmoid": "torch.sigmoid({0})", "Sign": "torch.sign({0})",
+    "Floor": "torch.floor({0})", "IsNaN": "torch.isnan({0})", "Log": "torch.log({0})",
+    "Not": "torch.logical_not({0})", "Reciprocal": "torch.reciprocal({0})",
+    "Round": "torch.round({0})", "Sigmoid": "torch.sigmoid({0})", "Sign": "torch.sign({0})",
     "Sin": "torch.sin({0})", "Sinh": "torch.sinh({0})", "Softplus": "F.softplus({0})", "Softsign": "F.softsign({0})",
     "Sqrt": "torch.sqrt({0})", "Tan": "torch.tan({0})", "Tanh": "torch.tanh({0})",
 }  # fmt: skip
@@ -109,7 +110,7 @@ def clip(node: Node, e: Emitter) -> Code:
     low, high = node.input(1), node.input(2)
     numbers = e.number(low), e.number(high)
     if numbers == (0, 6):
-        return call("F.relu6", x)
+        return activation("F.relu6", node, e)
     bounds = {
         name: literal(number) if number is not None else e.tensor(value)
         for name, value, number in (("min", low, numbers[0]), ("max", high, numbers[1]))
@@ -168,16 +169,16 @@ def dropout(node: Node, e: Emitter) -> Code | None:
 
 
 def leaky_relu(node: Node, e: Emitter) -> Code:
-    return call("F.leaky_relu", e.tensor(node.operand(0)), node.float("alpha"))
+    return activation("F.leaky_relu", node, e, node.float("alpha"))
 
 
 def elu(node: Node, e: Emitter) -> Code:
     alpha = node.float("alpha")
-    return call("F.elu", e.tensor(node.operand(0)), *([] if alpha == 1 else [alpha]))
+    return activation("F.elu", node, e, *([] if alpha == 1 else [alpha]))
 
 
 def celu(node: Node, e: Emitter) -> Code:
-    return call("F.celu", e.tensor(node.operand(0)), node.float("alpha"))
+    return activation("F.celu", node, e, node.float("alpha"))
 
 
 def selu(node: Node, e: Emitter) -> Code:
@@ -188,7 +189,7 @@ def selu(node: Node, e: Emitter) -> Code:
 def hard_sigmoid(node: Node, e: Emitter) -> Code:
     x, alpha, beta = e.tensor(node.operand(0)), node.float("alpha"), node.float("beta")
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
-        return call("F.hardsigmoid", x)
+        return activation("F.hardsigmoid", node, e)
     return method(infix("+", infix("*", x, alpha), beta), "clamp", 0, 1)
 
 
@@ -199,7 +200,7 @@ def gelu(node: Node, e: Emitter) -> Code:
 
 def swish(node: Node, e: Emitter) -> Code:
     x, alpha = e.tensor(node.operand(0)), node.float("alpha")
-    return call("F.silu", x) if alpha == 1 else infix("*", x, call("torch.sigmoid", infix("*", x, alpha)))
+    return activation("F.silu", node, e) if alpha == 1 else infix("*", x, call("torch.sigmoid", infix("*", x, alpha)))
 
 
 def thresholded_relu(node: Node, e: Emitter) -> Code:

@@ -6,7 +6,8 @@ Paths come from constants' names where these are state_dict keys, else from modu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -92,6 +93,8 @@ class Placement:
         self.buffers = {id(tensor) for key, tensor in model.keys.items() if key in model.buffers}
         self.outputs = dict(zip(model.graph.outputs, model.graph.output_names, strict=True))
         self.wide: dict[int, tuple[Tensor, Tensor]] = {}
+        self.populations = Counter(module for node in model.graph.walk() for module in modules_around(scope_of(node)))
+        """How many nodes stand in each module, those in its children included."""
 
     # Constants
 
@@ -214,6 +217,12 @@ def module_name(text: str, fallback: str) -> str:
     """An attribute name from a hint."""
     name = identifier(text, fallback)
     return name if is_component(name) else f"{name}_"
+
+
+def modules_around(scope: str) -> Iterator[str]:
+    """A module path and those of its containers."""
+    parts = scope.split(".")
+    return (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
 def scope_of(node: Node) -> str:

@@ -6,6 +6,7 @@ from . import (
     control,
     elementwise,
     indexing,
+    inplace,
     layers,
     losses,
     quantized,
@@ -20,8 +21,8 @@ from . import (
 from .emitter import Row
 
 FAMILIES = (
-    elementwise, reductions, shaping, indexing, selection, resizing, windows, spectral, layers, losses, recurrent,
-    quantized, control,
+    elementwise, inplace, reductions, shaping, indexing, selection, resizing, windows, spectral, layers, losses,
+    recurrent, quantized, control,
 )  # fmt: skip
 
 TABLE: dict[tuple[str, str], Row] = {("", op): row for family in FAMILIES for op, row in family.ROWS.items()}

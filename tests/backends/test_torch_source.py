@@ -67,8 +67,8 @@ class LayerBlock(nn.Module):
         self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(F.relu(self.conv1(x)))  # [batch, 4, 8, 8]
-        return F.relu(y + x)
+        y = self.conv2(F.relu(self.conv1(x), inplace=True))  # [batch, 4, 8, 8]
+        return F.relu(y + x, inplace=True)
 
 
 class SmallResnet(nn.Module):
