@@ -244,7 +244,79 @@ def power(op: Lowering, a: Number, b: Number) -> Value:
     return op.Pow(op.tensor(a, op.out.dtype), op.tensor(b, op.out.dtype))
 
 
+def hypot(op: Lowering, a: Value, b: Value) -> Value:
+    """sqrt(a^2 + b^2)."""
+    squares = [typed_like_out(op, op.Mul(v, v)) for v in (op.cast(a, op.out.dtype), op.cast(b, op.out.dtype))]
+    return op.Sqrt(typed_like_out(op, op.Add(*squares)))
+
+
+def arctangent(op: Lowering, y: Value, x: Value) -> Value:
+    """The angle of the point (x, y): that of the slope y / x, turned by pi where x is negative."""
+    dtype = op.out.dtype
+    y, x, zero = op.cast(y, dtype), op.cast(x, dtype), op.scalar(0, dtype)
+    turned = op.Where(op.Less(y, zero), op.scalar(-math.pi, dtype), op.scalar(math.pi, dtype))
+    slope = typed_like_out(op, op.Atan(typed_like_out(op, op.Div(y, x))))
+    angle = op.Add(slope, typed_like_out(op, op.Where(op.Less(x, zero), typed_like_out(op, turned), zero)))
+    origin = op.And(op.Equal(x, zero), op.Equal(y, zero))  # 0 / 0 has no slope
+    return op.Where(origin, zero, typed_like_out(op, angle))
+
+
+def number_extreme(name: str) -> Row:
+    """fmax and fmin: the larger or smaller one, where one is NaN the other."""
+
+    def row(op: Lowering, a: Value, b: Value) -> Value:
+        dtype = op.out.dtype
+        x, y = op.cast(a, dtype), op.cast(b, dtype)
+        made = typed_like_out(op, op.call(name, x, y))
+        if not dtype.is_float:
+            return made
+        return op.Where(op.IsNaN(x), y, typed_like_out(op, op.Where(op.IsNaN(y), x, made)))
+
+    return row
+
+
+def is_negative(op: Lowering, x: Value) -> Value:
+    """Whether a number has a minus sign, as -0.0 does, too."""
+    if dtype_of(x) is DType.BOOL:
+        op.decline("truth values have no sign")
+    negative = op.Less(x, op.scalar(0, dtype_of(x)))
+    if not dtype_of(x).is_float:
+        return negative
+    infinity = op.Equal(op.Reciprocal(x), op.scalar(-math.inf, dtype_of(x)))
+    return op.Or(negative, infinity)
+
+
+def copysign(op: Lowering, a: Value, b: Number) -> Value:
+    """The size of a with the sign of b."""
+    dtype = op.out.dtype
+    size = typed_like_out(op, op.Abs(op.cast(a, dtype)))
+    return op.Where(is_negative(op, op.tensor(b, dtype)), typed_like_out(op, op.Neg(size)), size)
+
+
+def shift(left: bool) -> Row:
+    """Shifts of signed integers: a product with a power of two, or a quotient that is rounded down."""
+
+    def row(op: Lowering, a: Number, b: Number) -> Value:
+        dtype = op.out.dtype
+        if not dtype.is_integer:
+            op.decline("only integers are shifted")
+        x = op.tensor(a, dtype)
+        factor = typed_like_out(op, op.Pow(op.scalar(2, dtype), op.tensor(b, dtype)))
+        return op.Mul(x, factor) if left else op.Div(op.Sub(x, op.Mod(x, factor)), factor)
+
+    return row
+
+
 ARITHMETIC: Rows = {
+    "aten.hypot.default": hypot, "aten.atan2.default": arctangent,
+    "aten.fmax.default": number_extreme("Max"), "aten.fmin.default": number_extreme("Min"),
+    "aten.signbit.default": is_negative, "aten.copysign.Tensor": copysign, "aten.copysign.Scalar": copysign,
+    **{f"aten.{name}.{kind}": shift(left) for name, kind, left in (
+        ("__lshift__", "Scalar", True), ("__lshift__", "Tensor", True), ("__rshift__", "Scalar", False),
+        ("__rshift__", "Tensor", False), ("bitwise_left_shift", "Tensor", True),
+        ("bitwise_left_shift", "Tensor_Scalar", True), ("bitwise_right_shift", "Tensor", False),
+        ("bitwise_right_shift", "Tensor_Scalar", False),
+    )},
     "aten.add.Tensor": add, "aten.add.Scalar": add,
     "aten.sub.Tensor": sub, "aten.sub.Scalar": sub,
     "aten.rsub.Tensor": rsub, "aten.rsub.Scalar": rsub,
@@ -313,7 +385,8 @@ FUNCTIONS: Rows = {
 
 ALIASES = {
     "absolute": "abs", "negative": "neg", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh",
-    "arctan": "atan", "arctanh": "atanh", "multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div",
+    "arctan2": "atan2", "arctan": "atan", "arctanh": "atanh", "multiply": "mul", "subtract": "sub", "divide": "div",
+    "true_divide": "div",
     "clip": "clamp", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
 }  # fmt: skip
 """Second names of operators."""

@@ -289,6 +289,7 @@ class Importer:
         try:
             fakes = [fake] if isinstance(fake, torch.Tensor) else [f for f in fake or () if isinstance(f, torch.Tensor)]
             op.outs = [op.type_of(f) for f in fakes]
+            op.used = frozenset(picked(user) for user in node.users if user.target is operator.getitem)
             if row is None or concerns(op, arguments):
                 made = lowered(op, name, row, arguments, options)
             else:
@@ -383,6 +384,12 @@ def fail(node: Node, why: str) -> UnsupportedError:
     what = f"input {node.name!r}" if node.op == "placeholder" else str(node.target)
     do = "add a row to a table of frontends/torch (docs/adding-an-operator.md), or change the module"
     return unsupported(node, f"{what} cannot be lowered", why, do)
+
+
+def picked(item: Node) -> int:
+    """The place of the result that a getitem picks."""
+    index: Any = item.args[1]
+    return index
 
 
 def is_new(value: Value, before: Any) -> bool:

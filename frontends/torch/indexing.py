@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ...ir import DType, Size, Value
 from ...ir.dims import product
-from .lowering import Lowering, Row, Rows, axis_of, broadcast, dtype_of, rank_of, shape_of, typed
+from .lowering import Lowering, Row, Rows, axis_of, broadcast, dtype_of, end_of, rank_of, shape_of, typed
 
 INDEX_TYPES = (DType.I64, DType.I32)
 
@@ -45,15 +47,34 @@ def scatter(reduction: str = "none") -> Row:
     return row
 
 
-REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
+REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min", "mean": "add"}
 
 
 def scatter_reduce(
     op: Lowering, x: Value, dim: int, index: Value, src: Any, reduce: str, include_self: bool = True
 ) -> Value:
-    if reduce not in REDUCTIONS or not include_self:
-        op.decline(f"the reduction {reduce!r} with include_self={include_self} is not one of ONNX's")
-    return scatter(REDUCTIONS[reduce])(op, x, dim, index, src)
+    """Entries of x combined with those of `src` at the places `index`; without `include_self` of those alone."""
+    if reduce not in REDUCTIONS:
+        op.decline(f"the reduction {reduce!r} is not one of ONNX's")
+    dtype, shape = dtype_of(x), shape_of(x)
+    start = x if include_self else scatter()(op, x, dim, index, neutral(reduce, dtype))
+    made = scatter(REDUCTIONS[reduce])(op, typed(start, dtype, shape), dim, index, src)
+    if reduce != "mean":
+        return made
+    ones = op.full(shape, 1, dtype)
+    base = ones if include_self else typed(scatter()(op, ones, dim, index, 0), dtype, shape)
+    count = typed(scatter("add")(op, base, dim, index, op.full(shape_of(index), 1, dtype)), dtype, shape)
+    made = typed(made, dtype, shape)
+    if dtype.is_float:
+        return op.Div(made, count)
+    return op.Div(op.Sub(made, op.Mod(made, count)), count)
+
+
+def neutral(reduce: str, dtype: DType) -> float:
+    """What changes nothing when it is combined with other numbers."""
+    if reduce in ("amax", "amin"):
+        return end_of(dtype, largest=reduce == "amin")
+    return 1 if reduce in ("prod", "multiply") else 0
 
 
 @dataclass(frozen=True)
@@ -148,11 +169,14 @@ def searchsorted(
     sorter: Value | None = None,
 ) -> Value:  # fmt: skip
     """How many of the sorted boundaries are below each number, or not above it from the right."""
-    if sorter is not None or rank_of(boundaries) != 1:
-        op.decline("only one sorted vector is covered")
+    if sorter is not None:
+        op.decline("what is sorted by another tensor is not covered")
+    if not isinstance(x, Value):
+        x = op.number(x, dtype_of(boundaries))
+    rows = boundaries if rank_of(boundaries) == 1 else op.unsqueeze(boundaries, [rank_of(x) - 1])
     wide = op.unsqueeze(x, [rank_of(x)])
-    below = op.LessOrEqual(boundaries, wide) if right or side == "right" else op.Less(boundaries, wide)
-    counted = op.cast(typed(below, DType.BOOL, [*shape_of(x), *shape_of(boundaries)]), op.out.dtype)
+    below = op.LessOrEqual(rows, wide) if right or side == "right" else op.Less(rows, wide)
+    counted = op.cast(typed(below, DType.BOOL, [*shape_of(x), shape_of(boundaries)[-1]]), op.out.dtype)
     return op.ReduceSum(counted, [rank_of(x)], keepdims=0)
 
 
@@ -204,12 +228,77 @@ def index_copy(op: Lowering, x: Value, dim: int, index: Value, source: Value) ->
     return along_axis(op, x, dim, index, source, "none")
 
 
+def index_reduce(
+    op: Lowering, x: Value, dim: int, index: Value, source: Value, reduce: str, include_self: bool = True
+) -> Value:
+    return scatter_reduce(op, x, dim, slices(op, index, source, axis_of(x, dim)), source, reduce, include_self)
+
+
+def index_fill(op: Lowering, x: Value, dim: int, index: Value, value: Any) -> Value:
+    """One number in whole slices of x."""
+    axis = axis_of(x, dim)
+    shape = [shape_of(index)[0] if i == axis else d for i, d in enumerate(shape_of(x))]
+    return index_copy(op, x, dim, index, op.expand(op.tensor(value, dtype_of(x)), shape))
+
+
 def along_axis(op: Lowering, x: Value, dim: int, index: Value, source: Value, reduction: str) -> Value:
     """Writes whole slices of `source` to the places `index` along one axis."""
     axis = axis_of(x, dim)
+    return op.ScatterElements(x, slices(op, index, source, axis), source, axis=axis, reduction=reduction)
+
+
+def slices(op: Lowering, index: Value, source: Value, axis: int) -> Value:
+    """The places along an axis, for each entry of `source`."""
     shape = shape_of(source)
     wide = op.reshape(as_index(op, index), [shape[axis] if i == axis else 1 for i in range(len(shape))])
-    return op.ScatterElements(x, op.expand(wide, shape), source, axis=axis, reduction=reduction)
+    return op.expand(wide, shape)
+
+
+def put(op: Lowering, x: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
+    """x with the entries at places of the flattened tensor replaced by `source`, or with that added."""
+    count = product(shape_of(index))
+    flat = [op.reshape(v, [n]) for v, n in ((x, product(shape_of(x))), (as_index(op, index), count), (source, count))]
+    made = op.ScatterElements(*flat, axis=0, reduction="add" if accumulate else "none")
+    return op.reshape(typed(made, dtype_of(x), [product(shape_of(x))]), shape_of(x))
+
+
+SUM, MEAN, MAX = 0, 1, 2
+"""How torch numbers what embedding_bag makes of a bag's rows."""
+
+
+def embedding_bag(
+    op: Lowering, weight: Value, indices: Value, offsets: Value, scale_grad_by_freq: bool = False, mode: int = 0,
+    sparse: bool = False, per_sample_weights: Value | None = None, include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> list[Value | None]:  # fmt: skip
+    """Rows of a table, chosen by the vector `indices`, that are summed, averaged or compared by bag; `offsets` are
+    where bags start. A bag without rows is 0."""
+    dtype, width, (count,) = dtype_of(weight), shape_of(weight)[1], shape_of(indices)
+    bags = op.out_shape[0]
+    starts = op.Slice(offsets, [0], [-1], [0]) if include_last_offset else offsets
+    starts = typed(starts, dtype_of(offsets), [bags])
+    place = op.cast(op.unsqueeze(op.places(count), [1]), dtype_of(offsets))
+    reached = op.cast(typed(op.LessOrEqual(starts, place), DType.BOOL, [count, bags]), DType.I64)
+    bag = op.Sub(op.ReduceSum(reached, [1]), op.scalar(1, DType.I64))
+    rows = typed(op.Gather(weight, as_index(op, indices), axis=0), dtype, [count, width])
+    kept = op.full([count], 1, dtype)
+    if padding_idx is not None and padding_idx >= 0:
+        other = op.Not(op.Equal(indices, op.scalar(padding_idx, dtype_of(indices))))
+        kept = op.cast(typed(other, DType.BOOL, [count]), dtype)
+    factor = kept if per_sample_weights is None else typed(op.Mul(kept, per_sample_weights), dtype, [count])
+    columns = [op.unsqueeze(v, [1]) for v in (kept, factor)]
+    bag = typed(bag, DType.I64, [count, 1])
+    sizes = op.ScatterND(op.full([bags, 1], 0, dtype), bag, columns[0], reduction="add")
+    if mode == MAX:
+        low = op.full([bags, width], -np.inf, dtype)
+        chosen = op.Where(op.Equal(columns[0], op.scalar(0, dtype)), op.scalar(-np.inf, dtype), rows)
+        best = op.ScatterND(low, bag, typed(chosen, dtype, [count, width]), reduction="max")
+        made = op.Where(op.Equal(sizes, op.scalar(0, dtype)), op.scalar(0, dtype), best)
+        return [made, None, None, None]
+    weighted = typed(op.Mul(rows, columns[1]), dtype, [count, width])
+    total = op.ScatterND(op.full([bags, width], 0, dtype), bag, weighted, reduction="add")
+    made = total if mode == SUM else op.Div(total, op.Max(sizes, op.scalar(1, dtype)))
+    return [made, None, None, None]
 
 
 ROWS: Rows = {
@@ -219,8 +308,12 @@ ROWS: Rows = {
     "aten.index_add.default": index_add, "aten.index_copy.default": index_copy,
     "aten.scatter.src": scatter(), "aten.scatter.value": scatter(), "aten.scatter_add.default": scatter("add"),
     "aten.scatter.reduce": scatter_reduce, "aten.scatter.value_reduce": scatter_reduce,
-    "aten.scatter_reduce.two": scatter_reduce,
+    "aten.scatter_reduce.two": scatter_reduce, "aten.index_reduce.default": index_reduce,
+    "aten.index_fill.int_Scalar": index_fill, "aten.index_fill.int_Tensor": index_fill, "aten.put.default": put,
+    "aten.embedding_bag.default": embedding_bag, "aten.embedding_bag.padding_idx": embedding_bag,
+    "aten._embedding_bag.default": embedding_bag, "aten._embedding_bag_forward_only.default": embedding_bag,
     "aten.masked_scatter.default": masked_scatter, "aten.nonzero_numpy.default": nonzero_columns,
     "aten.searchsorted.Tensor": searchsorted, "aten.bucketize.Tensor": bucketize,
+    "aten.searchsorted.Scalar": searchsorted,
     "aten.nonzero.default": nonzero, "aten.argwhere.default": nonzero, "aten.masked_select.default": masked_select,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,23 +60,22 @@ def unique(names: Sequence[str], taken: set[str]) -> list[str]:
     return out
 
 
-def size_names(program: ExportedProgram, dynamic_shapes: Any, order: Sequence[str]) -> dict[str, str]:
+def size_names(program: ExportedProgram, dynamic_shapes: Any, signature: inspect.Signature) -> dict[str, str]:
     """Names that `dynamic_shapes` gives to the program's symbols, by symbol.
 
-    `order` are the parameters' names in the order of the arguments. Entries that name nothing (Dim.AUTO, Dim.DYNAMIC,
-    None) are passed over.
+    `signature` is that of the module's `forward`: what it gathers in *args is one entry of `dynamic_shapes`. Entries
+    that name nothing (Dim.AUTO, Dim.DYNAMIC, None) are passed over.
     """
-    tops = dynamic_shapes
-    if isinstance(tops, Mapping):
-        tops = [tops.get(name) for name in order]
-    if not isinstance(tops, (list, tuple)):
+    if not isinstance(dynamic_shapes, (Mapping, list, tuple)):
         return {}
     kinds = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"}
     fakes = [n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in kinds]
     in_spec: Any = program.call_spec.in_spec
     in_args, in_kwargs = pytree.tree_unflatten(list(range(len(fakes))), in_spec)
+    given = signature.bind(*in_args, **in_kwargs).arguments
+    tops = [dynamic_shapes.get(n) for n in given] if isinstance(dynamic_shapes, Mapping) else dynamic_shapes
     out: dict[str, str] = {}
-    for tree, wanted in zip([*in_args, *in_kwargs.values()], tops, strict=False):
+    for tree, wanted in zip(given.values(), tops, strict=False):
         for leaf, axes in _leaves(tree, wanted):
             if isinstance(fakes[leaf], torch.Tensor):
                 out.update(_named(fakes[leaf], axes))
@@ -98,6 +98,6 @@ def _named(fake: torch.Tensor, axes: Any) -> Iterator[tuple[str, str]]:
     pairs = axes.items() if isinstance(axes, Mapping) else enumerate(axes) if isinstance(axes, (list, tuple)) else ()
     for axis, wanted in pairs:
         name = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", "")
-        size = fake.shape[axis]
+        size = fake.shape[axis] if isinstance(axis, int) and axis < fake.dim() else None
         if name and name.isidentifier() and isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
             yield str(size.node.expr), name

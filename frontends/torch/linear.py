@@ -4,10 +4,12 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_letters
 from typing import Any
 
 from ...ir import DType, Size, Value, fresh
 from ...ir.attributes import shortest
+from ...ir.dims import product
 from .elementwise import scaled, typed_like_out
 from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, typed
 
@@ -41,7 +43,47 @@ def outer(op: Lowering, a: Value, b: Value) -> Value:
 
 
 def einsum(op: Lowering, equation: str, tensors: Sequence[Value], path: object = None) -> Value:
-    return op.Einsum(*[op.cast(x, op.out.dtype) for x in tensors], equation=equation)
+    """Axes that "..." stands for get letters: runtimes want as many in each operand."""
+    ranks = [rank_of(x) for x in tensors]
+    return op.Einsum(*[op.cast(x, op.out.dtype) for x in tensors], equation=spelled(equation, ranks))
+
+
+def spelled(equation: str, ranks: Sequence[int]) -> str:
+    """An equation without "...": where operands of these ranks have differing numbers of such axes, they are the last
+    ones of the same letters."""
+    given, arrow, result = equation.replace(" ", "").partition("->")
+    terms = given.split(",")
+    counts = {r - len(t) + 3 for t, r in zip(terms, ranks, strict=True) if "..." in t}
+    if len(counts) < 2 and all("..." in t for t in terms):
+        return equation
+    free = [c for c in ascii_letters if c not in equation]
+    letters = "".join(free[: max(counts, default=0)])
+
+    def spell(term: str, rank: int) -> str:
+        count = rank - len(term) + 3
+        return term.replace("...", letters[len(letters) - count :])
+
+    named = ",".join(spell(t, r) if "..." in t else t for t, r in zip(terms, ranks, strict=True))
+    if arrow:
+        return f"{named}->{result.replace('...', letters)}"
+    every = "".join(t.replace("...", "") for t in terms)
+    return f"{named}->{letters}{''.join(sorted(c for c in set(every) if every.count(c) == 1))}"
+
+
+def bilinear(op: Lowering, a: Value, b: Value, weight: Value, bias: Value | None = None) -> Value:
+    """a @ weight[o] @ b for each output o, over the last axes."""
+    dtype, shape = op.out.dtype, op.out_shape
+    out, left, right = shape_of(weight)
+    turned = typed(op.Transpose(weight, perm=[1, 0, 2]), dtype, [left, out, right])
+    rows = op.MatMul(a, op.reshape(turned, [left, product([out, right])]))
+    wide = op.reshape(typed(rows, dtype, [*shape[:-1], product([out, right])]), [*shape[:-1], out, right])
+    weighted = typed(op.Mul(wide, op.unsqueeze(b, [rank_of(b) - 1])), dtype, [*shape, right])
+    made = op.ReduceSum(weighted, [len(shape)], keepdims=0)
+    return made if bias is None else op.Add(typed(made, dtype, shape), bias)
+
+
+def determinant(op: Lowering, x: Value) -> Value:
+    return op.Det(x)
 
 
 def grouped_product(op: Lowering, x: Value, weight: Value, offsets: Value | None = None, *others: object) -> Value:
@@ -135,7 +177,8 @@ ROWS: Rows = {
     "aten.matmul.default": matmul, "aten.mm.default": matmul, "aten.bmm.default": matmul, "aten.mv.default": matmul,
     "aten.dot.default": matmul, "aten.vdot.default": matmul,
     "aten.addmm.default": addmm, "aten.baddbmm.default": addmm, "aten.addmv.default": addmm,
-    "aten.outer.default": outer, "aten.einsum.default": einsum,
+    "aten.outer.default": outer, "aten.einsum.default": einsum, "aten.bilinear.default": bilinear,
+    "aten.linalg_det.default": determinant, "aten.det.default": determinant,
     **of_ranks(convolution, "aten.conv{}d.default"), **of_ranks(convolution, "aten.conv{}d.padding"),
     "aten.conv_transpose1d.default": transposed_convolution, **of_ranks(transposed_convolution,
     "aten.conv_transpose{}d.input"),

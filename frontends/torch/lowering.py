@@ -65,13 +65,14 @@ class Refused(Declined):
 
 class Lowering(Builder):
     """Builds the ONNX nodes for one exported node after another. `outs` are the types of the node's results, `out` the
-    first."""
+    first; `used` are the places of those that something reads, of an operator with several."""
 
     def __init__(self, graph: Graph, sizes: Sizes) -> None:
         self.kept: set[int] = set()
         super().__init__(graph, keep=self.kept)
         self.symbols = sizes
         self.outs: list[TensorType] = []
+        self.used: frozenset[int] = frozenset()
         self._transposed: dict[Value, Value] = {}
 
     @property
@@ -155,6 +156,12 @@ class Lowering(Builder):
             return self.scalar(size, DType.I64)
         return typed(self.Squeeze(self.symbols.vector(self, size), [0]), DType.I64, ())
 
+    def places(self, count: Size) -> Value:
+        """The int64 vector 0, 1, ... count - 1."""
+        if isinstance(count, int):
+            return constant(np.arange(count))
+        return typed(self.Range(*[self.size(n) for n in (0, count, 1)]), DType.I64, [count])
+
     def dims(self, sizes: Iterable[Size]) -> Value:
         """Sizes as an int64 vector: a constant where all are known, else put together from the shapes of values."""
         sizes = list(sizes)
@@ -234,6 +241,14 @@ class Lowering(Builder):
         if not all(isinstance(n, int) for n in numbers):
             self.decline("ONNX takes only a fixed number where this graph has a symbolic size")
         return numbers * count if count is not None and len(numbers) == 1 else numbers
+
+
+def end_of(dtype: DType, *, largest: bool) -> float:
+    """The largest or smallest number of an element type: an infinity where it has one."""
+    if not dtype.is_integer:
+        return np.inf if largest else -np.inf
+    limits = np.iinfo(dtype.numpy.name)
+    return int(limits.max if largest else limits.min)
 
 
 def typed(made: Value, dtype: DType, shape: Sequence[Size] | None) -> Value:

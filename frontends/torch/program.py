@@ -53,7 +53,10 @@ def decomposing(program: ExportedProgram, names: Mapping[str, str]) -> Model:
             if not chosen:
                 raise blamed(found, tried) from None
             tried.update(dict.fromkeys(chosen, found))
-            program = program.run_decompositions(chosen)
+            try:
+                program = program.run_decompositions(chosen)
+            except Exception:  # torch's own decompositions fail on some programs
+                raise blamed(found, {}) from None
 
 
 def decompositions(targets: Sequence[Any]) -> dict[Any, Callable[..., Any]]:
@@ -143,8 +146,7 @@ def from_module(
                 or type(error).__name__,
                 do="make torch.export.export(module, args) work first",
             ) from error
-    order = [*inspect.signature(module.forward).parameters]
-    return from_exported(program, size_names(program, dynamic_shapes, order))
+    return from_exported(program, size_names(program, dynamic_shapes, inspect.signature(module.forward)))
 
 
 @contextmanager

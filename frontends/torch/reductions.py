@@ -1,4 +1,4 @@
-"""Sums, means, extremes, norms, variances, sorting and running sums."""
+"""Sums, means, extremes, norms, variances and counts."""
 
 from __future__ import annotations
 
@@ -150,9 +150,19 @@ def cosine_similarity(op: Lowering, a: Value, b: Value, dim: int = 1, eps: float
     return op.Div(reduced(op, "ReduceSum", products, dim, False), op.Mul(*lengths))
 
 
-def cumsum(op: Lowering, x: Value, dim: int) -> Value:
-    x = op.cast(x, op.out.dtype)
-    return op.CumSum(x, op.scalar(axis_of(x, dim), DType.I64)) if rank_of(x) else x
+def distances(op: Lowering, a: Value, b: Value, p: float = 2.0, compute_mode: object = None) -> Value:
+    """The norms [..., n, m] of the differences between n and m rows."""
+    rows, columns = op.unsqueeze(a, [rank_of(a) - 1]), op.unsqueeze(b, [rank_of(b) - 2])
+    between = typed(op.Sub(rows, columns), op.out.dtype, [*op.out_shape, shape_of(a)[-1]])
+    return vector_norm(op, between, p, -1)
+
+
+def distances_within(op: Lowering, x: Value, p: float = 2.0) -> Value:
+    """The norms of the differences between every two rows."""
+    (count,) = op.ints(shape_of(x)[:1])
+    first, second = (op.Gather(x, constant(places), axis=0) for places in np.triu_indices(count, 1))
+    pairs = [typed(v, dtype_of(x), [*op.out_shape, shape_of(x)[1]]) for v in (first, second)]
+    return vector_norm(op, typed(op.Sub(*pairs), dtype_of(x), shape_of(pairs[0])), p, -1)
 
 
 def diff(
@@ -191,31 +201,6 @@ def histc(op: Lowering, x: Value, bins: int = 100, min: float = 0, max: float = 
     return op.ReduceSum(op.cast(typed(chosen, DType.BOOL, [count, bins]), dtype), [0], keepdims=0)
 
 
-def topk(
-    op: Lowering, x: Value, k: Size, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> tuple[Value, Value]:
-    return op.TopK(x, op.dims([k]), axis=axis_of(x, dim), largest=int(largest), sorted=int(sorted), outputs=2)
-
-
-def sort(op: Lowering, x: Value, dim: int = -1, descending: bool = False) -> tuple[Value, Value]:
-    """All entries along `dim` in order; among equal ones TopK takes the first, as a stable sort does."""
-    return topk(op, x, shape_of(x)[axis_of(x, dim)], dim, largest=descending)
-
-
-def sort_stable(
-    op: Lowering, x: Value, stable: object = None, dim: int = -1, descending: bool = False
-) -> tuple[Value, Value]:
-    return sort(op, x, dim, descending)
-
-
-def argsort(op: Lowering, x: Value, dim: int = -1, descending: bool = False) -> Value:
-    return sort(op, x, dim, descending)[1]
-
-
-def argsort_stable(op: Lowering, x: Value, stable: object = None, dim: int = -1, descending: bool = False) -> Value:
-    return argsort(op, x, dim, descending)
-
-
 ROWS: Rows = {
     "aten.sum.default": reduction("ReduceSum"), "aten.sum.dim_IntList": reduction("ReduceSum"),
     "aten.mean.default": reduction("ReduceMean"), "aten.mean.dim": reduction("ReduceMean"),
@@ -238,8 +223,7 @@ ROWS: Rows = {
     "aten.std_mean.correction": spread(root=True, with_mean=True),
     "aten.std_mean.dim": spread_unbiased(root=True, with_mean=True),
     "aten.cosine_similarity.default": cosine_similarity,
+    "aten.cdist.default": distances, "aten._cdist_forward.default": distances, "aten.pdist.default": distances_within,
+    "aten._pdist_forward.default": distances_within,
     "aten.diff.default": diff, "aten.histc.default": histc,
-    "aten.cumsum.default": cumsum, "aten.topk.default": topk, "aten.sort.default": sort,
-    "aten.sort.stable": sort_stable,
-    "aten.argsort.default": argsort, "aten.argsort.stable": argsort_stable,
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Operators that move, repeat, join or cut elements without computing with them.
 
 The result's shape is known from the export, so a reshape is lowered from the shape that results and not from the
-arguments.
+arguments; where the two contradict each other, it is not lowered.
 """
 
 from __future__ import annotations
@@ -11,12 +11,21 @@ from itertools import pairwise
 
 from ...ir import DType, Size, Value
 from ...ir.dims import product
-from .lowering import MOST, Lowering, Row, Rows, axis_of, dtype_of, rank_of, shape_of, typed
+from .lowering import MOST, Lowering, Refused, Row, Rows, axis_of, dtype_of, rank_of, shape_of, typed
 
 
 def reshape(op: Lowering, x: Value, *_: object, **__: object) -> Value:
     """Every operator that keeps the elements and their order."""
     return op.reshape(x, op.out_shape)
+
+
+def reshape_to(op: Lowering, x: Value, wanted: Sequence[Size]) -> Value:
+    """A reshape to sizes that are given. torch mistakes equal examples for equal sizes at times: what it says of a
+    result with a symbolic size in place of a given number is not true."""
+    for given, size in zip(wanted, op.out_shape, strict=True):
+        if isinstance(given, int) and given not in (-1, size):
+            raise Refused(f"torch mistakes its sizes {wanted} for {list(op.out_shape)}; export it with other examples")
+    return reshape(op, x)
 
 
 def view_dtype(op: Lowering, x: Value, dtype: object = None) -> Value:
@@ -259,6 +268,18 @@ def triangle(upper: int) -> Row:
     return row
 
 
+def diagonal(op: Lowering, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    """The entries (i, i + offset) of two axes, as the last axis."""
+    axes = [axis_of(x, dim1), axis_of(x, dim2)]
+    perm = [*(a for a in range(rank_of(x)) if a not in axes), *axes]
+    *lead, rows, columns = (shape_of(x)[a] for a in perm)
+    last = typed(permute(op, x, perm), dtype_of(x), [*lead, rows, columns])
+    flat = op.reshape(last, [*lead, product([rows, columns])])
+    step, start = columns + 1, offset if offset >= 0 else -offset * columns
+    places = op.Add(op.Mul(op.places(op.out_shape[-1]), op.size(step)), op.size(start))
+    return op.Gather(flat, typed(places, DType.I64, op.out_shape[-1:]), axis=len(lead))
+
+
 def to(op: Lowering, x: Value, *_: object, **__: object) -> Value:
     """Conversion to the result's element type; device and memory layout mean nothing here."""
     return op.cast(x, op.out.dtype)
@@ -274,10 +295,11 @@ def copy(op: Lowering, x: Value, src: Value, non_blocking: bool = False) -> Valu
 
 
 ROWS: Rows = {
+    **dict.fromkeys(["aten.view.default", "aten.reshape.default", "aten._unsafe_view.default"], reshape_to),
     **dict.fromkeys(
         [
-            "aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints",
-            "aten.unflatten.int", "aten.view_as.default", "aten.reshape_as.default", "aten._reshape_alias.default",
+            "aten.flatten.using_ints", "aten.unflatten.int", "aten.view_as.default", "aten.reshape_as.default",
+            "aten._reshape_alias.default",
             "aten.ravel.default",
         ],
         reshape,
@@ -299,7 +321,7 @@ ROWS: Rows = {
     "aten.unsafe_split.Tensor": split, "aten.split_with_sizes_copy.default": split,
     "aten.unbind.int": unbind, "aten.select.int": select, "aten.slice.Tensor": slice_, "aten.narrow.default": narrow,
     "aten.slice_scatter.default": slice_scatter, "aten.select_scatter.default": select_scatter,
-    "aten.roll.default": roll, "aten.flip.default": flip,
+    "aten.diagonal.default": diagonal, "aten.roll.default": roll, "aten.flip.default": flip,
     "aten.pixel_shuffle.default": pixel_shuffle, "aten.pixel_unshuffle.default": pixel_unshuffle,
     "aten.channel_shuffle.default": channel_shuffle, "aten.native_channel_shuffle.default": channel_shuffle,
     "aten.tril.default": triangle(0), "aten.triu.default": triangle(1),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ...ir import Array, Size, Value, constant, fresh
-from ...ir.dims import exact_div
+from ...ir import Array, DType, Size, Value, constant, fresh
+from ...ir.dims import exact_div, product
 from .linear import of_ranks
 from .lowering import Lowering, Row, Rows, dtype_of, rank_of, shape_of, typed
 
@@ -46,9 +47,40 @@ def max_pool(rank: int) -> Row:
 
 
 def max_pool_with_indices(rank: int) -> Row:
-    """The places that torch counts within a channel and ONNX within the tensor are not given."""
-    row = max_pool(rank)
-    return lambda op, *args, **kwargs: (row(op, *args, **kwargs), None)
+    """With the place of each largest entry, which torch counts within a channel and ONNX within the tensor."""
+
+    def row(
+        op: Lowering, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
+        ceil_mode: bool = False,
+    ) -> tuple[Value, Value | None]:  # fmt: skip
+        if 1 not in op.used:
+            return max_pool(rank)(op, x, kernel_size, stride, padding, dilation, ceil_mode), None
+        attrs = window(op, rank, kernel_size, stride, padding, ceil_mode)
+        wide = batched(op, x, rank)
+        values, places = op.MaxPool(wide, **attrs, dilations=op.ints(dilation, rank), outputs=2)
+        return unbatched(op, values, x, rank), unbatched(op, within_channel(op, wide, places, rank), x, rank)
+
+    return row
+
+
+def within_channel(op: Lowering, x: Value, places: Value, rank: int) -> Value:
+    """Places in a tensor as places in the channel of each."""
+    area = op.size(product(shape_of(x)[-rank:]))
+    return op.Mod(typed(places, DType.I64, None), area)
+
+
+def max_unpool(rank: int) -> Row:
+    """Each entry at its place within the channel, and zeros elsewhere."""
+
+    def row(op: Lowering, x: Value, indices: Value, output_size: Sequence[Size], *_: object) -> Value:
+        lead, dtype = list(shape_of(x)[:-rank]), dtype_of(x)
+        flat = [op.reshape(v, [*lead, product(shape_of(v)[-rank:])]) for v in (x, indices)]
+        shape = [*lead, product(output_size)]
+        zeros = op.full(shape, 0, dtype)
+        made = op.ScatterElements(zeros, flat[1], flat[0], axis=len(lead))
+        return op.reshape(typed(made, dtype, shape), op.out_shape)
+
+    return row
 
 
 def average_pool(rank: int) -> Row:
@@ -56,10 +88,14 @@ def average_pool(rank: int) -> Row:
         op: Lowering, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Value:  # fmt: skip
-        if divisor_override is not None:
-            op.decline("ONNX's AveragePool always divides by the number of entries")
         attrs = window(op, rank, kernel_size, stride, padding, ceil_mode)
-        made = op.AveragePool(batched(op, x, rank), **attrs, count_include_pad=int(count_include_pad))
+        if divisor_override is not None and ceil_mode:
+            op.decline("its windows that stick out are divided by a given number")
+        counted = count_include_pad or divisor_override is not None
+        made = op.AveragePool(batched(op, x, rank), **attrs, count_include_pad=int(counted))
+        if divisor_override is not None:
+            factor = math.prod(attrs["kernel_shape"]) / divisor_override
+            made = op.Mul(typed(made, dtype_of(x), None), op.scalar(factor, dtype_of(x)))
         return unbatched(op, made, x, rank)
 
     return row
@@ -78,9 +114,10 @@ def adaptive(rank: int, pool: str) -> Row:
         if all(isinstance(k, int) for k in kernel):
             window: Any = kernel
             return unbatched(op, op.call(pool, wide, kernel_shape=window, strides=window), x, rank)
-        if pool != "AveragePool" or rank > 2:
-            op.decline(f"the input's sizes {list(sizes)} are no multiples of the output's {list(wanted)}")
-        return uneven_average(op, x, op.ints(sizes), op.ints(wanted))
+        if pool == "MaxPool":
+            made = uneven_extreme(op, wide, op.ints(sizes), op.ints(wanted))
+            return unbatched(op, made, x, rank)
+        return unbatched(op, uneven_average(op, wide, op.ints(sizes), op.ints(wanted)), x, rank)
 
     return row
 
@@ -89,22 +126,51 @@ def uneven_average(op: Lowering, x: Value, sizes: Sequence[int], wanted: Sequenc
     """Windows [floor(i * in / out), ceil((i + 1) * in / out)) of differing size: an average is a product with a
     constant matrix."""
     rows = [averages(a, b).astype(dtype_of(x).numpy) for a, b in zip(sizes, wanted, strict=True)]
-    across = op.MatMul(x, rows[-1].T)
-    return across if len(rows) == 1 else op.MatMul(rows[0], across)
+    made = op.MatMul(x, rows[-1].T)
+    if len(rows) > 1:
+        made = op.MatMul(rows[-2], made)
+    if len(rows) < 3:
+        return made
+    lead, (deep, high, wide) = shape_of(x)[:2], (sizes[0], *wanted[1:])
+    flat = op.reshape(typed(made, dtype_of(x), [*lead, deep, high, wide]), [*lead, deep, high * wide])
+    return op.reshape(typed(op.MatMul(rows[0], flat), dtype_of(x), [*lead, wanted[0], high * wide]), [*lead, *wanted])
+
+
+def uneven_extreme(op: Lowering, x: Value, sizes: Sequence[int], wanted: Sequence[int]) -> Value:
+    """The same windows for extremes, along one axis after the other: shorter windows see their last entry again."""
+    for axis, (size, count) in enumerate(zip(sizes, wanted, strict=True), rank_of(x) - len(sizes)):
+        spans = uneven_windows(size, count)
+        width = max(end - start for start, end in spans)
+        places = np.array([[min(start + i, end - 1) for i in range(width)] for start, end in spans])
+        before, after = shape_of(x)[:axis], shape_of(x)[axis + 1 :]
+        seen = typed(op.Gather(x, places, axis=axis), dtype_of(x), [*before, count, width, *after])
+        x = typed(op.ReduceMax(seen, [axis + 1], keepdims=0), dtype_of(x), [*before, count, *after])
+    return x
+
+
+def uneven_windows(size: int, count: int) -> list[tuple[int, int]]:
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
 def averages(size: int, count: int) -> Array:
     """The matrix [count, size] whose rows average over one window each."""
     out = np.zeros((count, size))
-    for i in range(count):
-        start, end = i * size // count, -(-(i + 1) * size // count)
+    for i, (start, end) in enumerate(uneven_windows(size, count)):
         out[i, start:end] = 1 / (end - start)
     return out
 
 
 def adaptive_max(rank: int) -> Row:
-    row = adaptive(rank, "MaxPool")
-    return lambda op, *args, **kwargs: (row(op, *args, **kwargs), None)
+    """The places are given where all windows have the same size."""
+    row, with_places = adaptive(rank, "MaxPool"), max_pool_with_indices(rank)
+
+    def pooled(op: Lowering, x: Value, output_size: Any) -> tuple[Value, Value | None]:
+        kernel = [exact_div(a, b) for a, b in zip(shape_of(x)[-rank:], op.out_shape[-rank:], strict=True)]
+        if 1 in op.used and all(isinstance(k, int) for k in kernel):
+            return with_places(op, x, kernel)
+        return row(op, x, output_size), None
+
+    return pooled
 
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -251,6 +317,7 @@ ROWS: Rows = {
     **{f"aten.adaptive_avg_pool{r}d.default": adaptive(r, "AveragePool") for r in (1, 2, 3)},
     **{f"aten._adaptive_avg_pool{r}d.default": adaptive(r, "AveragePool") for r in (2, 3)},
     **{f"aten.adaptive_max_pool{r}d.default": adaptive_max(r) for r in (1, 2, 3)},
+    **{f"aten.max_unpool{r}d.default": max_unpool(r) for r in (2, 3)},
     "aten.pad.default": pad, "aten.constant_pad_nd.default": constant_pad,
     **of_ranks(edge_pad("reflect"), "aten.reflection_pad{}d.default"),
     **of_ranks(edge_pad("replicate"), "aten.replication_pad{}d.default"),

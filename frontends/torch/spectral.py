@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...ir import DType, Size, TensorType, Value, constant
+from ...ir import Array, DType, Size, TensorType, Value, constant
+from .elementwise import arctangent
 from .lowering import Lowering, Row, Rows, axis_of, dtype_of, rank_of, shape_of, typed
 
 PARTS = {DType.C64: DType.F32, DType.C128: DType.F64}
@@ -111,9 +112,13 @@ def multiply(op: Lowering, a: Any, b: Any) -> Complex:
 
 
 def divide(op: Lowering, a: Any, b: Any) -> Complex:
-    if is_complex(b) or isinstance(b, complex):
-        op.decline("the divisor is complex")
+    """a / b; a complex divisor by its conjugate: a conj(b) / |b|^2."""
     dtype = PARTS[op.out.dtype]
+    if is_complex(b) or isinstance(b, complex):
+        real, imag = parts(op, b, dtype)
+        shape = shape_of(real)
+        b = typed(op.Add(*[like(op, op.Mul(v, v), shape) for v in (real, imag)]), dtype, shape)
+        a = multiply(op, a, Complex(real, like(op, op.Neg(imag), shape)))
     (real, imag), divisor = parts(op, a, dtype), op.tensor(b, dtype)
     return Complex(like(op, op.Div(real, divisor)), like(op, op.Div(imag, divisor)))
 
@@ -127,6 +132,39 @@ def absolute(op: Lowering, x: Any) -> Value:
     real, imag = parts(op, x)
     squares = op.Add(like(op, op.Mul(real, real)), like(op, op.Mul(imag, imag)))
     return op.Sqrt(like(op, squares))
+
+
+def exponential(op: Lowering, x: Any) -> Complex:
+    """exp(real) (cos(imag) + i sin(imag))."""
+    real, imag = parts(op, x)
+    return polar(op, like(op, op.Exp(real)), imag)
+
+
+def angle(op: Lowering, x: Any) -> Value:
+    """The angle of a complex number; pi for a negative real one, 0 for others, NaN for NaN."""
+    if is_complex(x):
+        real, imag = (op.expand(p, op.out_shape) for p in parts(op, x))
+        return arctangent(op, imag, real)
+    dtype = op.out.dtype
+    x = op.cast(x, dtype)
+    made = op.Where(op.Less(x, op.scalar(0, dtype)), op.scalar(np.pi, dtype), op.scalar(0, dtype))
+    return op.Where(op.IsNaN(x), x, like(op, made))
+
+
+def matrix_product(op: Lowering, a: Any, b: Any) -> Complex:
+    """The product of matrices, of which one may be real."""
+    dtype = PARTS[op.out.dtype]
+
+    def product(x: Value, y: Value) -> Value:
+        return like(op, op.MatMul(x, y))
+
+    (ar, ai), (br, bi) = parts(op, a, dtype), parts(op, b, dtype)
+    if not is_complex(b):
+        return Complex(product(ar, br), product(ai, br))
+    if not is_complex(a):
+        return Complex(product(ar, br), product(ar, bi))
+    real = op.Sub(product(ar, br), product(ai, bi))
+    return Complex(like(op, real), like(op, op.Add(product(ar, bi), product(ai, br))))
 
 
 # From real tensors and back
@@ -239,28 +277,39 @@ def axes_of(op: Lowering, x: Any, dims: Any, default: Callable[[int], Sequence[i
     return [axis_of(first, d) for d in chosen]
 
 
-def check_lengths(op: Lowering, x: Any, sizes: Any, dims: Sequence[int]) -> None:
-    """Declines a transform that cuts or pads its operand first."""
+def fitted(op: Lowering, x: Any, sizes: Any, dims: Sequence[int]) -> Any:
+    """The operand of a transform, cut or filled up with zeros to the sizes asked for."""
     if sizes is None:
-        return
-    shape = shape_of(parts(op, x)[0] if is_complex(x) else x)
-    given = sizes if isinstance(sizes, list) else [sizes]
-    if [shape[d] for d in dims] != given:
-        op.decline("it cuts or pads its operand first")
+        return x
+    if is_complex(x):
+        real, imag = (fitted(op, p, sizes, dims) for p in parts(op, x))
+        return Complex(real, imag)
+    shape = list(shape_of(x))
+    for dim, size in zip(dims, sizes if isinstance(sizes, list) else [sizes], strict=True):
+        if shape[dim] == size:
+            continue
+        have, want = op.ints([shape[dim], size])
+        shape[dim] = want
+        if want < have:
+            x = typed(op.Slice(x, [0], [want], [dim]), dtype_of(x), list(shape))
+        else:
+            x = typed(op.Pad(x, [0, want - have], None, [dim]), dtype_of(x), list(shape))
+    return x
 
 
 def fourier(default: Callable[[int], Sequence[int]], *, inverse: bool = False, half: bool = False) -> Row:
     def row(op: Lowering, x: Any, s: Any = None, dim: Any = None, norm: Norm = None) -> Complex:
         dims = axes_of(op, x, dim, default)
-        check_lengths(op, x, s, dims)
-        return transformed(op, x, dims, norm, inverse=inverse, half=half)
+        return transformed(op, fitted(op, x, s, dims), dims, norm, inverse=inverse, half=half)
 
     return row
 
 
 def real_fourier(default: Callable[[int], Sequence[int]]) -> Row:
     def row(op: Lowering, x: Any, s: Any = None, dim: Any = None, norm: Norm = None) -> Value:
-        return real_inverse(op, x, axes_of(op, x, dim, default), norm)
+        dims = axes_of(op, x, dim, default)
+        sizes = [op.out_shape[d] for d in dims]
+        return real_inverse(op, fitted(op, x, [*sizes[:-1], sizes[-1] // 2 + 1], dims), dims, norm)
 
     return row
 
@@ -284,6 +333,74 @@ def core_inverse(op: Lowering, x: Any, dim: Sequence[int], scaling: int, last_di
     return real_inverse(op, x, axes_of(op, x, dim, range), normalization(scaling, True))
 
 
+# Short-time transforms
+
+
+def window_of(op: Lowering, given: Value | None, length: int, size: int, dtype: DType) -> Array:
+    """A constant window of `length`, filled up with zeros on both sides to the `size` of a frame."""
+    if given is not None and given.const is None:
+        op.decline("its window is computed")
+    values = np.ones(length) if given is None else given.tensor.numpy().astype(np.float64)
+    left = (size - length) // 2
+    return np.pad(values, (left, size - length - left)).astype(dtype.numpy)
+
+
+def short_time(
+    op: Lowering, x: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
+    window: Value | None = None, normalized: bool = False, onesided: bool | None = None,
+    return_complex: bool | None = None, align_to_window: bool | None = None,
+) -> Any:  # fmt: skip
+    """The spectra [..., bins, frames] of windows of a signal, one every `hop_length` samples."""
+    if is_complex(x) or align_to_window:
+        op.decline("only real signals are covered")
+    dtype, batch = dtype_of(x), rank_of(x) == 2
+    bins, frames = op.out_shape[-3:-1] if not return_complex else op.out_shape[-2:]
+    shape = [shape_of(x)[0] if batch else 1, frames, bins]
+    weights = window_of(op, window, win_length or n_fft, n_fft, dtype)
+    signal = op.unsqueeze(x if batch else op.unsqueeze(x, [0]), [2])
+    hop = op.scalar(hop_length or n_fft // 4, DType.I64)
+    made = op.STFT(signal, hop, constant(weights), op.scalar(n_fft, DType.I64), onesided=int(onesided is not False))
+    wide = scaled(op, typed(made, dtype, [*shape, 2]), n_fft**-0.5 if normalized else 1.0)
+    turned = typed(op.Transpose(wide, perm=[0, 2, 1, 3]), dtype, [shape[0], bins, frames, 2])
+    turned = turned if batch else op.squeeze(turned, [0])
+    return unstacked(op, turned, shape_of(turned)[:-1]) if return_complex else turned
+
+
+def inverse_short_time(
+    op: Lowering, x: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None,
+    window: Value | None = None, center: bool = True, normalized: bool = False, onesided: bool | None = None,
+    length: Size | None = None, return_complex: bool = False,
+) -> Value:  # fmt: skip
+    """A signal whose spectra are x: the sum of all frames, each the transform back times the window, over the sum of
+    squared windows. Both sums are transposed convolutions."""
+    if return_complex or onesided is False:
+        op.decline("only real signals from non-negative frequencies are covered")
+    real, imag = parts(op, x)
+    dtype, batch, bins = dtype_of(real), rank_of(real) == 3, n_fft // 2 + 1
+    frames, hop = shape_of(real)[-1], hop_length or n_fft // 4
+    weights = window_of(op, window, win_length or n_fft, n_fft, DType.F64)
+    angle = 2 * np.pi * ((np.arange(bins)[:, None] * np.arange(n_fft)) % n_fft) / n_fft
+    twice = np.where((np.arange(bins) == 0) | (2 * np.arange(bins) == n_fft), 1.0, 2.0)[:, None]
+    twice = twice * weights * (n_fft**-0.5 if normalized else 1 / n_fft)
+    waves = np.concatenate([twice * np.cos(angle), -twice * np.sin(angle)])[:, None].astype(dtype.numpy)
+    rows = [p if batch else op.unsqueeze(p, [0]) for p in (real, imag)]
+    samples = (frames - 1) * hop + n_fft
+    spectra = typed(op.Concat(*rows, axis=1), dtype, [shape_of(rows[0])[0], 2 * bins, frames])
+    total = op.ConvTranspose(spectra, constant(waves), strides=[hop])
+    ones, squares = op.full([1, 1, frames], 1, dtype), (weights**2)[None, None].astype(dtype.numpy)
+    envelope = op.ConvTranspose(ones, constant(squares), strides=[hop])
+    whole = [shape_of(rows[0])[0], 1, samples]
+    start, (count,) = n_fft // 2 if center else 0, op.out_shape[-1:]
+    pieces: list[Value] = []
+    for value, shape in ((total, whole), (envelope, [1, 1, samples])):
+        cut = op.Slice(typed(value, dtype, shape), [start], op.dims([start + count]), [2])
+        pieces.append(typed(cut, dtype, [*shape[:2], count]))
+    if length is not None and not (isinstance(samples, int) and isinstance(count, int) and start + count <= samples):
+        op.decline("it asks for more samples than there are")
+    made = typed(op.Div(*pieces), dtype, [whole[0], 1, count])
+    return op.squeeze(made, [1] if batch else [0, 1])
+
+
 def last_axis(_: int) -> Sequence[int]:
     return [-1]
 
@@ -296,9 +413,12 @@ COMPLEX_ROWS: Rows = {
     "aten.add.Tensor": add_sub("Add"), "aten.sub.Tensor": add_sub("Sub"),
     "aten.mul.Tensor": multiply, "aten.mul.Scalar": multiply, "aten.div.Tensor": divide, "aten.div.Scalar": divide,
     "aten._conj.default": conjugate, "aten.conj.default": conjugate, "aten.conj_physical.default": conjugate,
+    "aten.exp.default": exponential, "aten.angle.default": angle,
+    **dict.fromkeys(["aten.matmul.default", "aten.mm.default", "aten.bmm.default"], matrix_product),
     "aten.abs.default": absolute, "aten.complex.default": compose, "aten.polar.default": polar,
     "aten.view_as_complex.default": view_as_complex, "aten.view_as_real.default": view_as_real,
     "aten.real.default": real_part, "aten.imag.default": imaginary_part,
+    "aten.stft.default": short_time, "aten.istft.default": inverse_short_time,
     "aten.fft_fft.default": fourier(last_axis), "aten.fft_fft2.default": fourier(last_two),
     "aten.fft_fftn.default": fourier(range),
     "aten.fft_ifft.default": fourier(last_axis, inverse=True),

@@ -57,6 +57,7 @@ ELEMENTWISE = {
         "minimum": "Min(%x, f32[4]{0.0,1.0,0.5,-1.0}, f32[]{0.2})",
         "sum": "Sum(%x, %x, f32[4]{1.0,2.0,3.0,4.0})",
         "mean": "Mean(%x, f32[4]{1.0,2.0,3.0,4.0})",
+        "largest_number": "Max(%x, f32[]{-3.4028235e+38})",
         "compare": "GreaterOrEqual(%x, f32[]{0.0})",
         "modulo": "Mod(%x, f32[]{0.7}) {fmod=1}",
         "softmax": "Softmax(%x) {axis=1}",

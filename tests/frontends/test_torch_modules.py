@@ -412,6 +412,25 @@ def test_sizes_are_results_and_arithmetic_on_them_follows_the_input():
         np.testing.assert_array_equal(filled, np.full(shape[0] // 2, shape[1] - shape[0], np.float32))
 
 
+def test_sizes_of_several_positional_arguments_and_of_numbers_among_them_get_their_names():
+    class Net(nn.Module):
+        def forward(self, *inputs):
+            return inputs[0][: inputs[1]] * inputs[2].sum()
+
+    shapes = (({0: Dim("rows"), 1: Dim("width")}, None, {0: Dim("count")}),)
+    model = from_module(Net(), (normal(4, 3), 2, normal(5)), dynamic_shapes=shapes)
+    assert [str(v.type) for v in model.graph.inputs] == ["f32[rows,width]", "f32[count]"]
+
+
+def test_a_shape_that_torch_mistakes_for_another_is_refused():
+    net = Function(lambda x: F.avg_pool1d(x, 2).reshape(x.shape[0], -1, 4))
+    height = 2 * Dim("height", min=2)
+    with pytest.raises(UnsupportedError, match="other examples"):
+        from_module(net, (normal(3, 4, 8),), dynamic_shapes=(({0: Dim("n"), 2: height},),))
+    model = from_module(net, (normal(3, 4, 12),), dynamic_shapes=(({0: Dim("n"), 2: height},),))
+    agree(model, net, (normal(3, 4, 12),), (normal(1, 4, 8),))
+
+
 def test_sizes_that_depend_on_data():
     net = Function(lambda x: (x[x > 0].sum(), torch.arange(x.nonzero().shape[0])))
     model = from_module(net, (torch.tensor([1.0, 0, -2]),))

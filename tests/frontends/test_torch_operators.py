@@ -304,6 +304,12 @@ def test_pooling_padding_and_resampling():
             "adaptive_avg_pool2d_uneven": lambda t: F.adaptive_avg_pool2d(t.x, (4, 5)),
             "adaptive_avg_pool1d": lambda t: F.adaptive_avg_pool1d(t.line, 5),
             "adaptive_max_pool2d": lambda t: F.adaptive_max_pool2d(t.x, 3),
+            "adaptive_max_pool2d_uneven": lambda t: F.adaptive_max_pool2d(t.x, (4, 5)),
+            "adaptive_max_pool2d_places": lambda t: F.adaptive_max_pool2d(t.x, 3, return_indices=True)[1],
+            "adaptive_avg_pool3d_uneven": lambda t: F.adaptive_avg_pool3d(t.cube, (3, 4, 3)),
+            "max_pool2d_places": lambda t: F.max_pool2d(t.x, 3, 2, 1, return_indices=True)[1],
+            "max_unpool2d": lambda t: F.max_unpool2d(*F.max_pool2d(t.x, 2, return_indices=True), 2, output_size=(9, 12)),
+            "avg_pool2d_with_a_divisor": lambda t: F.avg_pool2d(t.x, 3, 2, 1, divisor_override=4),
             "pad_zero": lambda t: F.pad(t.x, (0, 0, 0, 0)) + 0,
             "pad_constant": lambda t: F.pad(t.x, (1, 2, 0, 1), value=0.5),
             "pad_negative": lambda t: F.pad(t.x, (-1, 2)),
@@ -436,8 +442,52 @@ def test_reductions_sorting_and_running_sums():
             "sort": lambda t: t.x.sort(1).values,
             "sort_descending": lambda t: t.x.sort(-1, descending=True).indices,
             "argsort": lambda t: t.x.argsort(1),
+            "sort_truth": lambda t: t.b.sort(1).values,
         },
         x=x, i=i, b=b, tolerance=2e-5,
+    )  # fmt: skip
+
+
+def test_order_statistics_and_running_extremes_at_fixed_and_other_sizes():
+    sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    odd = torch.tensor([[2.0, float("nan"), 1.0, 4.0], [float("nan")] * 4, [3.0, 1.0, 2.0, 0.0]])
+    functions = {
+        "kthvalue": lambda t: t.x.kthvalue(2, 1).values,
+        "kthvalue_place": lambda t: t.x.kthvalue(1, -1, keepdim=True).indices,
+        "median": lambda t: t.x.median(),
+        "median_dim": lambda t: t.x.median(1).values,
+        "median_integers": lambda t: t.i.median(1, keepdim=True).values,
+        "median_nan": lambda t: t.odd.median(1).values,
+        "median_nan_place": lambda t: t.odd.median(1).indices,
+        "nanmedian": lambda t: t.odd.nanmedian(1).values,
+        "nanmedian_all": lambda t: t.odd.nanmedian(),
+        "mode": lambda t: t.i.mode(1).values,
+        "cumprod": lambda t: t.x.cumprod(0),
+        "logcumsumexp": lambda t: t.x.logcumsumexp(1),
+        "cummax": lambda t: t.x.cummax(1).values,
+        "cummax_place": lambda t: t.i.cummax(1).indices,
+        "cummin_front": lambda t: t.i.cummin(0).values,
+        "cummin_place": lambda t: t.x.cummin(0).indices,
+    }
+    given = {"x": normal(3, 5), "i": integers(-2, 3, 3, 5), "odd": odd}
+    other = {"x": normal(2, 7), "i": integers(-2, 3, 2, 7), "odd": odd}
+    check(functions, others=[other], dynamic={"x": sizes, "i": sizes}, **given)
+
+
+def test_distinct_values_and_counts():
+    check(
+        {
+            "unique": lambda t: t.i.unique(),
+            "unique_inverse": lambda t: t.i.unique(return_inverse=True)[1],
+            "unique_counts": lambda t: t.i.unique(return_counts=True)[1],
+            "unique_rows": lambda t: torch.unique(t.i % 2, dim=0),
+            "unique_consecutive": lambda t: t.flat.unique_consecutive(),
+            "unique_consecutive_inverse": lambda t: t.flat.unique_consecutive(return_inverse=True)[1],
+            "unique_consecutive_counts": lambda t: t.flat.unique_consecutive(return_counts=True)[1],
+            "bincount": lambda t: t.flat.bincount(),
+            "bincount_weights": lambda t: t.flat.bincount(t.flat * 0.5, minlength=9),
+        },
+        i=integers(0, 4, 4, 3), flat=torch.tensor([2, 2, 0, 5, 5, 5, 2]),
     )  # fmt: skip
 
 
@@ -469,6 +519,13 @@ def test_indexing():
             "scatter": lambda t: t.x.scatter(1, t.places[:, :1], t.x[:, 1:]),
             "scatter_number": lambda t: t.x.scatter(1, t.places, 0.5),
             "scatter_add": lambda t: t.x.scatter_add(1, t.places, t.x),
+            "scatter_max_alone": lambda t: t.x.scatter_reduce(1, t.places, t.x * 2, "amax", include_self=False),
+            "scatter_min_integers": lambda t: t.places.scatter_reduce(1, t.places % 2, t.places, "amin", include_self=False),
+            "scatter_product": lambda t: t.x.scatter_reduce(1, t.places, t.x, "prod", include_self=False),
+            "scatter_mean": lambda t: t.x.scatter_reduce(1, t.places, t.x[:, :2], "mean"),
+            "scatter_mean_alone": lambda t: t.x.scatter_reduce(1, t.places, t.x[:, :2], "mean", include_self=False),
+            "index_reduce": lambda t: t.x[0].index_reduce(0, torch.tensor([1, 1]), t.values, "amax"),
+            "index_fill": lambda t: t.x.index_fill(1, torch.tensor([0, 2]), -1.0),
             "slice_scatter": lambda t: t.x.slice_scatter(t.x[:, :2] * 2, 1, 1, 3),
             "slice_scatter_strided": lambda t: t.x.slice_scatter(t.x[:, :2] * 2, 1, 0, 4, 2),
             "select_scatter": lambda t: t.x.select_scatter(t.x[:, 0] * 2, 1, -1),
@@ -498,10 +555,44 @@ def test_rarer_operators():
             "nonzero_as_tuple": lambda t: t.mask.nonzero(as_tuple=True)[1],
             "searchsorted": lambda t: torch.searchsorted(t.edges, t.rows),
             "bucketize": lambda t: torch.bucketize(t.rows, t.edges, right=True),
+            "searchsorted_rows": lambda t: torch.searchsorted(t.rows.sort(1).values, t.rows[:, :3]),
+            "hypot": lambda t: torch.hypot(t.rows, t.rows * 2),
+            "atan2": lambda t: torch.atan2(t.rows[:3], t.rows[3:6]),
+            "atan2_axes": lambda t: torch.atan2(t.edges, t.edges[:, None]),
+            "fmax": lambda t: torch.fmax(t.edges / t.edges, t.edges),
+            "fmin": lambda t: torch.fmin(t.edges, t.edges / t.edges),
+            "signbit": lambda t: torch.signbit(t.edges * -1),
+            "copysign": lambda t: torch.copysign(t.rows, -t.edges[:1] * 0),
+            "shifts": lambda t: (t.i << 2) + ((t.i - 3) >> 1),
+            "diagonal": lambda t: t.x.diagonal(-1, 3, 1),
+            "diagonal_of_a_matrix": lambda t: t.rows.diagonal(2),
+            "determinant": lambda t: torch.linalg.det(t.weight[:, :3, :3]),
+            "cdist": lambda t: torch.cdist(t.rows, t.rows[:2] + 1),
+            "cdist_one": lambda t: torch.cdist(t.weight, t.weight + 1, p=1.0),
+            "pdist": lambda t: F.pdist(t.rows),
+            "bilinear": lambda t: F.bilinear(t.x[..., :8], t.x[..., :8] + 1, t.weight, t.edges),
+            "einsum_broadcasts": lambda t: torch.einsum("...ij,jk->...ik", t.x, t.weight[0]),
+            "einsum_without_a_result": lambda t: torch.einsum("...ij,ji", t.x[..., :6], t.weight[0, :6, :6]),
+            "put": lambda t: t.rows.put(t.i[:2], t.edges[:2]),
             "aliases": lambda t: torch.greater(t.rows.absolute(), 0.5) & torch.not_equal(t.rows, 1),
         },
         x=x, i=i, rows=rows, weight=weight, mask=mask, edges=edges,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_rows_of_a_table_are_combined_by_bag(mode):
+    bags, padded = nn.EmbeddingBag(9, 4, mode=mode), nn.EmbeddingBag(9, 4, mode=mode, padding_idx=3)
+    sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    functions = {
+        "equal_bags": lambda t: bags(t.i),
+        "padded": lambda t: padded(t.i),
+        "bags_from_offsets": lambda t: bags(t.flat, t.offsets),
+    }
+    if mode == "sum":
+        functions["weighted"] = lambda t: bags(t.i, per_sample_weights=t.i * 0.5)
+    given = {"i": integers(0, 9, 3, 4), "flat": integers(0, 9, 7), "offsets": torch.tensor([0, 3, 3, 5])}
+    check(functions, others=[{**given, "i": integers(2, 4, 2, 6)}], dynamic={"i": sizes}, **given)
 
 
 def test_an_in_place_operator_on_the_result_of_a_composite_one_leaves_parameters_alone():

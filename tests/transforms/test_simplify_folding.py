@@ -152,6 +152,10 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
         broadcasting.drop_expand_under_broadcast,
         "%s = Shape(%x) : i64[3] %e = Expand(f32[1,1]{2.0}, %s) : f32[N,4,6] %a = Mul(%e, f32[]{2.0}) : f32[N,4,6] return %a",
         "the expanded shape is that of no other operand"),
+    "expanded number in a product of matrices": (
+        broadcasting.drop_expand_under_broadcast,
+        "%s = Shape(%x) : i64[3] %e = Expand(f32[1,1]{2.0}, %s) : f32[N,4,6] %a = MatMul(%e, f32[6,1]{1.0,2.0,3.0,4.0,5.0,6.0}) : f32[N,4,1] return %a",
+        "the expanded shape is that of no other operand"),
     "tile of several entries": (
         targets.constant_tile_repeats, "%a = Tile(%x, i64[3]{1,2,1}) : f32[N,8,6] return %a", "it repeats more than single entries"),
     "resize that keeps the aspect ratio": (

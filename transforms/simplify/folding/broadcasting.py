@@ -119,7 +119,7 @@ def drop_expand_under_broadcast(op: Builder, node: Node) -> Result:
         return decline("no operand is expanded")
     result: Value | None = None
     for index, value in enumerate(small):
-        if value is None:
+        if value is None or (node.op == "MatMul" and not value.rank):
             continue
         kept, operands[index] = operands[index], value
         made = remade(op, node, operands)
