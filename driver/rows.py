@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..backends.runners import Feeds
 from ..ir import Loc, Model, Node
-from ..transforms.base import Decision
+from ..transforms.base import Decision, Rounded
 from ..transforms.cost import bind_sizes, node_flops, node_parameters, stored, weights
 from ..transforms.manager import Step
 from ..transforms.select import label
@@ -28,6 +28,9 @@ LAYERS = frozenset(
 )
 """Operators that are rows of the table."""
 
+ROUNDED = ("scheme", "low", "high", "weight_sqnr_db", "alone_sqnr_db", "before_us", "after_us", "counts")
+"""What a decision and the report call alike."""
+
 SUCCESSORS = {"MatMul": ("MatMulInteger", "Gemm"), "Gemm": ("MatMulInteger", "MatMul"), "Conv": ("ConvInteger",)}
 """What may stand in a layer's place afterwards besides its own operator."""
 
@@ -43,7 +46,8 @@ def layer_rows(original: Model, steps: Sequence[Step], feed: Feeds) -> Iterator[
         if node.op not in LAYERS:
             continue
         after = _heir(node, places)
-        decision, reason, sqnr = _summary(node, after, decided.get(label(node), []))
+        choices = decided.get(label(node), [])
+        decision, reason, sqnr = _summary(node, after, choices)
         yield report.Layer(
             name=label(node),
             op=node.op,
@@ -60,7 +64,18 @@ def layer_rows(original: Model, steps: Sequence[Step], feed: Feeds) -> Iterator[
             bytes_before=_weight_bytes(node),
             bytes_after=_weight_bytes(after) if after else None,
             sqnr_db=sqnr,
+            rounding=rounding([d.rounded for d in choices if d.rounded is not None]),
         )
+
+
+def rounding(found: Sequence[Rounded]) -> report.Rounding | None:
+    """How a layer is rounded at the end, as the report keeps it."""
+    if not found:
+        return None
+    last = found[-1]
+    low, high = last.seen or (None, None)
+    values = {name: getattr(last, name) for name in ROUNDED}
+    return report.Rounding(**values, seen_low=low, seen_high=high)
 
 
 def decisions_by_layer(steps: Sequence[Step]) -> dict[str, list[Decision]]:

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-from . import summary, tables, text
+from . import rounding, summary, tables, text
 from .markup import Child, Markup, element, joined, name, void
 from .schema import SCHEMA, File, Port, Report
 from .style import SCRIPT, STYLE
@@ -67,6 +67,13 @@ def _sections(report: Report) -> list[tuple[str, str, Markup | None, str]]:
             "Layers",
             tables.layers(report) if report.layers else None,
             "What was decided for each layer, and why.",
+        ),
+        (
+            "rounding",
+            "Quantized layers",
+            rounding.rounded(report),
+            "Signal to noise of each layer's weight, of its result by itself, and of its result in the network. Below "
+            "are the values that the worst layers read, as logarithms of counts; outside the lines they are clipped.",
         ),
         ("parity", "Parity", tables.parity(report), "Each step's outputs compared with what they should be."),
         ("declined", "Left alone", declined, "Axes that could not be pruned and layers that stayed as they were."),

@@ -187,6 +187,27 @@ class Step(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rounding(Record):
+    """How a quantized layer is rounded: `scheme` is such as "u8 x i8 per channel", [low, high] the range of its input.
+
+    `weight_sqnr_db` is of its weight, `alone_sqnr_db` of its result where nothing else is rounded; microseconds are
+    modelled. `counts` are its input's values on equal bins from `seen_low` to `seen_high`, for the layers that lose
+    most.
+    """
+
+    scheme: str
+    low: float | None = None
+    high: float | None = None
+    weight_sqnr_db: float | None = None
+    alone_sqnr_db: float | None = None
+    before_us: float | None = None
+    after_us: float | None = None
+    counts: tuple[int, ...] = ()
+    seen_low: float | None = None
+    seen_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layer(Record):
     """A layer before and after. `decision` is a few words ("int8", "fp32", "pruned 30 %", "kept", "folded").
 
@@ -209,6 +230,7 @@ class Layer(Record):
     bytes_before: int | None = None
     bytes_after: int | None = None
     sqnr_db: float | None = None
+    rounding: Rounding | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,6 +102,7 @@ h1 .name{font-family:inherit;font-size:inherit}
 .panel .chart{margin-top:3px}
 .track{fill:var(--track)}.remaining{fill:var(--solid)}.removed{fill:var(--pale)}.grown{fill:var(--grown)}
 .whisker{stroke:var(--ink);stroke-width:1.5}.halo{stroke:var(--card);stroke-width:4.5}
+.clip{stroke:var(--bad);stroke-width:1.5}
 .axis{stroke:var(--line);stroke-width:2}.point{fill:var(--solid);stroke:var(--card);stroke-width:1.5}
 .legend{display:flex;flex-wrap:wrap;gap:4px 20px;margin-top:12px;font-size:13px;color:var(--muted);list-style:none}
 .legend svg{width:18px;height:10px;margin-right:7px}

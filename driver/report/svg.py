@@ -6,6 +6,7 @@ numbers stand beside them as text; the drawings are hidden from screen readers. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .markup import Child, Markup, element, joined
@@ -55,6 +56,33 @@ def meter(fraction: float) -> Markup:
     """What remains of a whole: 0.22 fills 22 % of the width; more than the whole fills it in the colour of growth."""
     kind = "remaining" if fraction <= 1 else "grown"
     return _svg([_rect(0, 100, "removed"), _rect(0, min(fraction, 1) * 100, kind)], 5)
+
+
+def histogram(counts: Sequence[int], start: float, end: float, low: float, high: float) -> Markup:
+    """Counts on equal bins from `start` to `end`, as logarithms, so that rare values are seen beside common ones; what
+    lies outside [low, high], and is clipped, is drawn in the colour of growth, with a line at either clip point.
+    """
+    at, width = _axis(start, end), (end - start) / max(1, len(counts))
+    top = math.log1p(max(counts, default=0)) or 1.0
+    parts: list[Child] = [_rect(0, 100, "track")]
+    for place, count in enumerate(counts):
+        left = start + place * width
+        inside = low <= left + width / 2 <= high
+        height = 100 * math.log1p(count) / top
+        parts.append(
+            element(
+                "rect",
+                x=_percent(at(left)),
+                width=_percent(100 / len(counts) * 0.9),
+                y=_percent(100 - height),
+                height=_percent(height),
+                class_="remaining" if inside else "grown",
+            )
+        )
+    for edge in (low, high):
+        if start < edge < end:
+            parts.append(element("line", x1=_percent(at(edge)), x2=_percent(at(edge)), y1=0, y2="100%", class_="clip"))
+    return _svg(parts, 90)
 
 
 def mark(met: bool | None) -> Markup:

@@ -509,3 +509,40 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(scheme, text, surfaces):
     for surface in surfaces:
         pair = sorted(luminance(style.PALETTE[token][scheme]) for token in (text, surface))
         assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (text, surface)
+
+
+def rounded_report() -> rp.Report:
+    """A report with a layer in int8 whose input was counted."""
+    rounding = rp.Rounding(
+        scheme="u8 x i8 per channel",
+        low=0.0,
+        high=6.0,
+        weight_sqnr_db=44.1,
+        alone_sqnr_db=38.6,
+        before_us=105.0,
+        after_us=39.0,
+        counts=(900, 40, 0, 2),
+        seen_low=0.0,
+        seen_high=8.0,
+    )
+    layer = rp.Layer(name="<body>", op="Conv", decision="int8", sqnr_db=33.3, rounding=rounding)
+    return replace(sample_report(), layers=(layer, sample_layer(0)))
+
+
+def test_quantized_layers_have_a_table_and_the_worst_a_histogram_with_its_clip_points():
+    page = rp.render(rounded_report())
+    section = page[page.index('id="rounding"') : page.index('id="parity"')]
+    for shown in ("u8 x i8 per channel", "44.1", "38.6", "33.3", "0.105", "0.0390", "&lt;body&gt;"):
+        assert shown in section
+    assert section.count('class="grown"') == 1
+    assert section.count('class="remaining"') == 3
+    assert section.count('class="clip"') == 1
+    assert "kept from 0 to 6" in section
+
+
+def test_without_quantized_layers_there_is_no_such_section():
+    assert 'id="rounding"' not in rp.render(sample_report())
+
+
+def test_rounding_survives_the_file():
+    assert rp.Report.from_json(rounded_report().to_json()) == rounded_report()

@@ -107,7 +107,7 @@ def corrected(layer: Layer, weights: Affine, means: Means) -> Layer:
 
 def mean_error(layer: Layer, weights: Affine, means: Means) -> Means:
     """Per output channel, how much larger the result is on average with the rounded weight."""
-    difference = _restored(weights, layer.weight.tensor) - layer.weight.tensor.numpy().astype(np.float64)
+    difference = restored(weights, layer.weight.tensor) - layer.weight.tensor.numpy().astype(np.float64)
     if layer.node.op != "Conv":
         return means @ difference if layer.axis == 1 else difference @ means
     summed = difference.sum(tuple(range(2, difference.ndim)))
@@ -116,7 +116,7 @@ def mean_error(layer: Layer, weights: Affine, means: Means) -> Means:
     return np.einsum("goi,gi->go", summed.reshape(groups, -1, summed.shape[1]), inputs).reshape(-1)
 
 
-def _restored(weights: Affine, tensor: Tensor) -> NDArray[np.float64]:
+def restored(weights: Affine, tensor: Tensor) -> NDArray[np.float64]:
     """The weight as the integers stand for it."""
     scale = weights.scale.astype(np.float64)
     if scale.ndim:

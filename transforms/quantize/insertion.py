@@ -44,10 +44,10 @@ def insert(
     for value, given_by_kernel in placement.quantized.items():
         affine = parameters[value]
         if id(affine) not in held:
-            held[id(affine)] = _constants(affine, placement.source(value))
+            held[id(affine)] = scale_and_zero(affine, placement.source(value))
         users = list(value.users)
         isolated = target.words and value.op == "MaxPool" and value.node not in placement.takers
-        pair = _pair(graph, value, affine, held[id(affine)], isolated)
+        pair = pair_behind(graph, value, affine, held[id(affine)], isolated)
         dequantized[value] = pair
         for user in users:
             if given_by_kernel or value in placement.takers.get(user, ()):
@@ -55,7 +55,7 @@ def insert(
     for node, layer in chosen.items():
         odd = target.words and node.op == "Conv" and node.int("group") == 1 and layer.weight.tensor.shape[1] % CHANNELS
         padded = _pad_channels(graph, node, layer, parameters[layer.input]) if odd else layer
-        _constants_of(graph, node, padded, parameters[layer.input], weights[node])
+        integers_of(graph, node, padded, parameters[layer.input], weights[node])
     return dequantized
 
 
@@ -67,7 +67,7 @@ def erase_unused(pairs: Iterable[Value]) -> None:
             value.node.erase()
 
 
-def _pair(graph: Graph, value: Value, affine: Affine, constants: tuple[Value, Value], isolated: bool) -> Value:
+def pair_behind(graph: Graph, value: Value, affine: Affine, constants: tuple[Value, Value], isolated: bool) -> Value:
     """QuantizeLinear and DequantizeLinear behind the node that gives `value`.
 
     ONNX Runtime moves a QuantizeLinear to the front of a MaxPool, whose u8 kernel is twenty times as slow as the
@@ -108,7 +108,7 @@ def _pad_channels(graph: Graph, node: Node, layer: Layer, input: Affine) -> Laye
     return replace(layer, weight=wide)
 
 
-def _constants_of(graph: Graph, node: Node, layer: Layer, input: Affine, weights: Affine) -> None:
+def integers_of(graph: Graph, node: Node, layer: Layer, input: Affine, weights: Affine) -> None:
     """Replaces weight and bias by integers behind a DequantizeLinear."""
     op = Builder(graph, node, loc=_loc(node))
     node.set_input(1, _dequantized(op, layer.weight, weights))
@@ -119,7 +119,7 @@ def _constants_of(graph: Graph, node: Node, layer: Layer, input: Affine, weights
 
 
 def _dequantized(op: Builder, value: Value, affine: Affine) -> Value:
-    operands = [constant(affine.apply(value.tensor), _name(value, "quantized")), *_constants(affine, value)]
+    operands = [constant(affine.apply(value.tensor), _name(value, "quantized")), *scale_and_zero(affine, value)]
     if affine.dtype is DType.I32:
         operands.pop()
     node = op.node("DequantizeLinear", operands, {"axis": affine.axis} if affine.scale.ndim else {})
@@ -128,7 +128,7 @@ def _dequantized(op: Builder, value: Value, affine: Affine) -> Value:
     return node.output
 
 
-def _constants(affine: Affine, value: Value) -> tuple[Value, Value]:
+def scale_and_zero(affine: Affine, value: Value) -> tuple[Value, Value]:
     """Scale and zero point. A bias has no use for the latter, but a weight's must be written out: a Gemm is not fused
     without it."""
     return constant(affine.scale, _name(value, "scale")), constant(affine.zero_point, _name(value, "zero_point"))

@@ -13,11 +13,12 @@ import numpy as np
 from ...backends.runners import OrtRunner, Samples
 from ...ir import Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
-from ..base import Context, Contract, Decision, Outcome, Pass
+from ..base import Context, Contract, Decision, Outcome, Pass, Rounded
 from ..cost import Sizes, bind_sizes
 from ..select import Selection, label
 from ..walk import pairs
 from . import dynamic, insertion, scheme, weights
+from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import observe, require, too_few
 from .gain import not_worth
@@ -143,11 +144,11 @@ class Quantize(Pass):
         outcome = Outcome(changed=len(chosen))
         choice = Choice()
         if chosen and samples is not None and self.mode == "static":
-            noise, choice = self.static(model, chosen, samples, context)
+            measured, choice = self.static(model, chosen, samples, context)
         else:
-            noise = self.dynamic(model, chosen, samples)
+            measured = self.dynamic(model, chosen, samples)
         outcome.changed -= len(choice.floats)
-        outcome.decisions = [d.row(noise.get(d.node), choice.floats.get(d.node, "")) for d in decisions]
+        outcome.decisions = [d.row(measured, choice.floats.get(d.node, "")) for d in decisions]
         if chosen:
             outcome.warnings = self.warnings(model)
         few = too_few(samples, self.samples) if samples is not None else ""
@@ -193,9 +194,9 @@ class Quantize(Pass):
 
     def static(
         self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context
-    ) -> tuple[dict[Node, float], Choice]:
-        """Calibrates and inserts; gives the SQNR of each layer under its node of before, and which layers were left in
-        float for accuracy.
+    ) -> tuple[Measured, Choice]:
+        """Calibrates and inserts; gives what was measured of each layer under its node of before, and which layers were
+        left in float for accuracy.
         """
         graph = model.graph
         if any(node.op == "Conv" for node in chosen):
@@ -210,23 +211,33 @@ class Quantize(Pass):
         prepared = {node: layer for node, layer in prepared.items() if node not in choice.floats}
         outputs = {node: results(node)[0] for node in prepared}
         reference = OrtRunner(model, taps=list(outputs.values()))
-        dequantized = self.put(model, prepared, found)
+        assigned = self.assigned(model, prepared, found)
+        sizes = one_sample(graph, samples) if self.runtime.modelled else None
+        rows = evidence(model, assigned, samples, sizes)
+        dequantized = self.put(model, assigned)
         if found.results:
-            correct_in_turn(model, prepared, found.results, samples, self.samples, context.progress)
+            correct_in_turn(model, assigned.layers, found.results, samples, self.samples, context.progress)
         taps = {before[n]: dequantized.get(v, v) for n, v in outputs.items()}
         noise = signal_to_noise(reference, model, taps, samples)
         insertion.erase_unused(dequantized.values())
-        return noise, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
+        measured = Measured(noise, {before[node]: row for node, row in rows.items()})
+        return measured, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
 
-    def put(self, model: Model, layers: dict[Node, Layer], found: Calibrated) -> dict[Value, Value]:
-        """Places and inserts these layers in int8; gives each quantized value's dequantized form."""
+    def assigned(self, model: Model, layers: Mapping[Node, Layer], found: Calibrated) -> Assigned:
+        """The scales of these layers in int8, and the layers with their corrected biases."""
         placement = place(model.graph, layers, self.runtime)
         parameters = insertion.activation_parameters(placement, found.ranges)
         scales = {node: self.weight(layer, parameters[layer.input]) for node, layer in layers.items()}
-        for node, layer in layers.items():
-            if node in found.means:
-                layers[node] = corrected(layer, scales[node], found.means[node])
-        return insertion.insert(model.graph, placement, layers, parameters, scales, self.runtime)
+        own = {
+            node: corrected(layer, scales[node], found.means[node]) if node in found.means else layer
+            for node, layer in layers.items()
+        }
+        return Assigned(own, placement, parameters, scales)
+
+    def put(self, model: Model, found: Assigned) -> dict[Value, Value]:
+        """Inserts these layers in int8; gives each quantized value's dequantized form."""
+        parts = found.placement, found.layers, found.parameters, found.weights
+        return insertion.insert(model.graph, *parts, self.runtime)
 
     def mix(
         self, model: Model, layers: Mapping[Node, Layer], found: Calibrated, samples: Samples, context: Context
@@ -240,19 +251,27 @@ class Quantize(Pass):
                 nodes[n]: replace(layers[n], node=nodes[n], input=twins[layers[n].input]) for n in layers if n in kept
             }
             means = {nodes[n]: m for n, m in found.means.items() if n in kept}
-            dequantized = self.put(copy, own, Calibrated({twins[v]: r for v, r in found.ranges.items()}, means))
+            ranges = {twins[v]: r for v, r in found.ranges.items()}
+            dequantized = self.put(copy, self.assigned(copy, own, Calibrated(ranges, means)))
             insertion.erase_unused(dequantized.values())
             return copy
 
         sizes = one_sample(model.graph, samples)
         return choose(model.graph, layers, build, Outputs(model, samples), sizes, self.slack, context.progress)
 
-    def dynamic(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples | None) -> dict[Node, float]:
-        """Inserts; gives the SQNR of each layer where there are samples to measure it on."""
+    def dynamic(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples | None) -> Measured:
+        """Inserts; the error of results is measured where there are samples to do it on."""
         outputs: list[Value] = [node.output for node in chosen]
         reference = OrtRunner(model, taps=outputs) if samples is not None and chosen else None
-        found = dynamic.insert(model.graph, chosen, {node: self.weight(layer, None) for node, layer in chosen.items()})
-        return {} if reference is None or samples is None else signal_to_noise(reference, model, found, samples)
+        scales = {node: self.weight(layer, None) for node, layer in chosen.items()}
+        rows = {
+            node: Rounded(scheme_text(None, scales[node]), weight_sqnr_db=weight_sqnr(layer, scales[node]))
+            for node, layer in chosen.items()
+        }
+        found = dynamic.insert(model.graph, chosen, scales)
+        if reference is None or samples is None:
+            return Measured({}, rows)
+        return Measured(signal_to_noise(reference, model, found, samples), rows)
 
     def calibrate(
         self, model: Model, values: list[Value], chosen: Mapping[Node, Layer], samples: Samples, context: Context
@@ -324,6 +343,14 @@ class Calibrated:
     results: dict[Node, Means] = field(default_factory=dict[Node, Means])
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Per layer the SQNR of its result with that of the layers before it, and how it is rounded."""
+
+    noise: Mapping[Node, float]
+    rows: Mapping[Node, Rounded]
+
+
 class Candidate:
     """A layer with weights as it was before the pass: `layer` is None where it stays float, and `why` says so."""
 
@@ -331,13 +358,14 @@ class Candidate:
         self.node, self.layer = node, layer
         self.kept = Decision.of(node, "int8" if why == QUANTIZED else "fp32", why)
 
-    def row(self, sqnr_db: float | None, why_float: str = "") -> Decision:
-        """The decision, with the layer's error where it was measured."""
+    def row(self, measured: Measured, why_float: str = "") -> Decision:
+        """The decision, with what was measured of the layer."""
         if self.layer is None:
             return self.kept
         if why_float:
             return dataclasses.replace(self.kept, reason=why_float)
-        return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=sqnr_db)
+        noise, row = measured.noise.get(self.node), measured.rows.get(self.node)
+        return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=noise, rounded=row)
 
 
 def one_sample(graph: Graph, samples: Samples) -> Sizes:

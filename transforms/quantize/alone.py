@@ -1,0 +1,153 @@
+"""What int8 costs each layer by itself: the error of its weight, and of its result where nothing else is rounded.
+
+Beside each layer of a copy of the float model stands its int8 twin, which reads the same float input; all are measured
+in one run on a few samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...backends.compare import Comparison
+from ...backends.runners import OrtRunner, Samples
+from ...ir import Builder, Graph, Model, Node, Value
+from ..base import Rounded
+from ..cost import Sizes
+from ..walk import pairs
+from . import gain
+from .bias import restored
+from .calibrate import limited, observe
+from .insertion import integers_of, pair_behind, scale_and_zero
+from .layers import Layer
+from .observers import Histogram
+from .placement import Placement, results
+from .report import SIGNAL_SAMPLES, spread
+from .scheme import Affine
+
+SAMPLES = 2
+"""Feeds on which layers are measured by themselves."""
+
+WORST = 6
+"""Layers whose inputs' values are counted for the report: those that lose most."""
+
+BARS = 64
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The scales that a set of layers gets: of activations (`parameters`) and of weights."""
+
+    layers: Mapping[Node, Layer]
+    placement: Placement
+    parameters: Mapping[Value, Affine]
+    weights: Mapping[Node, Affine]
+
+
+def evidence(model: Model, found: Assigned, samples: Samples, sizes: Sizes | None) -> dict[Node, Rounded]:
+    """How each layer is rounded and what that costs it; `model` is the one of floats. With `sizes` also the modelled
+    time.
+    """
+    errors = alone(model, found, samples)
+    rows: dict[Node, Rounded] = {}
+    for node, layer in found.layers.items():
+        input, weight = found.parameters[layer.input], found.weights[node]
+        low, high = interval(input)
+        time = gain.times(layer, sizes) if sizes is not None else None
+        rows[node] = Rounded(
+            scheme=scheme_text(input, weight),
+            low=low,
+            high=high,
+            weight_sqnr_db=weight_sqnr(layer, weight),
+            alone_sqnr_db=errors.get(node),
+            before_us=time.float if time else None,
+            after_us=time.int8 if time else None,
+        )
+    worst = sorted(errors, key=lambda n: errors[n])[:WORST]
+    wanted = [(found.layers[n].input, Histogram) for n in worst]
+    seen = observe(model, wanted, samples, limit=SIGNAL_SAMPLES) if worst else []
+    for node, histogram in zip(worst, seen, strict=True):
+        counts, ends = bars(histogram)
+        rows[node] = replace(rows[node], counts=counts, seen=ends)
+    return rows
+
+
+def scheme_text(input: Affine | None, weight: Affine) -> str:
+    """In a few words, such as "u8 x i8 per channel"."""
+    per = "per channel" if weight.scale.ndim else "per tensor"
+    return f"{'u8 at run time' if input is None else input.dtype.label} x {weight.dtype.label} {per}"
+
+
+def interval(affine: Affine) -> tuple[float, float]:
+    """The smallest and the largest number that u8 stands for."""
+    scale, zero = float(affine.scale), int(affine.zero_point)
+    return -zero * scale, (255 - zero) * scale
+
+
+def weight_sqnr(layer: Layer, weight: Affine) -> float | None:
+    """SQNR in dB of a rounded weight; None where nothing was lost."""
+    own = layer.weight.tensor.numpy().astype(np.float64)
+    noise = float(np.square(restored(weight, layer.weight.tensor) - own).sum())
+    signal = float(np.square(own).sum())
+    return 10 * math.log10(signal / noise) if noise and signal else None
+
+
+def bars(histogram: Histogram) -> tuple[tuple[int, ...], tuple[float, float] | None]:
+    """The counts on few equal bins between the extremes, and these."""
+    range = histogram.range()
+    if not range.low < range.high:
+        return (), None
+    edges = histogram.edges()
+    centres = np.clip((edges[:-1] + edges[1:]) / 2, range.low, range.high)
+    counts, _ = np.histogram(centres, BARS, (range.low, range.high), weights=histogram.counts.astype(np.float64))
+    return tuple(int(c) for c in counts), (range.low, range.high)
+
+
+def alone(model: Model, found: Assigned, samples: Samples) -> dict[Node, float]:
+    """SQNR in dB of each layer's result with only its own rounding; a result without any error has none."""
+    copy = model.clone()
+    twins, nodes = pairs(model, copy), dict(zip(model.graph, copy.graph, strict=True))
+    taps: list[Value] = []
+    inputs: dict[Value, Value] = {}
+    for node, layer in found.layers.items():
+        x = twins[layer.input]
+        if x not in inputs:
+            affine = found.parameters[layer.input]
+            inputs[x] = pair_behind(copy.graph, x, affine, scale_and_zero(affine, x), False)
+        own, made = twin(copy.graph, nodes[node], layer, inputs[x], found)
+        result = results(node)[0]
+        if result in found.parameters:
+            affine = found.parameters[result]
+            made = pair_behind(copy.graph, made, affine, scale_and_zero(affine, made), False)
+        taps += [own, made]
+    runner = OrtRunner(copy, taps=taps)
+    compared = [Comparison() for _ in found.layers]
+    for index, feed in enumerate(limited(samples, 0)):
+        if index == SAMPLES:
+            break
+        arrays = runner.run_taps(feed)
+        for place, comparison in enumerate(compared):
+            comparison.update(spread(arrays[2 * place]), spread(arrays[2 * place + 1]))
+    errors = {node: c.difference().sqnr_db for node, c in zip(found.layers, compared, strict=True)}
+    return {node: sqnr for node, sqnr in errors.items() if math.isfinite(sqnr)}
+
+
+def twin(graph: Graph, node: Node, layer: Layer, input: Value, found: Assigned) -> tuple[Value, Value]:
+    """A layer's result in the copy, behind its Relu or Clip, and that of its int8 twin."""
+    own = results(node)[0]
+    last = own.node
+    assert last is not None, "a layer gives its result"
+    op = Builder(graph, last.next, loc=node.loc)
+    made = op.node(node.op, [input, *node.inputs[1:]], node.attrs)
+    assert isinstance(made, Node), "its input is computed"
+    made.output.type = node.output.type
+    integers_of(graph, made, layer, found.parameters[layer.input], found.weights[layer.node])
+    if last is node:
+        return own, made.output
+    clipped = op.node(last.op, [made.output, *last.inputs[1:]], last.attrs)
+    assert isinstance(clipped, Node), "its input is computed"
+    clipped.output.type = own.type
+    return own, clipped.output
