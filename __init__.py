@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .transforms.base import Context, Decision, Outcome, Pass
     from .transforms.instruments import Instruments
     from .transforms.parity import Check
-    from .transforms.prune import Prune, PruneDepth
+    from .transforms.prune import Prune, PruneDepth, PruneExperts
     from .transforms.quantize import Quantize
     from .transforms.rule_pass import RulePass
     from .transforms.select import Selection
@@ -55,7 +55,7 @@ _HOMES = {
     ".transforms.instruments": ("Instruments",),
     ".transforms.parity": ("Check",),
     ".transforms.rule_pass": ("RulePass",),
-    ".transforms.prune": ("Prune", "PruneDepth"),
+    ".transforms.prune": ("Prune", "PruneDepth", "PruneExperts"),
     ".transforms.quantize": ("Quantize",),
     ".transforms.select": ("Selection",),
     ".transforms.simplify": ("Simplify",),
@@ -77,6 +77,7 @@ __all__ = [
     "Pass",
     "Prune",
     "PruneDepth",
+    "PruneExperts",
     "Quantize",
     "Recipe",
     "Result",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..ir import UsageError
 from ..transforms.base import Pass, options_of
 from ..transforms.options import make, parse_pipeline
-from ..transforms.prune import Factorize, Prune, PruneDepth, Sparsify
+from ..transforms.prune import Factorize, Prune, PruneDepth, PruneExperts, Sparsify
 from ..transforms.quantize import AdaRound, Equalize, Gptq, Half, Quantize, Smooth
 from ..transforms.simplify import Simplify
 from .plugins import Registry
@@ -16,6 +16,7 @@ BUILT_IN: dict[str, type[Pass]] = {
     "simplify": Simplify,
     "prune": Prune,
     "prune_depth": PruneDepth,
+    "prune_experts": PruneExperts,
     "factorize": Factorize,
     "sparsify": Sparsify,
     "equalize": Equalize,
