@@ -228,6 +228,25 @@ def test_a_backward_slice_reverses_what_is_left(model):
     assert next(n for n in pruned.graph if n.op == "Slice").output.shape[1] == 4
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_slice_of_every_other_channel_takes_every_other_one_of_what_is_left(model, first):
+    line = f"%b = Slice(%a, i64[1]{{{first}}}, i64[1]{{9223372036854775807}}, i64[1]{{1}}, i64[1]{{2}})"
+    pruned = model(between("", line, 8, 4))
+    prune(pruned)
+    part = next(n for n in pruned.graph if n.op == "Slice")
+    assert part.operand(0).shape[1] == 4
+    assert part.output.shape[1] == 2
+    assert [int(part.operand(i).tensor.numpy()[0]) for i in (1, 2, 4)] == [first, 4, 2]
+
+
+def test_gates_and_values_that_lie_in_turns_go_in_pairs(model):
+    line = """%c = Slice(%a, i64[1]{0}, i64[1]{100}, i64[1]{1}, i64[1]{2})
+      %d = Slice(%a, i64[1]{1}, i64[1]{100}, i64[1]{1}, i64[1]{2}) %e = Sigmoid(%c) %b = Mul(%e, %d)"""
+    pruned = model(between("", line, 8, 4))
+    prune(pruned)
+    assert next(n for n in pruned.graph if n.op == "Mul").output.shape[1] == 2
+
+
 def test_constant_indices_of_a_gather_count_in_what_is_left(model):
     pruned = model(
         between("@w : f32[4,3,1,1] = random(3)", "%c = Gather(%a, i64[3]{7,0,5}) {axis=1} %b = Conv(%c, @w)", 8, 4)

@@ -50,7 +50,9 @@ def split_sizes(node: Node, kept: Kept) -> None:
 
 
 def slice_(node: Node, axes: AxisMap) -> None:
-    """A part of the vector, forwards or backwards; larger steps freeze (Slice-13)."""
+    """A part of the vector, forwards or backwards. With a larger step one of every so many entries is taken: these go
+    together, so that the step stays; other larger steps freeze (Slice-13).
+    """
     x = node.operand(0)
     bound = list(axes.of(x))
     for axis, part in windows(node, axes).items():
@@ -59,14 +61,24 @@ def slice_(node: Node, axes: AxisMap) -> None:
         elif part is None:
             axes.freeze_axes(x, [axis], node, "where it cuts is known at run time only")
             bound[axis] = axes.frozen(node, "where it cuts is known at run time only")
+        elif interleaved(part, static(x, axis)):
+            together = axes[x, axis].reshape(-1, part.step)
+            axes.atoms.tie(together, together[:, :1])
+            bound[axis] = axes[x, axis][part]
         elif abs(part.step) != 1:
-            why = f"it takes every {part.step}th entry of this axis"
+            why = f"it takes entries of this axis at distances of {abs(part.step)}"
             axes.freeze_axes(x, [axis], node, why)
             bound[axis] = axes.frozen(node, why)
         else:
             bound[axis] = axes[x, axis][part]
     axes.bind(node.output, bound)
     axes.hush(node.output, x in axes.quiet)
+
+
+def interleaved(part: slice, size: int) -> bool:
+    """Whether a slice takes one entry of every `step` that lie next to each other, from the first to the last."""
+    start, _, step = part.indices(size)
+    return step > 1 and size % step == 0 and start < step and len(range(size)[part]) == size // step
 
 
 def windows(node: Node, axes: AxisMap) -> dict[int, slice | None]:
@@ -105,6 +117,9 @@ def slice_bounds(node: Node, kept: Kept) -> None:
             continue
         size = static(x, axis)
         start, end, step = part.indices(size)
+        if step > 1:
+            starts[position], ends[position] = start, int(left.size)
+            continue
         low, high = (start, end) if step > 0 else (end + 1, start + 1)
         low, high = int((left < low).sum()), int((left < high).sum())
         starts[position], ends[position] = (low, high) if step > 0 else (high - 1, low - 1 if low else -(2**31))
