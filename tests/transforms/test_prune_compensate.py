@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tersor.backends.runners import Feeds, OrtRunner
 from tersor.ir import Model, UsageError, verify
+from tersor.transforms import matrices as linear
 from tersor.transforms.base import Context
 from tersor.transforms.manager import Step, run_passes
 from tersor.transforms.prune import Prune
-from tersor.transforms.prune import readers as linear
 from tersor.transforms.prune.importance import IMPORTANCE
 from tersor.transforms.prune.statistics import Moments
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tersor.backends.runners import Feeds, OrtRunner
 from tersor.ir import Model, UsageError, verify
+from tersor.transforms import matrices
 from tersor.transforms.base import Context
 from tersor.transforms.manager import run_passes
-from tersor.transforms.prune import Sparsify, readers
+from tersor.transforms.prune import Sparsify
 
 NETWORK = """graph(%x: f32[4,8,7,7]) -> (y) {
   @w0 : f32[12,8,3,3]
@@ -45,7 +46,7 @@ def run(model: Model, data: list[Feeds] | None = None, **options: object) -> dic
     """The matrices of the layers afterwards."""
     run_passes(model, [Sparsify(**options)], Context(samples=data))  # pyright: ignore[reportArgumentType]
     verify(model.graph)
-    return {n.operand(1).name: readers.matrix(n) for n in model.graph if readers.input_axis(n) is not None}
+    return {n.operand(1).name: matrices.matrix(n) for n in model.graph if matrices.input_axis(n) is not None}
 
 
 @pytest.mark.parametrize("data", [None, samples()])
@@ -74,7 +75,7 @@ def test_with_data_other_weights_make_up_for_the_zeros(network: Model, options: 
 
 
 def test_layers_that_are_left_out_keep_their_weights(network: Model):
-    before = readers.matrix(next(iter(network.graph)))
+    before = matrices.matrix(next(iter(network.graph)))
     assert (run(network, skip=("first",))["w0"] == before).all()
 
 

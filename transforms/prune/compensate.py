@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import Array, Dense, Model, Node, Value
+from ..matrices import FLAT_OPS, input_axis, matrix, set_matrix
 from .atoms import Ids
 from .kept import Kept
 from .obs import TINY, damped
-from .readers import FLAT_OPS, input_axis, matrix, set_matrix
 from .statistics import Calibration, Moments, Watch
 
 

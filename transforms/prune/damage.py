@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ...backends.runners import Feeds, Samples
 from ...ir import Array, Model, Node
 from ..base import Progress
+from ..matrices import set_matrix
 from ..walk import Walk
 from .atoms import Ids
 from .axes import AxisMap
@@ -24,7 +25,7 @@ from .compensate import correct_bias
 from .importance import Scores
 from .kept import Kept
 from .obs import TINY, Reading
-from .readers import Reader, set_matrix
+from .readers import Reader
 from .statistics import Moments
 from .surgery import masked
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from ...ir import Array, Attribute, Dense, Model, Node, TensorType, UsageError, Value
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import bind_sizes, graph_flops, node_flops, parameter_count
+from ..matrices import FLAT_OPS, groups, input_axis, matrix, set_matrix
 from ..select import Selection
 from ..walk import Walk
 from .compensate import Offset, correct_bias
 from .damage import PROBES, deviation, some
 from .obs import TINY
 from .prepare import prepare
-from .readers import FLAT_OPS, groups, input_axis, matrix, set_matrix
 from .statistics import Calibration, Moments, Watch
 
 RESOURCES = ("flops", "parameters")

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir import Array, Node, Value
+from ..matrices import kernel, matrix
 from .atoms import Ids
 from .groups import Slot
 from .obs import eliminate
-from .readers import Reader, kernel, matrix
+from .readers import Reader
 from .statistics import Moments
 
 Scores = NDArray[np.float64]

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...ir import Array
+from ..matrices import kernel, matrix
 from .atoms import Ids
-from .readers import Reader, kernel, matrix
+from .readers import Reader
 from .statistics import Moments
 
 DAMPING = 1e-3

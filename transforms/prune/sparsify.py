@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ...ir import Array, Model, UsageError
 from ..base import Context, Contract, Decision, Outcome, Pass
+from ..matrices import input_axis, matrix, set_matrix
 from ..select import Selection
 from .compensate import Offset, correct_bias
 from .obs import damped
-from .readers import input_axis, matrix, set_matrix
 from .statistics import Calibration, Moments, Watch
 
 PATTERN = re.compile(r"(\d+):(\d+)\Z")

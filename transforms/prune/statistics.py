@@ -9,10 +9,10 @@ import numpy as np
 
 from ...backends.runners import Feeds, Samples
 from ...ir import Array, Model, Node, UsageError, Value
+from .. import matrices
 from ..base import Progress
 from ..portions import portions
 from ..walk import Segment, Walk
-from . import readers
 from .atoms import Ids
 
 PLACES = 128
@@ -131,20 +131,20 @@ class Calibration:
 
 
 def accumulate(watch: Watch, moments: Moments, x: Array, y: Array, random: np.random.Generator) -> None:
-    rows, samples = readers.row_count(watch.node, y), max(1, x.shape[0])
+    rows, samples = matrices.row_count(watch.node, y), max(1, x.shape[0])
     places = random.permutation(rows)[: PLACES * samples] if rows > PLACES * samples else None
-    made = readers.results(watch.node, y, places, watch.left)
-    moments.update(readers.columns(watch.node, x, places), made)
+    made = matrices.results(watch.node, y, places, watch.left)
+    moments.update(matrices.columns(watch.node, x, places), made)
 
 
 def empty(node: Node) -> Moments:
-    groups, outputs, columns = readers.matrix(node).shape
+    groups, outputs, columns = matrices.matrix(node).shape
     return Moments.empty(groups, columns, outputs)
 
 
 def moment_bytes(watch: Watch) -> int:
     """What the moments of a layer take."""
-    groups, outputs, columns = readers.matrix(watch.node).shape
+    groups, outputs, columns = matrices.matrix(watch.node).shape
     return 8 * groups * columns * (columns + outputs)
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import Array, Model, Node
+from ..matrices import input_axis, matrix
 from ..walk import Walk, pairs
 from .blocks import Block, cut
 from .damage import PROBES, deviation, some
 from .obs import TINY
-from .readers import input_axis, matrix
 from .statistics import Calibration
 
 Units = Sequence[tuple[Block, ...]]

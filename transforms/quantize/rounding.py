@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from ...ir import Array, Model, Node, UsageError
 from ...ir.inference import infer
+from .. import matrices
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..portions import portions
-from ..prune import readers
 from ..select import Selection
 from .calibrate import observe, require
 from .layers import QUANTIZED, Layer, layers
@@ -44,15 +44,15 @@ class SecondMoments(Statistic):
 
     def __init__(self, node: Node) -> None:
         self.node, self.count = node, 0
-        columns = readers.matrix(node).shape[-1]
-        self.sums = np.zeros((readers.groups(node), columns, columns))
+        columns = matrices.matrix(node).shape[-1]
+        self.sums = np.zeros((matrices.groups(node), columns, columns))
 
     def update(self, array: Array) -> None:
         if not array.size:
             return
         total = positions(self.node, array)
         rows = np.linspace(0, total - 1, min(total, PLACES * max(1, array.shape[0]))).astype(np.int64)
-        x = readers.columns(self.node, array, rows).astype(np.float64)
+        x = matrices.columns(self.node, array, rows).astype(np.float64)
         if not np.isfinite(x).all():
             raise not_finite(array)
         self.sums += x.swapaxes(1, 2) @ x
@@ -137,7 +137,7 @@ class Rounding(Pass):
         return outcome
 
     def why_not(self, layer: Layer) -> str:
-        if readers.input_axis(layer.node) is None:
+        if matrices.input_axis(layer.node) is None:
             return "it is no product of its input's columns in this form"
         if len(layer.weight.users) > 1:
             return "its weight is used elsewhere, too"
@@ -147,14 +147,14 @@ class Rounding(Pass):
 
     def round(self, node: Node, moments: Wide) -> float:
         """Gives the node a weight on the grid; by how many dB the error is below that of rounding to nearest."""
-        weight = readers.matrix(node)
+        weight = matrices.matrix(node)
         grid = Grid(weight, self.bits, self.block, self.reduce_range)
         made = np.stack([self.solve(weight[g], grid.of(g), moments[g]) for g in range(len(weight))])
         nearest = np.stack([grid.of(g).nearest(weight[g]) for g in range(len(weight))])
         before, after = (squared_error(weight - found, moments) for found in (nearest, made))
         if after > before:
             made, after = nearest, before
-        readers.set_matrix(node, made)
+        matrices.set_matrix(node, made)
         return 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
 
     @abstractmethod
@@ -206,7 +206,7 @@ def squared_error(difference: Wide, moments: Wide) -> float:
 
 def moment_bytes(layer: Layer) -> int:
     columns = math.prod(layer.weight.tensor.shape) // layer.channels
-    return 8 * columns**2 * readers.groups(layer.node)
+    return 8 * columns**2 * matrices.groups(layer.node)
 
 
 @dataclass(frozen=True)
