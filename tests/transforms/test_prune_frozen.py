@@ -65,6 +65,12 @@ FORBIDDEN = {
         "@head : f32[5,3,1,1] = random(9)",
         "it takes entries of this axis at distances of 3",
     ),
+    "frequencies over channels": (
+        "%u = Unsqueeze(%a, i64[1]{4}) %f = DFT(%u, _, i64[]{1}) %r = Gather(%f, i64[]{0}) {axis=4} "
+        "%y = Conv(%r, @head)",
+        HEAD,
+        "its frequencies are made of all of this axis",
+    ),
     "reflection of channels": (
         '%b = Pad(%a, i64[8]{0,1,0,0,0,1,0,0}) {mode="reflect"} %y = Conv(%b, @head)',
         "@head : f32[5,10,1,1] = random(9)",

@@ -247,6 +247,14 @@ def test_gates_and_values_that_lie_in_turns_go_in_pairs(model):
     assert next(n for n in pruned.graph if n.op == "Mul").output.shape[1] == 2
 
 
+def test_channels_pass_a_fourier_transform_over_space(model):
+    line = """%c = Unsqueeze(%a, i64[1]{4}) %d = DFT(%c, _, i64[]{3}) %e = Gather(%d, i64[]{0}) {axis=4}
+      %b = Mul(%a, %e)"""
+    pruned = model(between("", line, 8, 8))
+    prune(pruned)
+    assert next(n for n in pruned.graph if n.op == "DFT").output.shape[1] == 4
+
+
 def test_constant_indices_of_a_gather_count_in_what_is_left(model):
     pruned = model(
         between("@w : f32[4,3,1,1] = random(3)", "%c = Gather(%a, i64[3]{7,0,5}) {axis=1} %b = Conv(%c, @w)", 8, 4)

@@ -146,6 +146,19 @@ def cumulative(node: Node, axes: AxisMap) -> None:
     same(x, node, axes)
 
 
+def fourier(node: Node, axes: AxisMap) -> None:
+    """DFT-20 over the axis in its last operand, of numbers whose last axis is (real, imaginary); the others pass."""
+    x, axis = node.operand(0), node.input(2)
+    rank = len(shape(x))
+    if axis is not None and axis.const is None:
+        raise Frozen("its axis is computed at run time")
+    over = int(axis.const.item()) % rank if axis is not None and axis.const is not None else rank - 2
+    axes.freeze_axes(x, [over, rank - 1], node, "its frequencies are made of all of this axis")
+    made = axes.frozen(node, "its frequencies are made of all of this axis")
+    axes.bind(node.output, [made if a in (over, rank - 1) else ids for a, ids in enumerate(axes.of(x))])
+    axes.hush(node.output, x in axes.quiet)
+
+
 ROWS: dict[str, Rule] = {
     "BatchNormalization": Rule(batch_normalization),
     "InstanceNormalization": Rule(instance_normalization),
@@ -159,4 +172,5 @@ ROWS: dict[str, Rule] = {
     "MeanVarianceNormalization": along_attribute("axes"),
     "LRN": Rule(local_response),
     "CumSum": Rule(cumulative),
+    "DFT": Rule(fourier),
 }
