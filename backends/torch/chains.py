@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from .code import Code, Member, Variable, call, raw
 from .members import Container, Leaf
+from .names import unused
+from .progression import progression
 from .regions import Region
 
 OPERAND = "\0"
+MOST = 6
+"""From how many named steps on a `forward` reads better."""
+TAKEN = frozenset({"append", "extend", "insert", "pop"})
+"""What `nn.Sequential` has of its own besides what every module has."""
 SHORT = 40
 """Columns that equal neighbours may take before they become a comprehension."""
 
@@ -121,7 +127,7 @@ def named(steps: Sequence[Member | str], order: Sequence[str], container: Contai
         return call("nn.Sequential", call("OrderedDict", **{order[0]: child.value})) if is_chain(child) else None
     stems = {re.sub(r"\d+$", "", name) for name in order}
     if any(isinstance(s, str) for s in steps) or len(stems) != 1 or len(order) < 2:
-        return None
+        return ordered(steps, order, container)
     stem = stems.pop()
     first = order[0][len(stem) :]
     if not stem or not first.isdigit() or [f"{stem}{int(first) + i}" for i in range(len(order))] != list(order):
@@ -129,40 +135,32 @@ def named(steps: Sequence[Member | str], order: Sequence[str], container: Contai
     values = [c.value.render({}) for c in container.children.values() if isinstance(c, Leaf)]
     made = progression(values, int(first))
     if made is None:
-        return None
+        return ordered(steps, order, container)
     stop = int(first) + len(order)
     span = f"range({stop})" if int(first) == 0 else f"range({first}, {stop})"
     return raw(f'nn.Sequential(OrderedDict((f"{stem}{{i}}", {made}) for i in {span}))')
 
 
+def ordered(steps: Sequence[Member | str], order: Sequence[str], container: Container) -> Code | None:
+    """Children under their names, functions under those of their modules."""
+    if len(steps) < 2 or len(steps) > MOST or not all(name.isidentifier() and name not in TAKEN for name in order):
+        return None
+    made: dict[str, Code] = {}
+    waiting = iter(order)
+    for step in steps:
+        if isinstance(step, str):
+            made[unused(step[len("nn.") : step.index("(")].lower(), {*order, *made})] = raw(step)
+        else:
+            name = next(waiting)
+            child = container.children[name]
+            assert isinstance(child, Leaf)
+            made[name] = child.value
+    return call("nn.Sequential", call("OrderedDict", **made))
+
+
 def is_chain(leaf: Leaf) -> bool:
     """True for a child that is an `nn.Sequential` itself."""
     return leaf.value.render({}).startswith("nn.Sequential(")
-
-
-NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.])")
-
-
-def progression(values: Sequence[str], start: int) -> str | None:
-    """One expression in `i = start, start + 1, ...` for all values, which may differ in numbers that grow evenly."""
-    texts = {NUMBER.sub("\0", v) for v in values}
-    if len(texts) != 1:
-        return None
-    pieces = texts.pop().split("\0")
-    columns = zip(*[[int(n) for n in NUMBER.findall(v)] for v in values], strict=True)
-    shown: list[str] = []
-    for column in columns:
-        step = column[1] - column[0]
-        if any(b - a != step for a, b in pairwise(column)):
-            return None
-        shown.append(linear(column[0] - step * start, step) if step else str(column[0]))
-    return "".join(a + b for a, b in zip(pieces, [*shown, ""], strict=True))
-
-
-def linear(base: int, step: int) -> str:
-    """`base + step * i`, as short as it gets."""
-    term = "i" if step == 1 else f"{step} * i"
-    return f"{base} + {term}" if base > 0 else term if base == 0 else f"{term} - {-base}"
 
 
 def joined(values: Sequence[Code]) -> list[Code]:

@@ -21,7 +21,7 @@ from .members import Container, Leaf, Members, Path
 from .names import MODULE_ATTRIBUTES, RESERVED, class_name, unused
 from .program import Assign, Block, name_variables, render, tidy
 from .regions import Region, Regions
-from .rolling import Item, Line, common, flat, lines, returned, roll, shortened
+from .rolling import Item, Line, common, flat, lines, returned, roll, roll_series, shortened
 
 TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|\[\d+\]'
@@ -82,7 +82,8 @@ class Part:
     @property
     def is_plain(self) -> bool:
         """True for one module under another name, which is no reason for a class."""
-        return not self.is_chain and not self.body and "\n" not in self.made and len(self.made) < WIDTH // 2
+        alone = not self.is_chain and not self.body and "\n" not in self.made and len(self.made) < WIDTH // 2
+        return alone and re.fullmatch(r"self\.\w+\((?:\w+(?:, )?)*\)", self.result) is not None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -210,7 +211,8 @@ class _Extraction:
         tidy(body, inside)
         names = {**name_variables(body, [local[v] for v in region.inputs]), **inside}
         lists, taken = members.lists_in(container), set(names.values())
-        items = shortened(roll(render(body, names), lists, taken), lists, members.groups_in(container), taken)
+        items = roll_series(roll(render(body, names), lists, taken), members.series_in(container), taken)
+        items = shortened(items, lists, members.groups_in(container), taken)
         made = "\n".join(
             stated(line) for name, child in container.children.items() for line in members.registered(name, child)
         )

@@ -97,7 +97,11 @@ class Code:
         """How deeply calls and operators are nested; 0 for a name or a literal."""
         inner = [0 if isinstance(p.child, Variable) else p.child.depth for p in self.parts if isinstance(p, Slot)]
         last = self.parts[-1]
-        plain = len(self.parts) == 1 or (len(self.parts) == 2 and isinstance(last, str) and ATTRIBUTE.match(last))
+        plain = (
+            len(self.parts) == 1
+            or self.parts[0] in ("(", "[")
+            or (len(self.parts) == 2 and isinstance(last, str) and ATTRIBUTE.match(last))
+        )
         return max(inner) + (not plain) if inner else 0
 
     @property

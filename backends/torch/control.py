@@ -99,6 +99,13 @@ def scan(node: Node, e: Emitter) -> None:
 
 def attention(node: Node, e: Emitter) -> Outputs:
     """Attention-24 as F.scaled_dot_product_attention where that covers it, else written out."""
+    for operand, name in zip(node.inputs[:3], ("query", "key", "value"), strict=True):
+        made = e.variables.get(e.resolve(operand)) if operand is not None else None
+        if made is not None and made.hint == "part":
+            made.hint = name
+    masked = e.variables.get(e.resolve(node.operand(3))) if node.input(3) is not None else None
+    if masked is not None and masked.generic:
+        masked.hint, masked.generic = "mask", False
     query, key, value = (e.tensor(v) for v in node.inputs[:3])
     mask, past_key, past_value = node.input(3), node.input(4), node.input(5)
     e.need(node.input(6) is None, node, "it has lengths of the keys")

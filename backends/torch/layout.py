@@ -19,6 +19,9 @@ def statement(text: str, depth: int, comment: str = "") -> list[str]:
     head, value = _assignment(text)
     if head and len(list(split_items(value))) > 1:
         lines = [f"{pad}{head}(", *_items(" (", value, depth + 1), f"{pad})"]
+    elif head and len(links(value)) > 2:
+        inner = [INDENT + pad + value] if fits(value, depth + 1) else _chained(value, depth + 1)
+        lines = [f"{pad}{head}(", *inner, f"{pad})"]
     elif head and operators_in(value) and not _ends_in_call(text, value, depth):
         lines = [f"{pad}{head}(", *broken(value, depth + 1), f"{pad})"]
     elif head and operators_in(value):
@@ -29,6 +32,23 @@ def statement(text: str, depth: int, comment: str = "") -> list[str]:
         lines = broken(text, depth)
     noted = f"{lines[-1]}  # {comment}"
     return [*lines[:-1], noted] if comment and len(noted) <= WIDTH else lines
+
+
+def links(value: str) -> list[str]:
+    """A chain of calls cut in front of each attribute that follows a bracket; empty where there is an operator."""
+    if operators_in(value):
+        return []
+    cuts = [i for i in _positions(value, ".") if i and value[i - 1] in ")]"]
+    return [value[a:b] for a, b in zip([0, *cuts], [*cuts, len(value)], strict=True)]
+
+
+def _chained(value: str, depth: int) -> list[str]:
+    """A call per line."""
+    first, *rest = links(value)
+    name, dot, call = first.rpartition(".") if "(" in first and "." in first.split("(")[0] else (first, "", "")
+    if dot and "(" not in name:
+        first, rest = name, [f".{call}", *rest]
+    return [line for link in [first, *rest] for line in broken(link, depth)]
 
 
 def _ends_in_call(text: str, value: str, depth: int) -> bool:

@@ -15,8 +15,12 @@ from ...ir import DType, Tensor
 from .code import Code, Member, Variable, call, form, quoted, raw, sequence
 from .layout import statement
 from .names import DICT_ATTRIBUTES, is_component, numbered, unused
+from .progression import numbered_names, progression, span
 
 Path = tuple[str, ...]
+
+FEWEST = 3
+"""From how many numbered modules on a group is written as one comprehension."""
 
 TORCH_TYPES = {
     DType.F32: "float32", DType.F64: "float64", DType.F16: "float16", DType.BF16: "bfloat16", DType.I8: "int8",
@@ -47,7 +51,7 @@ class Container:
     def kind(self) -> str:
         """list, dict, parameters or block: what holds the children."""
         names = set(self.children)
-        if not any(n.isdigit() for n in names):
+        if all(n.isidentifier() for n in names):
             return "block"
         if all(isinstance(c, Leaf) and c.trainable for c in self.children.values()):
             return "parameters"
@@ -250,7 +254,7 @@ class Members:
     @staticmethod
     def reached(node: Container, prefix: str, name: str) -> str:
         """The expression of a child, its parent being reached by `prefix`."""
-        if not name.isdigit():
+        if name.isidentifier():
             return f"{prefix}.{name}"
         match node.kind:
             case "block":
@@ -276,6 +280,14 @@ class Members:
         for name, child in node.children.items():
             if isinstance(child, Container):
                 self._lists(child, self.reached(node, prefix, name), found)
+
+    def series_in(self, node: Container, prefix: str = "self") -> list[tuple[str, list[str]]]:
+        """The groups of numbered modules inside a container: how they are reached, and the modules' names."""
+        found = [(prefix, list(node.children))] if prefix != "self" and series(node) is not None else []
+        for name, child in node.children.items():
+            if isinstance(child, Container):
+                found += self.series_in(child, self.reached(node, prefix, name))
+        return found
 
     def groups(self) -> list[str]:
         """Every group of modules inside a group, as `forward` reaches it."""
@@ -328,15 +340,16 @@ class Members:
     @classmethod
     def registered(cls, name: str, child: Container | Leaf, parent: str = "self") -> list[str]:
         """The statements that make a child; one without a class of its own is an `nn.Module` that gets its children."""
-        if isinstance(child, Container) and child.kind == "block" and not name.isdigit():
+        if isinstance(child, Container) and child.kind == "block" and name.isidentifier() and series(child) is None:
             here = f"{parent}.{name}"
             inner = [line for n, c in child.children.items() for line in cls.registered(n, c, here)]
             return [f"{here} = nn.Module()", *inner]
         made = _value(child).render({})
-        if not name.isdigit():
+        if name.isidentifier():
             return [f"{parent}.{name} = {made}"]
-        leaf = isinstance(child, Leaf) and not child.is_module
-        kind = "module" if not leaf else "parameter" if child.trainable else "buffer"
+        kind = "module"
+        if isinstance(child, Leaf) and not child.is_module:
+            kind = "parameter" if child.trainable else "buffer"
         return [f"{parent}.register_{kind}({quoted(name)}, {made})"]
 
 
@@ -368,7 +381,8 @@ def zeros(tensor: Tensor) -> Code:
 def _has_block(node: Container, inside: bool = False) -> bool:
     inside = inside or node.kind != "block"
     return any(
-        (c.kind == "block" and (inside or n.isdigit())) or _has_block(c, inside or n.isdigit())
+        (c.kind == "block" and (inside or not n.isidentifier()) and series(c) is None)
+        or _has_block(c, inside or not n.isidentifier())
         for n, c in node.children.items()
         if isinstance(c, Container)
     )
@@ -390,10 +404,22 @@ def _value(node: Container | Leaf) -> Code:
             return call("nn.ModuleDict", _display(made))
         case "parameters":
             return call("nn.ParameterDict", _display(made))
-        case _ if any(name.isdigit() for name in made):
+        case _ if (made_alike := series(node)) is not None:
+            return raw(f"nn.ModuleDict({{{made_alike}}})")
+        case _ if not all(name.isidentifier() for name in made):
             return form("Block(**{0})", _display(made))
         case _:
             return call("Block", **made)
+
+
+def series(node: Container) -> str | None:
+    """What a group of modules with numbered names is made of, `f"layer{i}": Layer(8 + 4 * i) for i in range(6)`."""
+    alike = [c.value.render({}) for c in node.children.values() if isinstance(c, Leaf) and c.is_module]
+    named = numbered_names(list(node.children)) if len(alike) == len(node.children) >= FEWEST else None
+    made = progression(alike, named[1]) if named is not None else None
+    if named is None or made is None or set(node.children) & DICT_ATTRIBUTES:
+        return None
+    return f'f"{named[0]}{{i}}": {made} for i in {span(named[1], len(alike))}'
 
 
 def _display(items: Mapping[str, Code]) -> Code:

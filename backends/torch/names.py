@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 from .helpers import HELPERS
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}\Z")
-COMPONENT = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*|\d+)\Z")
+COMPONENT = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*|\d+|[A-Za-z][A-Za-z0-9_-]*)\Z")
 LONGEST = 40
 
 MODULE_NAMES = frozenset(
@@ -122,7 +122,8 @@ def path_of(text: str) -> tuple[str, ...] | None:
 
 
 def is_component(text: str) -> bool:
-    """True for what may name a child of a module: an index, or an identifier that hides nothing of `nn.Module`."""
+    """True for what may name a child of a module: an index, letters and hyphens, or an identifier that hides nothing
+    of `nn.Module`."""
     if not COMPONENT.match(text) or text.startswith("_") or len(text) > 60:
         return False
     return not (keyword.iskeyword(text) or text in MODULE_ATTRIBUTES) and (text == "0" or not text.startswith("0"))

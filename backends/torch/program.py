@@ -167,7 +167,7 @@ def _nested(first: Statement, second: Statement, counts: Counter[Variable]) -> b
         return False
     if first.section and first.section != second.section:
         return False
-    if leaves_list(first, second):
+    if leaves_list(first, second) or (first.value.parts[0] == "torch.cat" and outside(second, first.scope)):
         return False
     joined = second.value.substitute(target, first.value)
     if joined.width > NESTED_WIDTH or joined.depth > NESTED_DEPTH:
@@ -188,8 +188,11 @@ def leaves_list(first: Assign, second: Assign) -> bool:
     """True for a list's element whose result goes to a module outside of the list: nested, it would not roll into a
     loop with the other elements."""
     path = element_of(first)
-    outside = path is not None and second.scope[: len(path)] != path
-    return outside and any(isinstance(leaf, Member) for leaf in second.value.leaves())
+    return path is not None and outside(second, path) and any(isinstance(v, Member) for v in second.value.leaves())
+
+
+def outside(item: Assign, path: tuple[str, ...]) -> bool:
+    return item.scope[: len(path)] != path
 
 
 def _nested_result(last: Assign, block: Block, counts: Counter[Variable]) -> bool:

@@ -66,6 +66,39 @@ def roll(items: Sequence[Item], lists: Sequence[tuple[str, int]], taken: Collect
     return rolled
 
 
+def roll_series(items: Sequence[Item], series: Sequence[tuple[str, list[str]]], taken: Collection[str]) -> list[Item]:
+    """Statements with loops over groups of numbered modules, each of them whole."""
+    rolled = list(items)
+    for expression, names in series:
+        calls = [f"{expression}.{name}(" for name in names]
+        starts = [_first_use(rolled, text) for text in calls]
+        first, size = starts[0], (starts[1] or 0) - (starts[0] or 0)
+        if first is None or size < 1 or starts != [first + i * size for i in range(len(names))]:
+            continue
+        bodies = [
+            [_replaced(item, text, f"{PLACEHOLDER}(") for item in rolled[place : place + size]]
+            for text, place in zip(calls, [first + i * size for i in range(len(names))], strict=True)
+        ]
+        if any([flat(i) for i in b] != [flat(i) for i in bodies[0]] or len(b) != size for b in bodies):
+            continue
+        if any(
+            f"{expression}." in flat(i) for i in [*bodies[0], *rolled[:first], *rolled[first + size * len(names) :]]
+        ):
+            continue
+        body = bodies[0]
+        for other in bodies[1:]:
+            body = [common(a, b) for a, b in zip(body, other, strict=True)]
+        name = unused(re.sub(r"\d+$", "", names[0]), {*taken, *RESERVED, *_bound(body)})
+        loop = Suite(f"for {name} in {expression}.values():", tuple(_named(i, name) for i in body), spaced=True)
+        rolled[first : first + size * len(names)] = [loop]
+    return rolled
+
+
+def _bound(body: Sequence[Item]) -> set[str]:
+    """What loops inside of statements bind."""
+    return {word for item in body for word in re.findall(r"\w+(?= in )", flat(item))}
+
+
 def _roll_list(items: list[Item], expression: str, length: int, taken: Collection[str]) -> list[Item]:
     starts = [_first_use(items, f"{expression}[{i}]") for i in range(length)]
     index = 0
@@ -109,10 +142,13 @@ PLACEHOLDER = "\0"
 
 
 def _generic(item: Item, expression: str, index: int) -> Item:
+    return _replaced(item, f"{expression}[{index}]", PLACEHOLDER)
+
+
+def _replaced(item: Item, old: str, new: str) -> Item:
     if isinstance(item, Line):
-        return replace(item, text=item.text.replace(f"{expression}[{index}]", PLACEHOLDER), heading="")
-    header = item.header.replace(f"{expression}[{index}]", PLACEHOLDER)
-    return Suite(header, tuple(_generic(i, expression, index) for i in item.body))
+        return replace(item, text=item.text.replace(old, new), heading="")
+    return Suite(item.header.replace(old, new), tuple(_replaced(i, old, new) for i in item.body))
 
 
 def _named(item: Item, name: str) -> Item:
@@ -138,8 +174,7 @@ def _loop(body: Sequence[Item], expression: str, span: tuple[int, int, int], tak
     start, count, length = span
     stop = start + count
     part = "" if count == length else f"[{start or ''}:{stop if stop < length else ''}]"
-    names = {*taken, *RESERVED, *(word for item in body for word in re.findall(r"\w+(?= in )", flat(item)))}
-    name = unused(_singular(expression), names)
+    name = unused(_singular(expression), {*taken, *RESERVED, *_bound(body)})
     return Suite(f"for {name} in {expression}{part}:", tuple(_named(item, name) for item in body), spaced=True)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ...ir import DType, Node, Value
+from ...ir import DType, Node, Size, Value
 from .code import Code, Piece, call, form, literal, method, raw, sequence
 from .emitter import Emitter, Outputs, Result, Row, Unpacked
 from .members import TORCH_TYPES
 from .sizes import constant_of
 
 
-def reshape(node: Node, e: Emitter) -> Code:
+def reshape(node: Node, e: Emitter) -> Code | None:
     """Zeros copy a size unless allowzero is set (Reshape-25)."""
     x, wanted = node.operand(0), e.integers(node.operand(1))
+    if x.shape is not None and x.shape == node.output.shape and e.resolve(x) not in e.sizes:
+        return e.alias(node.output, x)
     if wanted is None:
         if node.int("allowzero") or e.static(node.operand(1)) is not None:
             return method(e.tensor(x), "reshape", e.shape_argument(node.operand(1)))
@@ -24,8 +26,55 @@ def reshape(node: Node, e: Emitter) -> Code:
         e.size(x, i) if isinstance(d, Code) and constant_of(d) == 0 and not node.int("allowzero") else d
         for i, d in enumerate(wanted)
     ]
-    flat = _flattening(node, e, sizes)
-    return flat if flat is not None else method(e.tensor(x), "reshape", *(sizes or [()]))
+    shorter = _flattening(node, e, sizes) or _regrouped(node, e)
+    return shorter if shorter is not None else method(e.tensor(x), "reshape", *(sizes or [()]))
+
+
+def _regrouped(node: Node, e: Emitter) -> Code | None:
+    """`x.unflatten(1, (2, 8))` and `x.flatten(1, 2)` where a reshape only parts axes or only joins neighbours."""
+    x = node.operand(0)
+    before, after = e.resolve(x).shape, node.output.shape
+    groups = aligned(before, after) if before and after and e.resolve(x) not in e.sizes else None
+    if groups is None:
+        return None
+    made = e.tensor(x)
+    for place, (old, new) in reversed(list(enumerate(groups))):
+        axis = sum(len(o) for o, _ in groups[:place])
+        if len(old) > 1 and len(new) == 1:
+            made = method(made, "flatten", axis, axis + len(old) - 1)
+        elif len(new) > 1 and len(old) == 1:
+            sizes = [d if isinstance(d, int) else -1 for d in new]
+            if sizes.count(-1) > 1 or 1 in sizes:
+                return None
+            made = method(made, "unflatten", axis, tuple(sizes))
+    return made
+
+
+def aligned(before: Sequence[Size], after: Sequence[Size]) -> list[tuple[list[Size], list[Size]]] | None:
+    """Groups of axes with equal products, of one axis on one side at least; None where there are none or more than two
+    groups that change."""
+    groups: list[tuple[list[Size], list[Size]]] = []
+    old, new = list(before), list(after)
+    while old and new:
+        left, right = [old.pop(0)], [new.pop(0)]
+        while (a := product(left)) != (b := product(right)):
+            smaller = isinstance(a, int) and isinstance(b, int) and a < b
+            side, rest = (left, old) if smaller or (not isinstance(b, int) and isinstance(a, int)) else (right, new)
+            if not rest:
+                return None
+            side.append(rest.pop(0))
+        if len(left) > 1 and len(right) > 1:
+            return None
+        groups.append((left, right))
+    changed = sum(len(a) + len(b) > 2 for a, b in groups)
+    return groups if not old and not new and 0 < changed <= 2 else None
+
+
+def product(sizes: Sequence[Size]) -> Size:
+    total: Size = 1
+    for size in sizes:
+        total = size * total
+    return total
 
 
 def _flattening(node: Node, e: Emitter, sizes: list[Piece]) -> Code | None:

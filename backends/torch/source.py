@@ -16,7 +16,7 @@ from .layout import statement
 from .members import TORCH_TYPES
 from .names import class_name, path_of, plain_text
 from .program import drop, members_in, name_variables, render, tidy
-from .rolling import Item, Line, flat, lines, returned, roll, shortened
+from .rolling import Item, Line, flat, lines, returned, roll, roll_series, shortened
 from .sizes import sizes_of
 from .table import TABLE
 
@@ -100,7 +100,8 @@ def forward(e: Emitter, model: Model, names: dict[Variable, str]) -> list[str]:
     results = [r.render(names) for r in e.block.results]
     note = shape_note(model.graph.outputs[0]) if len(results) == 1 else ""
     lists, taken = e.members.lists(), set(names.values())
-    body = shortened(roll(render(e.block, names), lists, taken), lists, e.members.groups(), taken)
+    body = roll_series(roll(render(e.block, names), lists, taken), e.members.series_in(e.members.root), taken)
+    body = shortened(body, lists, e.members.groups(), taken)
     body, result, noted = returned(headed(body), ", ".join(results))
     several = "Tensor, ..." if len(results) > SHOWN_RESULTS else ", ".join("Tensor" for _ in results)
     kind = "Tensor" if len(results) == 1 else f"tuple[{several}]"

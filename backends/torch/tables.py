@@ -118,8 +118,22 @@ def moved(graph: Graph, infer: Callable[[Node], None], held: Set[int]) -> None:
         if made is not None:
             node.output.replace_by(made)
             node.erase()
+    joined = dict[tuple[int, tuple[Value | None, ...]], Value]()
     for node in graph:
         merge(node)
+        if node.op == "Concat" and not node.domain:
+            extend(node, joined)
+
+
+def extend(node: Node, joined: dict[tuple[int, tuple[Value | None, ...]], Value]) -> None:
+    """A Concat whose first operands were joined before goes on from there: features that grow."""
+    axis, operands = node.int("axis"), node.inputs
+    joined.setdefault((axis, operands), node.output)
+    for count in range(len(operands) - 1, 1, -1):
+        before = joined.get((axis, operands[:count]))
+        if before is not None:
+            node.set_inputs([before, *operands[count:]])
+            return
 
 
 def gather(node: Node, op: Builder) -> Value | None:

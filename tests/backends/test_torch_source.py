@@ -84,8 +84,7 @@ class SmallResnet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(image)))  # [batch, 4, 8, 8]
         x = self.layer1(x)  # [batch, 4, 8, 8]
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [batch, 4]
-        return self.fc(x)  # [batch, 10]
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))  # [batch, 10]
 '''
 
 ENCODER = """
@@ -255,7 +254,7 @@ def test_what_has_no_equivalent_is_refused_with_its_place(text, where, why):
 
 def test_unnamed_constants_get_plain_names():
     text = """graph (%x: f32[N,3]) -> (y) {
-      @"onnx::MatMul_12" : f32[3,4] = random(1) @"/head/Constant_output_0" : f32[4] = [1.0,2.0,3.0,4.0]
+      @"onnx::MatMul_12" : f32[3,4] = random(1) @"/head/Constant_output_0" : f32[4] = [1.0,2.0,3.5,4.0]
       %m = MatMul(%x, @"onnx::MatMul_12") %y = Div(%m, @"/head/Constant_output_0") return %y }"""
     model = Model(parse(text), source_opset=17)
     assert set(to_module(model).state_dict()) == {"linear.weight", "divisor"}
