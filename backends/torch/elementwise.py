@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...ir import DType, Node
-from .code import Code, call, form, infix, literal, method, negative, raw
-from .emitter import Emitter, Row
+from .code import Code, Piece, call, form, infix, literal, method, negative, raw
+from .emitter import Emitter, Outputs, Row
 from .inplace import activation
 from .members import TORCH_TYPES
 
@@ -156,15 +156,17 @@ def same(node: Node, e: Emitter) -> None:
     e.alias(node.output, node.operand(0))
 
 
-def dropout(node: Node, e: Emitter) -> Code | None:
-    """Inert outside of training; its mask is not offered."""
-    e.need(not any(o.users for o in node.outputs[1:]), node, "its mask is used")
-    ratio = 0.5 if node.input(1) is None else e.number(node.input(1))
-    e.need(
-        ratio is not None and (node.input(2) is None or e.const(node.input(2)) is not None),
-        node,
-        "its ratio or mode is not constant",
-    )
+def dropout(node: Node, e: Emitter) -> Code | Outputs | None:
+    """Inert outside of training, where its mask is true throughout; it is not offered where training may be on."""
+    if any(o.users for o in node.outputs[1:]):
+        training = node.input(2)
+        e.need(training is None or e.number(training) is False, node, "its mask is used")
+        x = e.tensor(node.operand(0))
+        return Outputs([x, call("torch.ones_like", x, dtype=raw("torch.bool"))])
+    ratio: Piece | None = 0.5 if node.input(1) is None else e.number(node.input(1))
+    e.need(node.input(2) is None or e.const(node.input(2)) is not None, node, "its mode is not constant")
+    if ratio is None:
+        ratio = form("{0}.item()", e.tensor(node.input(1)))
     return call("F.dropout", e.tensor(node.operand(0)), ratio, raw("self.training"))
 
 

@@ -23,10 +23,10 @@ from .members import TORCH_TYPES, Members
 from .names import identifier, path_of, plain_text
 from .placement import Placement, scope_of
 from .program import Assign, Block
+from .standins import UNSIGNED, standing_in
 
 SIZE_ELEMENTS = 64
 
-UNSIGNED = frozenset([DType.U16, DType.U32, DType.U64])
 FREE_OF_ARITHMETIC = frozenset(
     [
         "QuantizeLinear",
@@ -141,6 +141,27 @@ class Emitter:
         if sizes is not None:
             self.sizes[node.output] = sizes
             return
+        try:
+            result = self.expressed(node)
+        except UnsupportedError as error:
+            self.spelled_out(node, error)
+        else:
+            self.bind(node, result)
+
+    def spelled_out(self, node: Node, refused: UnsupportedError) -> None:
+        """Emits what stands for a refused node in terms of older operators; what the attempt left behind is not used.
+        Raises `refused` where nothing does."""
+        made = standing_in(node)
+        if not made:
+            raise refused
+        try:
+            for part in made:
+                self.node(part)
+        except UnsupportedError:
+            raise refused from None
+
+    def expressed(self, node: Node) -> Result:
+        """What the node's row makes of it."""
         row = self.table.get((node.domain, node.op))
         if row is None:
             self.refuse(node, "it has no row in the emitter's table")
@@ -159,7 +180,7 @@ class Emitter:
                 where=node.where,
                 why=f"an operand or attribute is unusual: {error}",
             ) from error
-        self.bind(node, result)
+        return result
 
     def from_contents(self, node: Node) -> Sizes | None:
         """What type inference found in a vector or scalar of sizes, when all of them can be reached."""
@@ -419,7 +440,7 @@ class Emitter:
         assert isinstance(tensor, Lazy)
         inner = tensor.operands[0]
         row = row_of(inner) if tensor.function == "reshape" and tensor.shape == inner.shape[1:] else None
-        if row is not None and id(inner) not in self.placement.keys:
+        if row is not None and isinstance(inner, Lazy) and id(inner) not in self.placement.keys:
             base = self.shown(inner.operands[0])
             return None if base is None else form(f"{{0}}[{row}]", base)
         base = self.shown(inner)

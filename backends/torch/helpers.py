@@ -390,10 +390,22 @@ def write_cache(
     return cache.scatter(1, index, update).movedim(1, axis)
 '''
 
+MAX_POOL_PLACES = '''
+def max_pool_places(
+    x: Tensor, kernel: int | tuple[int, ...], **options: object
+) -> tuple[Tensor, Tensor]:
+    """The largest entries of windows, and their places in the flattened tensor."""
+    pool = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}[x.dim()]
+    values, places = pool(x, kernel, return_indices=True, **options)
+    channels = torch.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * (x.dim() - 2))
+    return values, places + channels * x[0, 0].numel()
+'''
+
 HELPERS = {
     "Block": BLOCK, "along": ALONG, "quantize": QUANTIZE, "dequantize": DEQUANTIZE,
     "dynamic_quantize": DYNAMIC_QUANTIZE, "integer_matmul": INTEGER_MATMUL, "integer_conv": INTEGER_CONV,
     "gather_nd": GATHER_ND, "scatter_nd": SCATTER_ND, "pad_axes": PAD_EDGES, "resize_axis": RESIZE_AXIS,
+    "max_pool_places": MAX_POOL_PLACES,
     "top_k": TOP_K, "rotate": ROTATE, "attention": ATTENTION, "multihead_attention": MULTIHEAD_ATTENTION,
     "causal_mask": CAUSAL_MASK,
     "depth_to_space": DEPTH_TO_SPACE,

@@ -103,7 +103,8 @@ def q_linear_matmul(node: Node, e: Emitter) -> Code:
         number_or_tensor(node.operand(i), e) for i in (1, 2, 4, 5, 6, 7)
     )
     kind = e.torch_type(node.operand(7))
-    e.need(all(e.rank(node.operand(i)) == 0 for i in (1, 4)), node, "its scales are not scalars")
+    single = all(e.resolve(node.operand(i)).shape in ((), (1,)) for i in (1, 4))
+    e.need(single, node, "its scales are not scalars")
     left, right = call(e.helper("dequantize"), a, a_scale, a_zero), call("dequantize", b, b_scale, b_zero)
     return call(e.helper("quantize"), method(left, "matmul", right), y_scale, y_zero, kind)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ...ir import Node
 from .code import Code, Piece, call, infix, method
-from .emitter import Emitter, Row
+from .emitter import Emitter, Row, Unpacked
 
 
 def spatial_padding(node: Node, e: Emitter, spatial: int, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -62,20 +62,24 @@ def compact(numbers: Sequence[int]) -> Piece:
     return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
 
 
-def max_pool(node: Node, e: Emitter) -> Code:
-    """MaxPool-22; its indices are not offered."""
-    e.need(not any(o.users for o in node.outputs[1:]), node, "its indices are used")
+def max_pool(node: Node, e: Emitter) -> Code | Unpacked:
+    """MaxPool-22. Places are counted within the tensor, by PyTorch within each channel."""
+    placed = any(o.users for o in node.outputs[1:])
     kernel = node.ints("kernel_shape")
     spatial = len(kernel)
     e.need(spatial in (1, 2, 3), node, f"there is no row for {spatial} spatial axes")
     before, after = spatial_padding(node, e, spatial, kernel)
     x = e.tensor(node.operand(0))
     if before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+        e.need(not placed, node, "its indices are used, and its padding differs by side")
         x, before = padded(x, before, after, float("-inf")), [0] * spatial
     options = pool_options(node, kernel, before)
     dilations = node.ints("dilations", (1,) * spatial)
     if set(dilations) != {1}:
         options["dilation"] = compact(dilations)
+    if placed:
+        e.need(not node.int("storage_order"), node, "its indices count columns first")
+        return Unpacked(call(e.helper("max_pool_places"), x, compact(kernel), **options))
     return call(f"F.max_pool{spatial}d", x, compact(kernel), **options)
 
 
@@ -100,9 +104,12 @@ def average_pool(node: Node, e: Emitter) -> Code:
     before, after = spatial_padding(node, e, spatial, kernel)
     x, include = e.tensor(node.operand(0)), bool(node.int("count_include_pad"))
     uneven = before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True))
-    e.need(
-        not uneven or (include and not node.int("ceil_mode")), node, "its padding differs by side and is not counted"
-    )
+    e.need(not uneven or not node.int("ceil_mode"), node, "its padding differs by side and its size is rounded up")
+    if uneven and not include:
+        sums, counts = (padded(v, before, after) for v in (x, call("torch.ones_like", x)))
+        options = pool_options(node, kernel, [0] * spatial)
+        pools = [call(f"F.avg_pool{spatial}d", v, compact(kernel), **options) for v in (sums, counts)]
+        return infix("/", *pools)
     if uneven:
         x, before = padded(x, before, after), [0] * spatial
     options = pool_options(node, kernel, before)

@@ -105,7 +105,7 @@ class Tensor(ABC):
     def _find_filler(self) -> Array | None:
         if self.nbytes > FILLER_BYTES or self.dtype is DType.STRING or not self.count:
             return None
-        elements = self.numpy().reshape(-1)
+        elements = np.ascontiguousarray(self.numpy()).reshape(-1)
         same = elements.view(np.uint8).reshape(len(elements), -1)
         return elements[:1].reshape(()).copy() if (same == same[0]).all() else None
 

@@ -1,5 +1,6 @@
 """Each operator's emission against ONNX Runtime, on small graphs."""
 
+import numpy as np
 import pytest
 from tersor.backends.compare import compare
 from tersor.backends.runners import OrtRunner, synthesize
@@ -317,6 +318,30 @@ RARER = {
             "%z = ReduceSum(%x, i64[1]{0}) {keepdims=0} %e, %y = Scan(%z, %x) {num_scan_inputs=1, scan_input_directions=[1]} : f32[3], f32[4,3] regions {"
             " body = graph(%s: f32[3], %v: f32[3]) -> (a, b) { %a = Sub(%v, %s) %b = Neg(%a) return %a, %b } }",
         ),
+        "places_of_the_largest": (
+            "%x: f32[2,3,6,5]",
+            "%v, %y = MaxPool(%x) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,0]} : f32[2,3,3,2], i64[2,3,3,2]",
+        ),
+        "pads_by_side_are_not_counted": (
+            "%x: f32[1,2,5,6]",
+            "%y = AveragePool(%x) {kernel_shape=[3,2], pads=[0,1,1,0], strides=[2,1]}",
+        ),
+        "dropout_mask": ("%x: f32[2,3]", "%z, %y = Dropout(%x) : f32[2,3], bool[2,3]"),
+        "scores_of_attention": (
+            "%q: f32[1,2,3,4], %k: f32[1,2,5,4], %v: f32[1,2,5,4]",
+            "%o, %a, %b, %y = Attention(%q, %k, %v) {qk_matmul_output_mode=3, is_causal=1}",
+        ),
+        "dilated_average": ("%x: f32[1,2,7,6]", "%y = AveragePool(%x) {kernel_shape=[2,2], dilations=[2,3]}"),
+        "largest_by_place": (
+            "%x: f32[4,3], %u: f32[3,3]",
+            '@i : i64[3,1] = [1, 3, 1] %y = ScatterND(%x, @i, %u) {reduction="max"}',
+        ),
+        "computed_scales": (
+            "%x: f32[1,2,4,5], %r: f32[4]",
+            "%s = Add(f32[4]{1.0,1.0,1.5,0.75}, %r) %t = Min(%s, f32[4]{1.0,1.0,1.5,0.75}) %u = Max(%t, f32[4]{1.0,1.0,1.5,0.75}) "
+            '%y = Resize(%x, _, %u) {mode="linear"} : f32[1,2,6,3]',
+        ),
+        "cubic_by_a_part": ("%x: f32[1,2,4,5]", '%y = Resize(%x, _, f32[4]{1.0,1.0,1.5,2.0}) {mode="cubic"}'),
         "norm_with_statistics": (
             "%x: f32[2,4]",
             "@w : f32[4] = random(1) %n, %m, %d = LayerNormalization(%x, @w) %k = Mul(%n, %m) %y = Div(%k, %d)",
@@ -339,3 +364,17 @@ def test_an_operator_computes_what_onnx_runtime_does(name: str):
         assert difference.max_error <= 2e-6 if wanted[output].dtype.kind == "f" else difference.mismatch == 0, (
             difference
         )
+
+
+def test_wide_unsigned_integers_wrap_and_compare_as_such():
+    text = """graph (%x: u64[4], %y: u64[4], %a: u16[3]) -> (less, largest, total, halves) {
+      %less = Less(%x, %y) %largest = Max(%x, %y) %total = Add(%x, %y) %s = Add(%a, u16[]{1}) %halves = Div(%s, u16[]{2})
+      return %less, %largest, %total, %halves }"""
+    x = np.array([1, 2**63 + 1, 2**64 - 1, 0], np.uint64)
+    y = np.array([2**63, 5, 2**64 - 1, 2**64 - 2], np.uint64)
+    a = np.array([7, 65535, 40000], np.uint16)
+    found = to_runner(Model(parse(text))).run({"x": x, "y": y, "a": a})
+    wanted = {"less": x < y, "largest": np.maximum(x, y), "total": x + y, "halves": (a + np.uint16(1)) // np.uint16(2)}
+    for name, expected in wanted.items():
+        assert found[name].dtype == expected.dtype
+        np.testing.assert_array_equal(found[name], expected, err_msg=name)

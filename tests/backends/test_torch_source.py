@@ -231,14 +231,15 @@ def test_the_compiler_has_nothing_to_warn_about():
             "no row",
         ),
         ("graph (%x: str[2]) -> (y) { %y = Identity(%x) return %y }", "%x", "str"),
-        ("graph (%x: u16[2]) -> (y) { %y = Add(%x, %x) return %y }", "Add", "unsigned"),
+        ("graph (%x: u64[2]) -> (y) { %y = Div(%x, %x) return %y }", "Div", "unsigned"),
         (
-            "graph (%x: f32[1,2,4], %s: f32[3]) -> (y) { %y = Resize(%x, _, %s) : f32[1,2,N] return %y }",
+            "graph (%x: f32[1,2,4], %r: f32[6], %s: f32[3]) -> (y) { %y = Resize(%x, %r, %s) "
+            '{coordinate_transformation_mode="tf_crop_and_resize"} : f32[1,2,N] return %y }',
             "Resize",
-            "not constant",
+            "it crops",
         ),
         (
-            "graph (%x: f32[1,1,4,4]) -> (y, i) { %y, %i = MaxPool(%x) {kernel_shape=[2,2]} return %y, %i }",
+            "graph (%x: f32[1,1,4,4]) -> (y, i) { %y, %i = MaxPool(%x) {kernel_shape=[2,2], storage_order=1} return %y, %i }",
             "MaxPool",
             "indices",
         ),

@@ -144,6 +144,7 @@ def test_a_filler_is_the_one_element_of_small_tensors_that_have_no_other():
     assert Dense(np.full((2, 3), 7, np.int8)).filler == np.int8(7)
     assert Dense(np.array([1.0, 2.0], np.float32)).filler is None
     assert Dense(np.zeros((0, 3), np.float32)).filler is None
+    assert Dense(np.zeros((4, 3), np.float32)[:, 1]).filler == 0
     assert Dense(np.array([0.0, -0.0], np.float32)).filler is None
     assert np.isnan(Dense(np.full(4, np.nan, np.float32)).filler)
     assert Dense(np.zeros(1 << 15, np.float32)).filler is None

@@ -8,10 +8,12 @@ from .descent import (
     lowest_without_decomposition,
     newest_needed,
     spelled,
+    stand_in,
 )
 from .form import Form
+from .resizing import resampled
 
 __all__ = [
     "OLDEST_OPSET", "Form", "expressible", "lowered", "lowest", "lowest_without_decomposition",
-    "newest_needed", "spelled",
+    "newest_needed", "resampled", "spelled", "stand_in",
 ]  # fmt: skip

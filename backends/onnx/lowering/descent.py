@@ -113,6 +113,18 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
         results = DECOMPOSITIONS[node.op, version].build(node, builder) if by is None else carry(node, builder, by)
     except Inexpressible as error:
         raise refused(node, opset, version, str(error)) from error
+    operands = node.inputs
+    _replace(node, results)
+    drop_unused(operands)
+    for made in builder.new:
+        if made.graph is graph:
+            _decompose(graph, made, opset)
+            for region in made.regions.values():
+                _decompose_all(region, opset)
+
+
+def _replace(node: Node, results: Sequence[Value | None]) -> None:
+    """Puts the results of a decomposition in place of a node's."""
     for old, new in zip(node.outputs, results, strict=True):
         if new is None or not old.users:
             continue
@@ -120,14 +132,22 @@ def _decompose(graph: Graph, node: Node, opset: int) -> None:
             new.type = old.type
         new.name = new.name or old.name
         old.replace_by(new)
-    operands = node.inputs
     node.erase()
-    drop_unused(operands)
-    for made in builder.new:
-        if made.graph is graph:
-            _decompose(graph, made, opset)
-            for region in made.regions.values():
-                _decompose_all(region, opset)
+
+
+def stand_in(node: Node, build: Callable[[Node, Builder], Sequence[Value | None]] | None = None) -> list[Node]:
+    """Puts what stands for a node in terms of older operators in its place, one step down, or what `build` makes; []
+    where nothing does."""
+    version = _decomposition(node, OLDEST_OPSET)
+    build = build or (DECOMPOSITIONS[node.op, version].build if version else None)
+    if build is None or node.graph is None:
+        return []
+    builder = Builder(node.graph, node, infer=_typed(node.graph), loc=node.loc)
+    try:
+        _replace(node, build(node, builder))
+    except Inexpressible:
+        return []
+    return [made for made in builder.new if made.graph is not None]
 
 
 def _typed(graph: Graph) -> Callable[[Node], None]:
