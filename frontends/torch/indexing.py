@@ -202,16 +202,19 @@ def index_put(
 
 
 def masked_put(op: Lowering, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool) -> Value:
-    """One value for all entries where the mask, which covers the leading axes, is true."""
+    """One value for all entries where the mask, which covers the leading axes, is true, or one for each of them."""
     mask = indices[0] if indices else None
-    if mask is None or len(indices) != 1 or accumulate or product(shape_of(values)) != 1:
-        op.decline("of writes through a mask only that of one value is covered")
-    wide = (
-        op.unsqueeze(op.cast(mask, DType.BOOL), range(rank_of(mask), rank_of(x)))
-        if rank_of(mask) < rank_of(x)
-        else mask
-    )
-    return op.Where(wide, op.reshape(values, []), x)
+    if mask is None or len(indices) != 1:
+        op.decline("of writes through a mask only those through one that covers the leading axes are covered")
+    mask = op.cast(mask, DType.BOOL)
+    shape, rank = shape_of(x), rank_of(mask)
+    if product(shape_of(values)) == 1 and not accumulate:
+        wide = op.unsqueeze(mask, range(rank, len(shape))) if rank < len(shape) else mask
+        return op.Where(wide, op.reshape(values, []), x)
+    chosen = places(op, mask)
+    count = op.Slice(op.Shape(chosen), [0], [1], [0])
+    target = count if rank == len(shape) else op.Concat(count, op.dims(shape[rank:]), axis=0)
+    return op.ScatterND(x, chosen, op.Expand(values, target), reduction="add" if accumulate else "none")
 
 
 def inverse(perm: Sequence[int]) -> list[int]:

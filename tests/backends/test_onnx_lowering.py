@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import defs
 from tersor.backends.compare import compare
@@ -437,3 +438,15 @@ def test_the_best_opset_is_the_newest_that_runs_and_keeps_single_operators() -> 
     assert (own.opset_import[0].version, best.opset_import[0].version) == (17, CANONICAL_OPSET)
     assert [n.op_type for n in best.graph.node] == ["Gelu"]
     assert len(own.graph.node) > 1
+
+
+@pytest.mark.parametrize("opset", [11, 17, 22])
+@pytest.mark.parametrize("filler", ["", ", f32[]{0.0}"])
+def test_zeros_around_a_maximum_are_larger_than_what_is_negative(opset: int, filler: str) -> None:
+    text = f"""graph (%x: f32[1,1,4,4]) -> (y) {{
+      %p = Pad(%x, i64[8]{{0,0,1,1,0,0,1,1}}{filler}) %y = MaxPool(%p) {{kernel_shape=[2,2], strides=[2,2]}} return %y }}"""
+    x = -np.arange(1.0, 17.0, dtype=np.float32).reshape(1, 1, 4, 4)
+    written = to_proto(Model(parse(text)), opset).SerializeToString()
+    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x})
+    np.testing.assert_array_equal(found[0, 0], [[0, 0, 0], [0, -6, 0], [0, 0, 0]])

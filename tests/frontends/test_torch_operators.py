@@ -513,6 +513,8 @@ def test_indexing():
             "index_put": lambda t: t.x.index_put((torch.tensor([0, 2]), torch.tensor([1, 3])), t.values),
             "index_put_middle": lambda t: torch.ops.aten.index_put(t.x, [None, torch.tensor([1, 3])], t.values),
             "index_put_accumulate": lambda t: t.x.index_put((t.i * 0, t.j * 0), t.values, accumulate=True),
+            "index_put_mask_rows": lambda t: t.x.index_put((t.mask,), t.x[t.mask] * 2),
+            "index_put_mask_one_row": lambda t: t.x.index_put((t.mask,), t.values[0], accumulate=True),
             "index_put_mask": lambda t: t.x.index_put((t.mask,), torch.tensor(0.0)),
             "index_add": lambda t: t.x[0].index_add(0, torch.tensor([1, 1]), t.values, alpha=2.0),
             "index_copy": lambda t: t.x[0].index_copy(0, torch.tensor([1, 3]), t.values),

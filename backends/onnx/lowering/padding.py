@@ -45,6 +45,23 @@ def pad_all(node: Node, op: Builder) -> Sequence[Value | None]:
     return [op.Pad(x, pads, node.input(2), **node.attrs)]
 
 
+def feeds_a_maximum(node: Node) -> bool:
+    """True for zeros around what a MaxPool takes: ONNX Runtime 1.31 makes them the pool's own padding, which is smaller
+    than any number."""
+    kind, filler = node.operand(0).type, node.input(2)
+    if node.str("mode") != "constant" or not isinstance(kind, TensorType) or not kind.dtype.is_float:
+        return False
+    if not any(user.op == "MaxPool" and not user.domain for user in node.output.users):
+        return False
+    return filler is None or (filler.const is not None and filler.tensor.numpy().tobytes().strip(b"\0") == b"")
+
+
+def pad_minus_zero(node: Node, op: Builder) -> Sequence[Value | None]:
+    """Padding with -0.0, which the runtime leaves alone where the number is an operand (from Pad-11 on)."""
+    x, pads, _, axes = (*node.inputs, None, None)[:4]
+    return [op.Pad(x, pads, number(-0.0, node.operand(0)), axes, **node.attrs)]
+
+
 def wraps(node: Node) -> bool:
     return node.str("mode") == "wrap"
 
