@@ -6,9 +6,14 @@ tool that quantizes in its own way.
 
 from __future__ import annotations
 
-from ...ir import Model, Node, Value, constant
+import numpy as np
+
+from ...ir import ANY, Model, Node, TensorType, Value, constant
 from ...ir.inference import infer
 from ..runners import evaluate_node
+
+MOVES = frozenset(["Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Expand"])
+"""Operators that give each element another place and nothing else."""
 
 
 def dequantized(model: Model) -> Model:
@@ -36,17 +41,49 @@ def weights(node: Node) -> Value | None:
     if any(v is not None and v.const is None for v in node.inputs):
         return None
     (array,) = evaluate_node(node)
-    return None if array is None else constant(array, node.operand(0).name)
+    return None if array is None else constant(array, node.operand(0).name.removesuffix("_quantized"))
 
 
 def unrounded(node: Node) -> Value | None:
-    """What was quantized just in front of a DequantizeLinear, with the same scale and zero point."""
-    made = node.operand(0).node
+    """What was quantized in front of a DequantizeLinear, with the same scale and zero point; what only moves the
+    integers in between moves the floats."""
+    moves: list[Node] = []
+    found = node.operand(0)
+    while moves_only(found, node.input(2)) and found.node is not None:
+        moves.append(found.node)
+        found = found.node.operand(0)
+    made = found.node
     if made is None or made.op != "QuantizeLinear" or made.domain:
         return None
-    x, found = made.operand(0), node.operand(0)
+    x = made.operand(0)
     same = same_constant(made.input(1), node.input(1)) and same_constant(made.input(2), node.input(2))
-    return x if same and not found.is_input and x.type != found.type else None
+    if not same or found.is_input or x.type == found.type or (moves and per_axis(node)):
+        return None
+    for move in reversed(moves):
+        move.set_input(0, x)
+        if move.op == "Pad":
+            assert isinstance(node.output.type, TensorType)
+            move.set_input(2, constant(np.zeros((), node.output.type.dtype.numpy)))
+        x = move.output
+        assert isinstance(x.type, TensorType)
+        x.type = TensorType(node.output.type.dtype, x.type.shape) if isinstance(node.output.type, TensorType) else ANY
+    return x
+
+
+def moves_only(value: Value, zero_point: Value | None) -> bool:
+    """True for the result of an operator that only moves elements, or fills up with the zero point, for one user."""
+    node = value.node
+    if node is None or node.domain or value.only_user is None or not isinstance(value.type, TensorType):
+        return False
+    if node.op == "Pad":
+        plain = node.str("mode") == "constant" and node.input(2) is not None
+        return plain and same_constant(node.input(2), zero_point)
+    return node.op in MOVES
+
+
+def per_axis(node: Node) -> bool:
+    scale = node.operand(1)
+    return scale.const is None or scale.tensor.count != 1
 
 
 def same_constant(a: Value | None, b: Value | None) -> bool:

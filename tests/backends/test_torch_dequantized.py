@@ -51,3 +51,29 @@ def test_other_parameters_behind_a_quantization_are_kept(change):
     x = np.array([[0.1, 0.4, -0.2, 0.1]], np.float32)
     wanted, made = (OrtRunner(m).run({"x": x})["y"] for m in (Model(parse(text)), found))
     np.testing.assert_allclose(made, wanted, rtol=1e-5)
+
+
+MOVED = """
+graph @net(%x: f32[2,3,4,4]) -> (y) {
+  @conv.weight_quantized : i8[2,4,1,1] = [1,-2,3,4,5,6,-7,8]
+  %q = QuantizeLinear(%x, f32[]{0.02}, u8[]{128}) : u8[2,3,4,4]
+  %p = Pad(%q, i64[8]{0,0,0,0,0,1,0,0}, u8[]{ZERO}) : u8[2,4,4,4]
+  %t = Transpose(%p) {perm=[0,1,3,2]} : u8[2,4,4,4]
+  %d = DequantizeLinear(%t, f32[]{0.02}, u8[]{128}) : f32[2,4,4,4]
+  %w = DequantizeLinear(@conv.weight_quantized, f32[]{0.1}) : f32[2,4,1,1]
+  %y = Conv(%d, %w) : f32[2,2,4,4]
+  return %y
+}"""
+
+
+def test_what_moves_integers_moves_floats_instead():
+    module = to_module(Model(parse(MOVED.replace("ZERO", "128"))), dequantize=True)
+    assert set(module.state_dict()) == {"conv.weight"}
+    x = torch.rand(2, 3, 4, 4)
+    wanted = nn.functional.conv2d(nn.functional.pad(x, (0, 0, 0, 0, 0, 1)).transpose(2, 3), module.conv.weight)
+    torch.testing.assert_close(module(x), wanted)
+
+
+def test_padding_with_another_number_than_zero_keeps_its_steps(tmp_path):
+    made = emit(Model(parse(MOVED.replace("ZERO", "7"))), tmp_path, dequantize=True)
+    assert "def quantize(" in made.files[0].read_text()
