@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from ...ir import Array, DType, Model, TensorType, TersorError, Type, UsageError, Value, fresh, symbol
+from ...ir import Array, DType, Model, Tensor, TensorType, TersorError, Type, UsageError, Value, fresh, symbol
 from ...ir.types import ANY
 from ..onnx import Opset, save, to_proto
 from .base import Feeds, Input, NamedRunner, check_feeds, inputs_of
@@ -24,6 +24,11 @@ SEVERITY_FATAL = 4
 IN_MEMORY_BYTES = 64 << 20
 """Models with more weights than this reach the runtime through a temporary file, without a copy in this process."""
 
+LARGE = 1 << 16
+"""Elements from which on a weight can be handed over as an input."""
+NATIVE = (DType.F16, DType.F32, DType.F64)
+"""Types of weights that can, because numpy has them."""
+
 NODE_NAME = re.compile(r"Name:'([^']+)'|[Nn]ode ?\(([^)]+)\)|[Nn]ode:'?([^'\s]+)")
 
 
@@ -31,7 +36,9 @@ class OrtRunner(NamedRunner):
     """Runs a model in ONNX Runtime; `taps` are values of the outermost graph that `run_taps` gives.
 
     The model is a Model, or the path of an ONNX file, which has no taps. With `optimize` the session uses every graph
-    optimization, else none. A Model is written for `opset`, by default the one that `save` would choose.
+    optimization, else none. A Model is written for `opset`, by default the one that `save` would choose. A runner that
+    is used `once` hands its large weights over in the memory in which they are, as inputs: nothing is written, read,
+    copied or packed.
 
     Raises UsageError for a path without a file, TersorError where ONNX Runtime refuses the model.
     """
@@ -44,9 +51,11 @@ class OrtRunner(NamedRunner):
         optimize: bool = True,
         threads: int = 1,
         opset: Opset = None,
+        once: bool = False,
     ) -> None:
         options = _options(optimize, threads)
         self._carried: dict[str, DType] = {}
+        self._weights: dict[str, Array] = {}
         self._taps: list[str | Array] = []
         if not isinstance(model, Model):
             if not Path(model).is_file():
@@ -58,6 +67,8 @@ class OrtRunner(NamedRunner):
         self.inputs, self.names = inputs_of(model.graph), list(model.graph.output_names)
         copy = tapped(model, taps, carry=True)
         self._taps, self._carried = copy.taps, copy.carried
+        if once:
+            self._weights = _weights_as_inputs(copy.model)
         self.session = session_of(copy.model, opset, sess_options=options)
 
     def _run(self, names: list[str], feeds: Feeds) -> list[Array]:
@@ -65,12 +76,30 @@ class OrtRunner(NamedRunner):
         arrays = check_feeds(self.inputs, arrays)
         arrays.update({n: arrays[n].astype(CARRIERS[d].numpy) for n, d in self._carried.items() if n in arrays})
         try:
-            results: list[Any] = list(self.session.run(names, arrays))
+            results: list[Any] = list(self.session.run(names, {**arrays, **self._weights}))
         except Exception as error:
             raise _failed("ONNX Runtime cannot run the model", error) from error
         return [
             r.astype(self._carried[n].numpy) if n in self._carried else r for n, r in zip(names, results, strict=True)
         ]
+
+
+def _weights_as_inputs(model: Model) -> dict[str, Array]:
+    """Makes the large float constants of the outermost graph inputs of the model, which is changed; their numbers."""
+    graph, found, made = model.graph, dict[str, Array](), dict[Tensor, Value]()
+    taken = {v.name for v in graph.inputs}
+    for value in graph.constants():
+        large = value.tensor.count >= LARGE and value.tensor.dtype in NATIVE
+        if not large or any(user.graph is not graph or user is graph.exit for user in value.users):
+            continue
+        if value.tensor not in made:
+            name = f"weight_{len(found)}"
+            while name in taken:
+                name += "_"
+            found[name] = np.ascontiguousarray(value.tensor.numpy())
+            made[value.tensor] = graph.add_input(name, value.type)
+        value.replace_by(made[value.tensor])
+    return found
 
 
 def _options(optimize: bool, threads: int) -> ort.SessionOptions:

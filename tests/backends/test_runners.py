@@ -151,6 +151,25 @@ def test_a_large_model_reaches_the_runtime_through_a_file(model: Model, monkeypa
     assert np.array_equal(OrtRunner(model).run(feeds)["y"], expected)
 
 
+def test_a_runner_for_one_call_hands_its_weights_over_where_they_are(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = NETWORK.replace(
+        "@w : f32[4,3,3,3] = random(7)", "@w : f32[4,3,3,3] = random(7)\n  @weight_0 : f32[4,1,1] = random(8)"
+    )
+    shared = Model(parse(text.replace("%1 = Relu(%0)", "%b = Add(%0, @weight_0)\n  %1 = Relu(%b)")))
+    before, feeds = to_text(shared.graph), synthesize(shared.graph)[0]
+    expected = OrtRunner(shared, taps=values(shared)[:1]).run_taps(feeds), OrtRunner(shared).run(feeds)
+    monkeypatch.setattr(ort, "LARGE", 2)
+    runner = OrtRunner(shared, taps=values(shared)[:1], once=True)
+    assert {i.name for i in runner.session.get_inputs()} == {"x", "g", "weight_0", "weight_1"}
+    assert [i.name for i in runner.inputs] == ["x", "g"]
+    np.testing.assert_allclose(runner.run_taps(feeds)[0], expected[0][0], rtol=1e-5, atol=1e-6)
+    for name, array in runner.run(feeds).items():
+        np.testing.assert_allclose(array, expected[1][name], rtol=1e-5, atol=1e-6)
+    assert to_text(shared.graph) == before
+
+
 def test_a_saved_file_runs_by_its_path(model: Model, tmp_path: Path) -> None:
     save(model, tmp_path / "m.onnx")
     runner = OrtRunner(tmp_path / "m.onnx")

@@ -20,7 +20,7 @@ from tersor.transforms.prune.importance import IMPORTANCE, Evidence
 from tersor.transforms.prune.kept import Kept
 from tersor.transforms.prune.oracle import Comparison, check, difference
 from tersor.transforms.prune.prepare import prepare
-from tersor.transforms.prune.surgery import mask, masked, operate
+from tersor.transforms.prune.surgery import Masked, masked, operate
 
 NETWORK = """graph(%x: f32[N,3,8,8]) -> (y) {
   @stem : f32[16,3,3,3] = random(1)
@@ -217,6 +217,15 @@ def test_portions_bound_what_is_compared_at_once():
 
 def test_masks_select_so_that_an_infinite_entry_becomes_zero_too():
     tensor = Dense(np.array([[np.inf, 1.0], [2.0, -np.inf]], np.float32))
-    got = mask(tensor, {0: np.array([1]), 1: np.array([0])})
+    got = Masked(tensor, {0: np.array([1]), 1: np.array([0])})
     assert got.dtype is DType.F32
     assert got.numpy().tolist() == [[0.0, 0.0], [2.0, 0.0]]
+    assert tensor.numpy()[0, 0] == np.inf
+
+
+def test_some_rows_of_a_masked_tensor_are_those_of_the_whole():
+    tensor = Dense(np.arange(24, dtype=np.float32).reshape(4, 3, 2) + 1)
+    got = Masked(tensor, {0: np.array([0, 1, 3]), 1: np.array([2])})
+    for start in range(4):
+        for stop in range(start, 5):
+            np.testing.assert_array_equal(got.rows(start, stop), got.numpy()[start:stop])

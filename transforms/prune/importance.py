@@ -64,16 +64,21 @@ def magnitude(element: Callable[[Array], Array], total: Callable[[Scores], Score
         for value, found in by_constant.items():
             if not counts(value):
                 continue
-            numbers = element(value.tensor.numpy().astype(np.float64))
+            numbers = element(at_least_single(value.tensor.numpy()))
             for slot in found:
                 others = tuple(a for a in range(numbers.ndim) if a != slot.axis)
-                classes, parts = per_class(slot, numbers.sum(axis=others))
+                classes, parts = per_class(slot, numbers.sum(axis=others, dtype=np.float64))
                 parts = total(parts)
                 sums[classes] += parts / max(float(parts.mean()), TINY)
                 times[classes] += 1
         return sums / np.maximum(times, 1)
 
     return score
+
+
+def at_least_single(array: Array) -> Array:
+    """Numbers whose squares do not overflow; larger ones stay as they are, since it is sums that need precision."""
+    return array if array.dtype.kind == "f" and array.dtype.itemsize > 2 else array.astype(np.float64)
 
 
 def per_class(slot: Slot, energy: Scores) -> tuple[Ids, Scores]:

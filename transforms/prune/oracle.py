@@ -91,8 +91,8 @@ def compared(original: Model, masked: Model, pruned: Model, found: Sequence[Pair
     sizes = bind_sizes(masked.graph, {name: np.shape(array) for name, array in feeds.items()})
     for portion in portions(found, lambda pair: value_bytes(pair, sizes)):
         taps = [*(p.reference for p in portion), *masked.graph.outputs]
-        reference = OrtRunner(masked, taps=taps, optimize=False).run_taps(feeds)
-        candidate = OrtRunner(pruned, taps=[p.candidate for p in portion], optimize=False).run_taps(feeds)
+        reference = OrtRunner(masked, taps=taps, optimize=False, once=True).run_taps(feeds)
+        candidate = OrtRunner(pruned, taps=[p.candidate for p in portion], optimize=False, once=True).run_taps(feeds)
         errors += [difference(a, b, p.kept) for p, a, b in zip(portion, reference, candidate, strict=False)]
         outputs = reference[len(portion) :]
     undecided = [i for i, pair in enumerate(found) if errors[i] > tolerance(pair.reference)]
@@ -100,7 +100,7 @@ def compared(original: Model, masked: Model, pruned: Model, found: Sequence[Pair
     failed = [i for i, agrees in zip(undecided, settled, strict=True) if not agrees]
     shown = failed or sorted(set(range(len(found))) - set(undecided))
     worst = max(shown, key=lambda i: errors[i], default=None)
-    before = OrtRunner(original, optimize=False).run(feeds)
+    before = OrtRunner(original, optimize=False, once=True).run(feeds)
     parameters = (parameter_count(original.graph), parameter_count(pruned.graph))
     return Comparison(
         values=len(found),

@@ -181,7 +181,7 @@ def experiment(model: Model, found: Sequence[Router], feeds: Feeds) -> list[Part
         return made
     ids = [r.ids for r in found]
     asked = [v for v in ids if v is not None]
-    sizes = dict(zip(asked, OrtRunner(model, taps=asked, optimize=False).run_taps(feeds), strict=True))
+    sizes = dict(zip(asked, OrtRunner(model, taps=asked, optimize=False, once=True).run_taps(feeds), strict=True))
     random = np.random.default_rng(0)
     choices = [None if v is None else made_up(sizes[v], r.experts, random) for v, r in zip(ids, found, strict=True)]
     lengths = counted(model, ids, choices, joins, feeds)
@@ -232,7 +232,7 @@ def counted(
             pick.output.type = value.type
             twins[value].replace_by(pick.output)
     operands = [(join, v) for join in joins for v in join.inputs if v is not None]
-    runner = OrtRunner(copy, taps=[twins[v] for _, v in operands], optimize=False)
+    runner = OrtRunner(copy, taps=[twins[v] for _, v in operands], optimize=False, once=True)
     seen = [[len(a) for a in runner.run_taps({**feeds, name: np.asarray(i)})] for i in range(RUNS)]
     return {key: tuple(column) for key, column in zip(operands, zip(*seen, strict=True), strict=True)}
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir import Dense, Graph, Model, Node, Tensor, TensorType, Value
-from ...ir.tensors import binary, channelwise, take
+from ...ir import Array, Graph, Model, Node, Tensor, TensorType, Value
+from ...ir.tensors import take
 from .atoms import Ids
 from .kept import Kept
 from .rules import RULES
-
-DENSE_COUNT = 1 << 20
-"""Constants of up to this many elements are masked by selection, which turns an infinite entry into zero too."""
 
 
 def operate(graph: Graph, kept: Kept) -> None:
@@ -72,25 +69,29 @@ def masked(model: Model, kept: Kept) -> Model:
             done.add(value)
             changed = kept.changed(value)
             if changed:
-                other.const = mask(value.const, changed)
+                other.const = Masked(value.const, changed)
         rule = RULES.get(node.op)
         if node in kept.axes.marked and rule is not None and rule.restate is not None:
             rule.restate(twin, node, kept)
     return copy
 
 
-def mask(tensor: Tensor, changed: dict[int, Ids]) -> Tensor:
-    """The tensor with zeros at what does not stay."""
-    stays: dict[int, Tensor] = {}
-    for axis, left in changed.items():
-        ones = np.zeros(tensor.shape[axis], tensor.dtype.numpy)
-        ones[left] = 1
-        stays[axis] = channelwise(Dense(ones, tensor.dtype), tensor.rank, axis)
-    if tensor.count <= DENSE_COUNT:
-        keep = np.ones((), np.bool_)
-        for each in stays.values():
-            keep = keep & (each.numpy() != 0)
-        return Dense(np.where(keep, tensor.numpy(), np.zeros((), tensor.dtype.numpy)), tensor.dtype)
-    for each in stays.values():
-        tensor = binary("mul", tensor, each)
-    return tensor
+class Masked(Tensor):
+    """A tensor with zeros, also instead of infinite entries, at what does not stay; they are put in when it is read."""
+
+    __slots__ = ("dead", "tensor")
+
+    def __init__(self, tensor: Tensor, changed: dict[int, Ids]) -> None:
+        super().__init__(tensor.dtype, tensor.shape)
+        self.tensor = tensor
+        self.dead = {axis: np.setdiff1d(np.arange(tensor.shape[axis]), left) for axis, left in changed.items()}
+
+    def numpy(self) -> Array:
+        return self.rows(0, self.shape[0])
+
+    def rows(self, start: int, stop: int) -> Array:
+        array = np.array(self.tensor.rows(start, stop))
+        for axis, dead in self.dead.items():
+            here = dead[(start <= dead) & (dead < stop)] - start if axis == 0 else dead
+            array[(slice(None),) * axis + (here,)] = 0
+        return array
