@@ -16,11 +16,14 @@ from typing import Any
 from rich.console import Console
 
 from ..backends.onnx import save
+from ..frontends.onnx import fallback
 from ..ir import Model, ParityError, TersorError, UsageError, to_text
+from ..ir.inference import infer
 from ..ir.rewrite import Explanation
 from ..transforms.base import Pass, options_of
 from ..transforms.instruments import Instruments
 from ..transforms.options import make
+from ..transforms.quantize.qoperator import has_qoperators, to_qdq
 from . import api, files, folders, locks, report
 from .compress import bisect, default_reproducers
 from .data import Data, from_path
@@ -309,6 +312,9 @@ def emit(options: Namespace) -> int:
         if options.opset is not None:
             raise UsageError("--opset goes with --to onnx", do="leave it out")
         files.refuse_existing([output / name for name in PYTORCH_FILES], options.force)
+        if has_qoperators(model.graph):
+            to_qdq(model.graph)
+            infer(model.graph, fallback)
         written = list(emit_pytorch(model, files.folder(output), dequantize=options.dequantize).files)
     if options.json:
         return _json({"files": [str(p) for p in written]})

@@ -8,7 +8,7 @@ from ..ir import UsageError
 from ..transforms.base import Pass, options_of
 from ..transforms.options import make, parse_pipeline
 from ..transforms.prune import Factorize, Prune, PruneDepth, PruneExperts, Sparsify
-from ..transforms.quantize import AdaRound, Equalize, Gptq, Half, Quantize, Smooth
+from ..transforms.quantize import AdaRound, Equalize, Gptq, Half, Quantize, Smooth, ToQdq, ToQOperator
 from ..transforms.simplify import Simplify
 from .plugins import Registry
 
@@ -26,6 +26,8 @@ BUILT_IN: dict[str, type[Pass]] = {
     "half": Half,
     "quantize": Quantize,
     "int8": Quantize,
+    "qdq": ToQdq,
+    "qoperator": ToQOperator,
 }
 """Name -> pass; "int8" is what `methods` calls quantize."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tersor
 from tersor.driver.cli import main
 from tersor.frontends.onnx import load
 from tersor.ir import CANONICAL_OPSET
@@ -143,6 +144,14 @@ def test_emit_writes_pytorch_or_another_opset(run, folder):
     assert (folder / "torch/model.py").exists()
     assert run("emit", folder / "net.onnx", "-o", folder / "new.onnx", "--to", "onnx", "--opset", "21")[0] == 0
     assert onnx.load(folder / "new.onnx").opset_import[0].version == 21
+
+
+def test_emit_writes_a_file_on_integers_as_pytorch(run, folder, network):
+    steps = ["simplify", "quantize(form='qoperator')"]
+    result = tersor.apply(network, *steps, data=tersor.data(folder / "calib.npz"))
+    result.save(folder / "q.onnx")
+    assert run("emit", folder / "q.onnx", "-o", folder / "torch")[0] == 0
+    assert "dequantize(" in (folder / "torch/model.py").read_text()
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(run, folder):

@@ -27,11 +27,13 @@ from .mixed import Choice, Outputs, choose
 from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import IMAGE_RANK, TARGETS, Target, place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
+from .qoperator import to_qoperator
 from .report import float_nodes, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
 MODES = ("static", "dynamic", "weights")
-STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias", "in_turn", "slack", "target")
+STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias", "in_turn", "slack", "target", "form")
+QFORMS = ("qdq", "qoperator")
 IDLE = {
     "static": ("bits", "block"),
     "dynamic": ("bits", "block", *STATIC_ONLY),
@@ -62,6 +64,7 @@ class Quantize(Pass):
     `slack`, the share of that time that may be given up for accuracy, also those that win most for it (see `mixed`).
     `correct_bias` has biases take back the mean error that rounded weights make; with `in_turn` layer after layer, each
     with the errors of those before it (see `bias`). `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
+    `form` "qdq" writes pairs around float operators, "qoperator" operators on integers (see `qoperator`).
     """
 
     name: ClassVar[str] = "quantize"
@@ -82,12 +85,14 @@ class Quantize(Pass):
     bits: int = 8
     block: int = 32
     target: str = "ort-cpu"
+    form: str = "qdq"
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that do not exist and for options that would have no effect."""
         for what, found, known in (
             ("mode", self.mode, MODES),
             ("target", self.target, tuple(TARGETS)),
+            ("form", self.form, QFORMS),
             ("observer", self.observer, (AUTO, *OBSERVERS)),
         ):
             if found not in known:
@@ -120,6 +125,7 @@ class Quantize(Pass):
             ("slack", self.cost_aware, "without cost_aware=True"),
             ("percentile", self.observer == "percentile", f"with observer={self.observer!r}"),
             ("cost_aware", self.runtime.modelled, f"with target={self.target!r}, whose time is not modelled"),
+            ("form", self.runtime.reads_back, f"with target={self.target!r}, which reads QDQ alone"),
         ):
             if name in given and not works:
                 raise UsageError(f"{name} has no effect {other}", do="change that, or leave it out")
@@ -220,6 +226,8 @@ class Quantize(Pass):
         taps = {before[n]: dequantized.get(v, v) for n, v in outputs.items()}
         noise = signal_to_noise(reference, model, taps, samples)
         insertion.erase_unused(dequantized.values())
+        if self.form == "qoperator":
+            to_qoperator(graph)
         measured = Measured(noise, {before[node]: row for node, row in rows.items()})
         return measured, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
 
