@@ -31,6 +31,7 @@ from ...ir import (
     verify,
 )
 from ...ir.inference import infer
+from .control import CONTROL
 from .interface import output_names, unique
 from .locations import Locations, path_of_module, unsupported
 from .lowering import DTYPES, Declined, Lowering, Refused, dtype_of, shape_of, typed
@@ -110,14 +111,18 @@ class Importer:
     """The state of one import: what each fx node stands for (`env`), and the graph under construction."""
 
     def __init__(self, program: ExportedProgram, names: Mapping[str, str]) -> None:
-        self.program = program
+        self.program, self.names = program, names
         self.graph = Graph(_name_of(program))
-        self.op = Lowering(self.graph, Sizes(program.range_constraints, names))
+        self.op = self.lowering(self.graph)
         self.locations = Locations()
         self.env: dict[Node, Any] = {}
         self.views = Views()
         self._declared: list[tuple[Value, TensorType]] = []
         self._weights: dict[Any, Value] = {}
+
+    def lowering(self, graph: Graph) -> Lowering:
+        """A builder for the program's graph or a region."""
+        return Lowering(graph, Sizes(self.program.range_constraints, self.names))
 
     def model(self) -> Model:
         self.check_operators()
@@ -219,6 +224,17 @@ class Importer:
                 return self.resolve(node.args[0])
         return ()
 
+    def within(self, graph: Graph, op: Lowering, module: GraphModule, given: Sequence[Any]) -> Sequence[Any]:
+        """Lowers a submodule, whose placeholders stand for `given`, into a graph of its own; gives its results."""
+        outer = self.graph, self.op, self.views
+        self.graph, self.op, self.views = graph, op, Views()
+        op.kept = self.op.kept
+        holders = [n for n in module.graph.nodes if n.op == "placeholder"]
+        try:
+            return self.run(module, dict(zip(holders, given, strict=True)))
+        finally:
+            self.graph, self.op, self.views = outer
+
     def resolve(self, argument: Any) -> Any:
         """An fx argument with nodes replaced by what they stand for, and symbolic integers by sizes."""
         if isinstance(argument, Node):
@@ -240,7 +256,23 @@ class Importer:
         if wrapped is not None:
             return self.inline(module, node, wrapped)
         self.views.add(node)
+        if name in CONTROL:
+            return self.branch(node, name, fake)
         return self.lower(node, name, fake)
+
+    def branch(self, node: Node, name: str, fake: Any) -> Sequence[Value]:
+        """The results of a higher-order operator, whose submodules become regions."""
+        op = self.op
+        op.loc = self.locations.of(node)
+        try:
+            kinds = op.outs = [op.type_of(f) for f in fake if isinstance(f, torch.Tensor)]
+            results = CONTROL[name](self, *[self.resolve(a) for a in node.args])
+        except Declined as declined:
+            raise fail(node, declined.why) from None
+        for place, (value, kind) in enumerate(zip(results, kinds, strict=True)):
+            self.finish(value, kind, f"{node.name}_{place}")
+        self.define_unbacked(node, results)
+        return results
 
     def item(self, node: Node) -> Any:
         source: Any = node.args[0]
@@ -429,7 +461,7 @@ def _operators(module: GraphModule) -> Iterator[Node]:
                 yield from _operators(found)
         elif node.op == "call_function" and node.target is not operator.getitem:
             fake = node.meta.get("val")
-            if getattr(node.target, "__name__", "") in WRAPPERS:
+            if getattr(node.target, "__name__", "") in WRAPPERS.keys() | CONTROL.keys():
                 continue
             if not isinstance(fake, (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)):
                 yield node

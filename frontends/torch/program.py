@@ -32,7 +32,7 @@ def from_exported(program: ExportedProgram, names: Mapping[str, str] | None = No
     """
     found, given = mutations(program.graph_module), program
     certain = check_state(program, found) and found.certain
-    if not certain or any(mutates(m) for m in wrapped_modules(program)):
+    if not certain or any(mutates(m) for m in wrapped_modules(program)) or is_transformed(program):
         program = program.run_decompositions({})
         check_results(program)
     try:
@@ -108,6 +108,18 @@ def stateful(node: torch.fx.Node, name: str) -> UnsupportedError:
         f"the module changes its own state {name}",
         "a graph keeps nothing from one call to the next",
         "give the state as an argument and return it",
+    )
+
+
+def is_transformed(program: ExportedProgram) -> bool:
+    """Whether torch has to trace a program again for its operators to mean what they say: inside autocast they choose
+    element types, inside vmap they have an axis more."""
+    graphs = [program.graph_module, *wrapped_modules(program)]
+    targets = [node for g in graphs for node in g.graph.nodes if node.op == "call_function"]
+    return any(
+        getattr(node.target, "__module__", "") == "torch._functorch.predispatch"
+        or (getattr(node.target, "__name__", "") == "wrap_with_autocast" and node.args[2])
+        for node in targets
     )
 
 
