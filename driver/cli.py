@@ -143,6 +143,12 @@ def _prune(verb: argparse.ArgumentParser) -> None:
         default="strict",
         help="semantic: channels go over which norms and means take statistics (default: strict)",
     )
+    verb.add_argument(
+        "--heads",
+        choices=["auto", "heads", "dims"],
+        default="auto",
+        help="attention loses whole heads, or the same dimensions of every head (default: what leaves more to choose)",
+    )
     most = "the largest share of a group of layers' channels that may go (default: 0.9)"
     verb.add_argument("--max-ratio", type=float, default=0.9, metavar="SHARE", help=most)
     verb.add_argument("--importance", default="l2", help="how channels are ranked (default: l2)")

@@ -110,6 +110,12 @@ def test_options_of_pruning_reach_the_pass(run, folder, option, value, shown):
     assert shown in out
 
 
+def test_asking_for_heads_of_a_network_without_attention_is_refused(run, folder):
+    code, _, err = run("prune", folder / "net.onnx", "-o", folder / "p.onnx", "--heads", "dims")
+    assert code == 2
+    assert "prune(heads='dims') finds no attention" in err
+
+
 def test_options_of_quantization_reach_the_pass(run, folder):
     data = ("--data", folder / "calib.npz", "--observer", "percentile")
     code, out, _ = run("quantize", folder / "net.onnx", "-o", folder / "q.onnx", *data)

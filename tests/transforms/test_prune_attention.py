@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tersor.ir import Node
+from tersor.ir import Node, UsageError
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.manager import run_passes
 from tersor.transforms.prune import Prune
@@ -215,3 +215,57 @@ def test_a_view_keeps_heads_apart_where_packed_attention_wants_them_whole(model)
     assert shapes(made)["qkv"] == (12, 48)
     assert shapes(made)["o"] == (16, 12)
     assert node(made, "Attention").int("q_num_heads") == 2
+
+
+@pytest.mark.parametrize(
+    ("queries", "shared", "size"), [(4, 4, 16), (16, 16, 2), (8, 4, 8)], ids=["few heads", "many heads", "shared heads"]
+)
+@pytest.mark.parametrize("rotary", [False, True], ids=["apart", "packed and turned"])
+@pytest.mark.parametrize("heads", ["heads", "dims"])
+def test_the_user_says_whether_heads_or_their_dimensions_go(model, queries, shared, size, rotary, heads):
+    if rotary and size != 8:
+        text = turned(own=queries, heads=shared, size=8, turned=8)
+        size = 8
+    else:
+        text = turned(queries, shared, size, 8) if rotary else projected(queries, shared, size)
+    made = model(text)
+    prune(made, heads=heads)
+    kept = (queries // 2, shared // 2, size) if heads == "heads" else (queries, shared, size // 2)
+    assert shapes(made)["q"] == (12, kept[0] * kept[2])
+    assert shapes(made)["k"] == shapes(made)["v"] == (12, kept[1] * kept[2])
+    assert shapes(made)["o"] == (kept[0] * kept[2], 12)
+    attention = node(made, "Attention")
+    assert ("scale" in attention.attrs) == (heads == "dims")
+    if rotary:
+        assert (attention.int("q_num_heads"), attention.int("kv_num_heads")) == kept[:2]
+    else:
+        assert [v.shape[1] for v in attention.inputs if v is not None] == [kept[0], kept[1], kept[1]]
+
+
+@pytest.mark.parametrize("heads", ["heads", "dims"])
+def test_a_network_without_attention_cannot_lose_what_was_asked_for(model, heads):
+    made = model("""graph(%x: f32[5,12]) -> (y) {
+      @q : f32[12,32] = random(1)
+      @o : f32[32,12] = random(2)
+      %q = MatMul(%x, @q)
+      %y = MatMul(%q, @o)
+      return %y
+    }""")
+    with pytest.raises(UsageError, match="finds no attention") as caught:
+        Prune(heads=heads).run(made, Context())
+    assert "simplify" in caught.value.do
+
+
+def test_one_head_that_all_queries_share_cannot_go_as_a_whole(model):
+    made = model(projected(queries=8, shared=1, size=16))
+    with pytest.raises(UsageError, match="finds no attention") as caught:
+        Prune(heads="heads").run(made, Context())
+    assert "Attention %a" in caught.value.why
+    made = model(projected(queries=8, shared=1, size=16))
+    prune(made, heads="dims")
+    assert shapes(made)["k"] == (12, 8)
+
+
+def test_what_heads_may_be_is_told():
+    with pytest.raises(UsageError, match="there are auto, heads, dims"):
+        Prune(heads="both")  # pyright: ignore[reportArgumentType]

@@ -9,47 +9,56 @@ import numpy as np
 from ...ir import Graph, Node, Value
 from ..select import Selection
 from .atoms import Ids, Reason
-from .axes import AxisMap, Frozen
+from .axes import AxisMap, Frozen, Heads
 from .groups import slots
 from .rules import RULES
+from .rules.attention import POLICY
 
 TRIALS = 3
 """Forward passes with other factors, at most."""
 
 
-def analyse(graph: Graph, selection: Selection | None = None, semantic: bool = False) -> AxisMap:
+def analyse(graph: Graph, selection: Selection | None = None, semantic: bool = False, heads: Heads = "auto") -> AxisMap:
     """The atoms of every value of the outermost graph, tied and frozen by its operators, its interface and the user's
-    selection. Where `semantic`, channels over which statistics are taken may go.
+    selection. Where `semantic`, channels over which statistics are taken may go; attention loses `heads`.
 
     Where an axis is split (groups and positions, heads and dimensions) one factor is chosen before it is known what
     becomes of it. One that froze later is given up for another, as long as more weights can shrink then.
 
     Regions are not looked into: a node that has some freezes what it touches. The graph has to be prepared (`prepare`).
     """
-    best = forward(graph, selection, semantic, {})
+    best = forward(graph, selection, semantic, heads, {})
     tried: dict[tuple[Node, int], set[int]] = {}
     for _ in range(TRIALS):
         others = regretted(best, tried)
         if not others:
             break
         kept = {place: choice.factor for place, choice in best.choices.items()}
-        trial = forward(graph, selection, semantic, kept | others)
+        trial = forward(graph, selection, semantic, heads, kept | others)
         if shrinkable(trial) > shrinkable(best):
             best = trial
     return best
 
 
 def regretted(axes: AxisMap, tried: dict[tuple[Node, int], set[int]]) -> dict[tuple[Node, int], int]:
-    """Another factor for every choice that froze, one that was not tried there before."""
+    """Another factor for every choice that froze, one that was not tried there before; at first for those alone that
+    froze because attention is to lose the other one, since the rest may have followed them.
+    """
     found: dict[tuple[Node, int], int] = {}
     for place, choice in axes.choices.items():
         done = tried.setdefault(place, set())
         done.add(choice.factor)
         other = next((factor for factor in choice.others if factor not in done), None)
         if other is not None and not has_choice(axes, choice.ids):
-            done.add(other)
             found[place] = other
-    return found
+    asked = {place: other for place, other in found.items() if against_policy(axes, axes.choices[place].ids)}
+    for place, other in (asked or found).items():
+        tried[place].add(other)
+    return asked or found
+
+
+def against_policy(axes: AxisMap, ids: Ids) -> bool:
+    return any(reason.why in POLICY.values() for reason in axes.atoms.reasons(ids))
 
 
 def has_choice(axes: AxisMap, ids: Ids) -> bool:
@@ -67,10 +76,10 @@ def shrinkable(axes: AxisMap) -> float:
 
 
 def forward(
-    graph: Graph, selection: Selection | None, semantic: bool, wanted: Mapping[tuple[Node, int], int]
+    graph: Graph, selection: Selection | None, semantic: bool, heads: Heads, wanted: Mapping[tuple[Node, int], int]
 ) -> AxisMap:
     """One pass of the rules, with the factors that are wanted where axes are split."""
-    axes = AxisMap(semantic, wanted)
+    axes = AxisMap(semantic, wanted, heads)
     for value in graph.inputs:
         why = "whose default the caller may replace" if value in graph.defaults else "whose size the caller sets"
         axes.bind(

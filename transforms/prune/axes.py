@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ...ir import Node, Size, Value
 from .atoms import UNIT, Atoms, Ids, Reason
+
+Heads = Literal["auto", "heads", "dims"]
+"""What attention loses: whole heads, the same dimensions of every head, or what leaves more to choose from."""
 
 INTEGERS = Reason("", "", "integers are sizes, indices or flags")
 
@@ -54,12 +58,19 @@ class AxisMap:
     keep their numbers in the masked graph because a zero there would divide something; `layers` the weighted nodes in
     order; `looked_at` the values whose ids were asked for since it was last cleared; `marked` the nodes that take
     statistics over channels that may go, which only a `semantic` map allows; `choices` the factors that were chosen
-    where an axis is split (the node, and how many it had split before), other than `wanted` ones by preference.
+    where an axis is split (the node, and how many it had split before), other than `wanted` ones by preference; `heads`
+    says what attention loses, and `attention` has the heads of each, or the dimensions where these are to go.
     """
 
-    def __init__(self, semantic: bool = False, wanted: Mapping[tuple[Node, int], int] | None = None) -> None:
+    def __init__(
+        self,
+        semantic: bool = False,
+        wanted: Mapping[tuple[Node, int], int] | None = None,
+        heads: Heads = "auto",
+    ) -> None:
         self.atoms = Atoms()
-        self.semantic = semantic
+        self.semantic, self.heads = semantic, heads
+        self.attention: dict[Node, Ids] = {}
         self.marked: set[Node] = set()
         self.wanted = wanted or {}
         self.choices: dict[tuple[Node, int], Choice] = {}

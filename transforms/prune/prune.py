@@ -15,8 +15,8 @@ from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import graph_flops
 from ..select import Selection
 from .allocate import Choice, Market
-from .analysis import analyse
-from .axes import AxisMap, Layer
+from .analysis import analyse, has_choice
+from .axes import AxisMap, Heads, Layer
 from .budgets import RESOURCES, Budget, Case, keep_to
 from .choose import Limits, choose
 from .compensate import COMPENSATION, affected
@@ -34,9 +34,11 @@ from .surgery import masked, operate, touched
 Scope = Literal["auto", "local", "global", "optimal"]
 SCOPES = ("auto", "local", "global", "optimal")
 NORMS = ("strict", "semantic")
+HEADS = ("auto", "heads", "dims")
 Norms = Literal["strict", "semantic"]
 FEW = 3
 """Layers that a message names."""
+ONE = "all of it is one group"
 SLACK = 1e-6
 UNMOVED = ("TSR301", "masking the removed channels changed no output: agreeing with it proves little", "")
 
@@ -57,7 +59,8 @@ class Prune(Pass):
     `missed` says so. `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
     stays, and a multiple of `multiple_of` groups where there are that many. Where `norms` is "semantic", channels also
     go over which normalisations and means take statistics, and the masked original takes these over the channels that
-    stay; where it is "strict", such channels stay. Only layers that match `only` and not
+    stay; where it is "strict", such channels stay. `heads` says whether attention loses whole "heads" or the same
+    "dims" of every head; "auto" takes what leaves more to choose from. Only layers that match `only` and not
     `skip` lose channels of their own.
     """
 
@@ -73,6 +76,7 @@ class Prune(Pass):
     multiple_of: int = 1
     max_ratio: float = 0.9
     norms: Norms = "strict"
+    heads: Heads = "auto"
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     compensate: str | None = "auto"
@@ -85,6 +89,8 @@ class Prune(Pass):
             raise UsageError(f"prune has no scope {self.scope!r}", do=f"there are {', '.join(SCOPES)}")
         if self.norms not in NORMS:
             raise UsageError(f"prune has no norms {self.norms!r}", do=f"there are {', '.join(NORMS)}")
+        if self.heads not in HEADS:
+            raise UsageError(f"prune has no heads {self.heads!r}", do=f"there are {', '.join(HEADS)}")
         budgets = {name: getattr(self, name) for name in RESOURCES if getattr(self, name) is not None}
         if len(budgets) > 1:
             raise UsageError(f"prune has {len(budgets)} budgets: {', '.join(budgets)}", do="give one of them")
@@ -113,13 +119,14 @@ class Prune(Pass):
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Raises ParityError when the pruned graph does not compute what the masked original does, and UsageError where
-        calibration data is missing, empty or unfit.
+        calibration data is missing, empty or unfit, or no attention can lose the `heads` that were asked for.
         """
         data, method = self.calibration(context), self.method(context)
         original, selection = model.clone(), Selection(model.graph, self.only, self.skip)
         prepare(model.graph, context.fallback)
         dense = model.clone()
-        axes = analyse(model.graph, selection, self.norms == "semantic")
+        axes = analyse(model.graph, selection, self.norms == "semantic", self.heads)
+        self.require_heads(axes)
         found = slots(axes)
         context.progress("ranking channels", 0, None)
         evidence = self.evidence(model, axes, found, data, context.seed)
@@ -214,7 +221,18 @@ class Prune(Pass):
     def analysed(self, model: Model, selection: Selection) -> tuple[Model, AxisMap]:
         """A copy of a prepared model, with its axes."""
         copy = model.clone()
-        return copy, analyse(copy.graph, selection, self.norms == "semantic")
+        return copy, analyse(copy.graph, selection, self.norms == "semantic", self.heads)
+
+    def require_heads(self, axes: AxisMap) -> None:
+        """Raises UsageError where the user says what attention is to lose, and none can."""
+        if self.heads == "auto" or any(has_choice(axes, ids) for ids in axes.attention.values()):
+            return
+        told = [f"{node.where}: {next(map(str, axes.atoms.reasons(ids)), ONE)}" for node, ids in axes.attention.items()]
+        raise UsageError(
+            f"prune(heads={self.heads!r}) finds no attention that can lose them",
+            why="; ".join(told[:FEW]) or "the network has no Attention operator",
+            do="run simplify in front, which finds attention that is written out, or leave the option out",
+        )
 
     def choose(self, case: Case) -> Choice:
         """What goes, by ratio or by budget."""

@@ -19,17 +19,19 @@ from .row import Rule
 
 QUERY, KEY, VALUE, MASK, PAST_KEY, PAST_VALUE, LENGTHS = range(7)
 POSITIONS = "positions attend to each other"
+POLICY = {True: "whole heads are removed", False: "the same dimensions of every head are removed"}
+"""Why the other axis stays, by whether whole heads go."""
 
 ENOUGH_HEADS = 4
 """From so many heads (of keys and values) on whole ones are removed: a share of fewer is no share."""
 
 
-def whole_heads(heads: int) -> bool:
-    """Whether packed operands lose whole heads, rather than the same dimensions in every head.
+def whole_heads(axes: AxisMap, heads: int) -> bool:
+    """Whether packed operands lose whole heads, rather than the same dimensions in every head, where nobody says.
 
     Both are exact. Whole heads leave sizes that runtimes are fast with, and rotary tables alone.
     """
-    return heads >= ENOUGH_HEADS
+    return heads >= ENOUGH_HEADS if axes.heads == "auto" else axes.heads == "heads"
 
 
 def attention(node: Node, axes: AxisMap) -> None:
@@ -51,6 +53,7 @@ def attention(node: Node, axes: AxisMap) -> None:
         axes.tie(axes[query, 0], axes[operand, 0])
     own, shared = head_count(node, query, "q_num_heads"), head_count(node, key, "kv_num_heads")
     of_query, of_key, of_value = (table(node, axes, v, n) for v, n in ((query, own), (key, shared), (value, shared)))
+    axes.attention[node] = of_query[1 if axes.heads == "dims" else 0]
     keep_earlier(node, axes, of_key, of_value)
     share_heads(axes, of_query[0], of_key[0], of_value[0])
     contract_dimensions(node, axes, of_query[1], of_key[1])
@@ -58,7 +61,7 @@ def attention(node: Node, axes: AxisMap) -> None:
         tie_mask(node, axes, of_query[0], mask)
     if rank == 4:
         axes.bind(node.output, [axes[query, 0], of_query[0], axes[query, 2], of_value[1]])
-    elif whole_heads(shared):
+    elif whole_heads(axes, shared):
         packed = np.repeat(spread(of_query[0], own), static(value, 2) // shared)
         axes.bind(node.output, [axes[query, 0], axes[query, 1], packed])
     else:
@@ -73,12 +76,16 @@ def head_count(node: Node, value: Value, attribute: str) -> int:
 
 
 def table(node: Node, axes: AxisMap, value: Value, heads: int) -> tuple[Ids, Ids]:
-    """The vectors of heads and of dimensions; of a packed operand one of them is frozen."""
+    """The vectors of heads and of dimensions; of a packed operand one of them is frozen, and where the user says which
+    go the others are.
+    """
+    whole = whole_heads(axes, node.int("kv_num_heads", heads))
     if len(shape(value)) == 4:
+        if axes.heads != "auto":
+            axes.freeze_axes(value, [3 if whole else 1], node, POLICY[whole])
         return axes[value, 1], axes[value, 3]
-    whole = whole_heads(node.int("kv_num_heads", heads))
     ids = packed_heads(axes, value, heads, whole)
-    frozen = axes.frozen(node, "whole heads are removed" if whole else "the same dimensions of every head are removed")
+    frozen = axes.frozen(node, POLICY[whole])
     return (ids, frozen) if whole else (frozen, ids)
 
 
@@ -145,7 +152,7 @@ def fewer_heads(node: Node, kept: Kept) -> None:
         return
     size = static(query, 2) // node.int("q_num_heads")
     shared = node.int("kv_num_heads")
-    if not whole_heads(shared):
+    if not whole_heads(kept.axes, shared):
         if left is not None:
             keep_scale(node, size)
         return
@@ -172,10 +179,10 @@ def rotary(node: Node, axes: AxisMap) -> None:
     packed = len(shape(x)) == 3
     heads = node.int("num_heads") if packed else static(x, 1)
     axes.freeze_axes(x, [1 if packed else 2], node, "its positions are those of the tables")
-    if packed and whole_heads(turned_heads(node, heads)):
+    if packed and whole_heads(axes, turned_heads(node, heads)):
         packed_heads(axes, x, heads, whole=True)
         for table in tables:
-            axes.freeze_axes(table, [-1], node, "whole heads are removed")
+            axes.freeze_axes(table, [-1], node, POLICY[True])
     else:
         ids = packed_heads(axes, x, heads, whole=False) if packed else spread(axes[x, 3], static(x, 3))
         first, second = halves(node, ids)
@@ -206,7 +213,7 @@ def fewer_turned(node: Node, kept: Kept) -> None:
     x = node.operand(0)
     packed, turned = len(shape(x)) == 3, node.int("rotary_embedding_dim")
     heads = node.int("num_heads", 0)
-    if packed and whole_heads(turned_heads(node, heads)):
+    if packed and whole_heads(kept.axes, turned_heads(node, heads)):
         node.attrs["num_heads"] = still(kept, x, heads)
         return
     left = kept.indices(x, len(shape(x)) - 1)
