@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -17,7 +17,7 @@ from ..base import Context, Contract, Decision, Outcome, Pass, Rounded
 from ..cost import Sizes, bind_sizes
 from ..select import Selection, label
 from ..walk import pairs
-from . import dynamic, insertion, scheme, weights
+from . import dynamic, insertion, recurrent, scheme, weights
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import observe, require, too_few
@@ -42,6 +42,8 @@ IDLE = {
 """Mode -> the options that have no effect with it."""
 
 AUTO = "auto"
+
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 Make = Callable[[], Statistic]
 
@@ -152,7 +154,9 @@ class Quantize(Pass):
         if chosen and samples is not None and self.mode == "static":
             measured, choice = self.static(model, chosen, samples, context)
         else:
-            measured = self.dynamic(model, chosen, samples)
+            loops = [d.node for d in decisions if d.recurrent]
+            measured = self.dynamic(model, chosen, loops, samples)
+            outcome.changed += len(loops)
         outcome.changed -= len(choice.floats)
         outcome.decisions = [d.row(measured, choice.floats.get(d.node, "")) for d in decisions]
         if chosen:
@@ -188,6 +192,10 @@ class Quantize(Pass):
         found: list[Candidate] = []
         for node, layer in layers(model.graph):
             why = selection.reason(node)
+            if not why and self.mode == "dynamic" and node.op in RECURRENT and node.graph is model.graph:
+                why = recurrent.why_not(node)
+                found.append(Candidate(node, why, None, recurrent=not why))
+                continue
             if not why and self.mode == "dynamic" and node.op == "Conv":
                 why = "dynamic int8 is for matrix products"
             if not why and isinstance(layer, str):
@@ -267,16 +275,24 @@ class Quantize(Pass):
         sizes = one_sample(model.graph, samples)
         return choose(model.graph, layers, build, Outputs(model, samples), sizes, self.slack, context.progress)
 
-    def dynamic(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples | None) -> Measured:
-        """Inserts; the error of results is measured where there are samples to do it on."""
-        outputs: list[Value] = [node.output for node in chosen]
-        reference = OrtRunner(model, taps=outputs) if samples is not None and chosen else None
+    def dynamic(
+        self, model: Model, chosen: Mapping[Node, Layer], loops: Sequence[Node], samples: Samples | None
+    ) -> Measured:
+        """Inserts, for recurrent layers (`loops`), too; the error of results is measured where there are samples to do
+        it on.
+        """
+        read = {node: next((i for i, v in enumerate(node.outputs) if v.users), 0) for node in loops}
+        outputs: list[Value] = [node.output for node in chosen] + [node.outputs[read[node]] for node in loops]
+        reference = OrtRunner(model, taps=outputs) if samples is not None and outputs else None
         scales = {node: self.weight(layer, None) for node, layer in chosen.items()}
         rows = {
             node: Rounded(scheme_text(None, scales[node]), weight_sqnr_db=weight_sqnr(layer, scales[node]))
             for node, layer in chosen.items()
         }
         found = dynamic.insert(model.graph, chosen, scales)
+        for node in loops:
+            made, rows[node] = recurrent.insert(model.graph, node, self.largest, self.per_channel)
+            found[node] = made.outputs[read[node]]
         if reference is None or samples is None:
             return Measured({}, rows)
         return Measured(signal_to_noise(reference, model, found, samples), rows)
@@ -312,14 +328,20 @@ class Quantize(Pass):
         name = self.observer if self.observer != AUTO else "mse" if value.rank == IMAGE_RANK else "minmax"
         return OBSERVERS[name](self.percentile)
 
+    @property
+    def largest(self) -> int:
+        """The largest integer of a weight."""
+        return scheme.REDUCED_WEIGHT_MAX if self.reduce_range else scheme.WEIGHT_MAX
+
     def weight(self, layer: Layer, input: Affine | None) -> Affine:
         """Scale of a layer's weight; a static layer's bias has to fit int32 with it."""
-        largest = scheme.REDUCED_WEIGHT_MAX if self.reduce_range else scheme.WEIGHT_MAX
         amplitude = layer.amplitude if self.per_channel else np.asarray(layer.amplitude.max())
         if input is None or layer.bias is None:
-            return scheme.weight(amplitude, layer.axis, 1.0 if input is None else float(input.scale), None, largest)
+            return scheme.weight(
+                amplitude, layer.axis, 1.0 if input is None else float(input.scale), None, self.largest
+            )
         bias = row(layer.bias.tensor, layer.channels).numpy().astype(np.float64)
-        return scheme.weight(amplitude, layer.axis, float(input.scale), bias, largest)
+        return scheme.weight(amplitude, layer.axis, float(input.scale), bias, self.largest)
 
     def warnings(self, model: Model) -> list[tuple[str, str, str]]:
         """Layers that are int8 in name only, norms that were not folded, sums that saturate on this CPU."""
@@ -360,15 +382,17 @@ class Measured:
 
 
 class Candidate:
-    """A layer with weights as it was before the pass: `layer` is None where it stays float, and `why` says so."""
+    """A layer with weights as it was before the pass: `layer` is None where it stays float, and `why` says so; it is
+    None, too, for a `recurrent` one that is quantized.
+    """
 
-    def __init__(self, node: Node, why: str, layer: Layer | None) -> None:
-        self.node, self.layer = node, layer
+    def __init__(self, node: Node, why: str, layer: Layer | None, *, recurrent: bool = False) -> None:
+        self.node, self.layer, self.recurrent = node, layer, recurrent
         self.kept = Decision.of(node, "int8" if why == QUANTIZED else "fp32", why)
 
     def row(self, measured: Measured, why_float: str = "") -> Decision:
         """The decision, with what was measured of the layer."""
-        if self.layer is None:
+        if self.layer is None and not self.recurrent:
             return self.kept
         if why_float:
             return dataclasses.replace(self.kept, reason=why_float)
