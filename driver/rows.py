@@ -31,8 +31,17 @@ LAYERS = frozenset(
 ROUNDED = ("scheme", "low", "high", "weight_sqnr_db", "alone_sqnr_db", "before_us", "after_us", "counts")
 """What a decision and the report call alike."""
 
-SUCCESSORS = {"MatMul": ("MatMulInteger", "Gemm"), "Gemm": ("MatMulInteger", "MatMul"), "Conv": ("ConvInteger",)}
+SUCCESSORS = {
+    "MatMul": ("MatMulInteger", "Gemm", "QLinearMatMul", "QGemm"),
+    "Gemm": ("MatMulInteger", "MatMul", "QGemm"),
+    "Conv": ("ConvInteger", "QLinearConv"),
+    "LSTM": ("DynamicQuantizeLSTM",),
+}
 """What may stand in a layer's place afterwards besides its own operator."""
+
+
+WEIGHT = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
+"""Operators whose weight is another operand than the second."""
 
 
 def layer_rows(original: Model, steps: Sequence[Step], feed: Feeds) -> Iterator[report.Layer]:
@@ -114,7 +123,7 @@ def _summary(node: Node, after: Node | None, decided: Sequence[Decision]) -> tup
 
 def shape_text(node: Node) -> str:
     """The type of a layer's weight, or of its output where it has none."""
-    weight = stored(node.input(1))
+    weight = stored(node.input(WEIGHT.get(node.op, 1)))
     return repr(weight.type if weight is not None else node.output.type)
 
 

@@ -76,7 +76,7 @@ def _matmul(left: int) -> Callable[[Node, Sizes], int | None]:
 
 def _gemm(node: Node, sizes: Sizes) -> int | None:
     a, y = static_shape(node.input(0), sizes), static_shape(node.output, sizes)
-    return None if not a or y is None else 2 * math.prod(y) * (a[0] if node.int("transA") else a[1])
+    return None if not a or y is None else 2 * math.prod(y) * (a[0] if node.int("transA", 0) else a[1])
 
 
 def _elements(times: int) -> Callable[[Node, Sizes], int | None]:
@@ -92,12 +92,14 @@ def _operand_elements(node: Node, sizes: Sizes) -> int | None:
     return None if shape is None else math.prod(shape)
 
 
-def _recurrent(gates: int) -> Callable[[Node, Sizes], int | None]:
+def _recurrent(gates: int, hidden: int = -1) -> Callable[[Node, Sizes], int | None]:
+    """`hidden` is the axis of the states' weight that is as long as the state."""
+
     def flops(node: Node, sizes: Sizes) -> int | None:
         x, w, r = (static_shape(node.input(i), sizes) for i in range(3))
         if x is None or w is None or r is None:
             return None
-        return 2 * x[0] * x[1] * (math.prod(w) + math.prod(r)) + 5 * gates * x[0] * x[1] * r[-1]
+        return 2 * x[0] * x[1] * (math.prod(w) + math.prod(r)) + 5 * gates * x[0] * x[1] * r[hidden]
 
     return flops
 
@@ -135,15 +137,22 @@ FLOPS: dict[str, Callable[[Node, Sizes], int | None]] = {
         ["Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Relu", "LeakyRelu", "PRelu", "Clip", "Min", "Max"], _elements(1)
     ),
     **dict.fromkeys(CURVES, _elements(4)),
+    "com.microsoft::QGemm": _gemm,
+    "com.microsoft::DynamicQuantizeLSTM": _recurrent(4, hidden=-2),
+    "com.microsoft::QLinearAdd": _elements(1),
+    "com.microsoft::QLinearMul": _elements(1),
+    "com.microsoft::QLinearSigmoid": _elements(4),
+    "com.microsoft::QLinearLeakyRelu": _elements(1),
+    "com.microsoft::QLinearAveragePool": _operand_elements,
+    "com.microsoft::QLinearGlobalAveragePool": _operand_elements,
 }
-"""Operators that compute; an operator without a row counts as moving data only."""
+"""Operators that compute, of other domains with these; an operator without a row counts as moving data only."""
 
 
 def node_flops(node: Node, sizes: Sizes) -> int:
     """Floating-point operations of one node; 0 where the operator has no row or a rank is unknown."""
-    if node.domain or node.op not in FLOPS:
-        return 0
-    return FLOPS[node.op](node, sizes) or 0
+    row = FLOPS.get(f"{node.domain}::{node.op}" if node.domain else node.op)
+    return (row(node, sizes) or 0) if row is not None else 0
 
 
 def graph_flops(graph: Graph, sizes: Sizes | None = None) -> int:

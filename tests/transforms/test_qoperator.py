@@ -10,6 +10,8 @@ from tersor.backends.compare import compare
 from tersor.backends.onnx import save
 from tersor.backends.runners import OrtRunner, TorchRunner
 from tersor.backends.torch import to_module
+from tersor.driver.compress import apply
+from tersor.driver.data import data
 from tersor.frontends.onnx import load
 from tersor.ir import Model, UsageError, parse, verify
 from tersor.transforms.base import Context, Outcome
@@ -27,20 +29,20 @@ graph @g(%x: f32[N,4,12,12]) -> (y) {
   @c : f32[8,8,1,1] = random(3)
   @bias : f32[8] = random(4)
   @h : f32[10,16] = random(5)
-  %1 = Conv(%x, @a, @bias) {pads=[1,1,1,1]} : f32[N,8,12,12]
+  %1 = Conv(%x, @a, @bias) {pads=[1,1,1,1]} : f32[N,8,12,12]  # stem
   %2 = Relu(%1) : f32[N,8,12,12]
   %3 = MaxPool(%2) {kernel_shape=[2,2], strides=[2,2]} : f32[N,8,6,6]
-  %4 = Conv(%3, @b) {pads=[1,1,1,1]} : f32[N,8,6,6]
+  %4 = Conv(%3, @b) {pads=[1,1,1,1]} : f32[N,8,6,6]  # body
   %5 = LeakyRelu(%4) {alpha=0.2} : f32[N,8,6,6]
   %6 = Add(%5, %3) : f32[N,8,6,6]
   %7 = Sigmoid(%6) : f32[N,8,6,6]
   %8 = Mul(%6, %7) : f32[N,8,6,6]
-  %9 = Conv(%8, @c) : f32[N,8,6,6]
+  %9 = Conv(%8, @c) : f32[N,8,6,6]  # neck
   %10 = Concat(%9, %8) {axis=1} : f32[N,16,6,6]
   %11 = AveragePool(%10) {kernel_shape=[2,2], strides=[2,2]} : f32[N,16,3,3]
   %12 = GlobalAveragePool(%11) : f32[N,16,1,1]
   %13 = Flatten(%12) : f32[N,16]
-  %14 = Gemm(%13, @h) {transB=1} : f32[N,10]
+  %14 = Gemm(%13, @h) {transB=1} : f32[N,10]  # head
   return %14
 }
 """
@@ -188,3 +190,11 @@ def test_the_form_goes_with_static_int8_for_onnx_runtime():
             Quantize(form="qoperator", **options)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="there is no form 'qdp'"):
         Quantize(form="qdp")
+
+
+def test_rows_of_the_report_follow_layers_onto_integers():
+    result = apply(Model(parse(IMAGES)), "quantize(form='qoperator')", data=data(SAMPLES))
+    rows = result.record.layers
+    assert [row.decision for row in rows] == ["int8"] * 4
+    assert all(row.shape_after.startswith("i8[") for row in rows)
+    assert [row.flops_after for row in rows] == [row.flops_before for row in rows]
