@@ -190,6 +190,15 @@ PACK_LEFT: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
+def test_heads_behind_an_axis_of_size_1_are_not_taken_for_more_heads(check_rules):
+    splits = """%w = Reshape(%x, i64[5]{0,1,4,6,8}) : f32[B,1,4,6,8] %h = Transpose(%w) {perm=[0,1,3,2,4]} : f32[B,1,6,4,8]
+        %u = Squeeze(%h, i64[1]{1}) : f32[B,6,4,8]
+        %qh, %kh, %vh = Split(%u, i64[3]{2,2,2}) {axis=1} : f32[B,2,4,8], f32[B,2,4,8], f32[B,2,4,8]"""
+    body = graph(f"{splits} {core().replace('S', '4')}", ("%x: f32[B,4,48]",))
+    reason = "queries, keys or values are not packed before it"
+    check_rules([pack_heads], body, None, fired=0, declined=[reason])
+
+
 @pytest.mark.parametrize("name", PACK_LEFT)
 def test_other_heads_are_left_with_the_reason(check_rules, name: str):
     splits, reason = PACK_LEFT[name]

@@ -222,7 +222,7 @@ class Packing:
             return None
         found = Origin(value, stop=shape[1], bounds={0, shape[1]})
         for _ in range(FAR):
-            if found.labels.replace("1", "") == "BSHD":
+            if found.labels.replace("1", "") == "BSHD" and found.labels.startswith("BS"):
                 return found
             entry = entry_of(found.source) if found.labels == "BHSD" and len(found.bounds) == 2 else None
             if entry is not None:
