@@ -6,6 +6,8 @@ about heads or layers. Every architecture has a process of its own with a time l
 where it is installed: same ratio, magnitude, only the layers that make the network's outputs ignored). Figures are kept
 in --results, and what is there is not measured again (--again and --failed do).
 
+Half of the residual blocks and half of the experts go as well, each by a pass of its own on the whole network.
+
 exact: every value equals that of the original with the removed channels masked, statistics included; semantic: with
 statistics over the channels that are left; refused: less than half of the parameters of Conv, MatMul, Gemm and their
 like shrank, or a reason; wrong: another function. `moved` is how far masking moves the original's outputs: under 1e-2
@@ -41,9 +43,9 @@ import torch
 from children import forked
 from tersor.backends.runners import OrtRunner
 from tersor.ir import Dense, Model, Node, ParityError, Value
-from tersor.transforms.base import Context
+from tersor.transforms.base import Context, Pass
 from tersor.transforms.cost import graph_flops, stored
-from tersor.transforms.prune import Prune
+from tersor.transforms.prune import Prune, PruneDepth, PruneExperts
 from tersor.transforms.prune.rules.semantic import MASKED_STATISTICS
 from torch.utils import _pytree as pytree
 from torch_zoo_measure import distance, exported, fed, randomize, saved
@@ -57,6 +59,9 @@ WEIGHTED = {
 """Operands that are weights, by operator."""
 
 MODES = ("strict", "semantic")
+BESIDES: Mapping[str, Pass] = {
+    "depth": PruneDepth(ratio=0.5, importance="magnitude", compensate=None), "experts": PruneExperts(ratio=0.5),
+}  # fmt: skip
 NORMS = ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization")
 MOVED, CLOSE, ENOUGH = 1e-2, 1e-3, 0.5
 
@@ -149,7 +154,27 @@ def measure(model: Model, feeds: Mapping[str, Any], options: argparse.Namespace,
                 raise
         if not any("statistics" in why or "reduces" in why for why in found[mode].get("frozen", {})):
             break
+    for name, chosen in BESIDES.items():
+        found["stage"] = name
+        found[name] = besides(model.clone(), chosen, feeds)
     found["stage"] = "done"
+
+
+def besides(model: Model, chosen: Pass, feeds: Mapping[str, Any]) -> Figures:
+    """What the passes do that remove whole blocks and whole experts."""
+    started = time.process_time()
+    try:
+        outcome = chosen.run(model, Context(samples=[dict(feeds)]))
+    except ParityError as error:
+        return {"wrong": f"{error} | {getattr(error, 'why', '')}"[:400]}
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {error} | {getattr(error, 'where', '')}"[:400]}
+    row: Figures = {"seconds": time.process_time() - started, "gone": outcome.changed, "of": len(outcome.decisions)}
+    row["whys"] = dict(collections.Counter(d.reason.split(" (")[0] for d in outcome.decisions if d.decision == "kept"))
+    if outcome.reference is not None:
+        check = outcome.checks["mask_oracle"]
+        row |= {"kept": check.parameters[1] / check.parameters[0], "worst": check.worst, "moved": check.changed}
+    return row
 
 
 def pruned(model: Model, mode: str, feeds: Mapping[str, Any], options: argparse.Namespace, row: Figures) -> None:
@@ -328,6 +353,8 @@ def child(sender: Connection, work: Callable[[Figures], None]) -> None:
 def state(found: Figures) -> str:
     """exact, semantic, wrong, refused or idle (masking moved nothing)."""
     modes = [found[m] for m in MODES if m in found]
+    if any("wrong" in found.get(name, {}) for name in BESIDES):
+        return "wrong"
     if any("wrong" in m or m.get("saved", 0) > CLOSE for m in modes):
         return "wrong"
     for name, mode in zip(MODES, modes, strict=False):
@@ -352,6 +379,11 @@ def cells(name: str, found: Figures) -> list[str]:
             return mode.get("wrong") or mode.get("failed") or ""
         return f"{mode['kept']:.3f} / {mode['flops']:.3f} / {mode['shrunk']:.2f}"
 
+    def removed(row: Figures) -> str:
+        if "kept" in row:
+            return f"{row['gone']}: {row['kept']:.3f}"
+        return row.get("wrong") or row.get("failed") or ""
+
     modes = [found.get(m, {}) for m in MODES]
     moved = [m["moved"] for m in modes if "moved" in m]
     seconds = [m["seconds"] for m in modes if "seconds" in m]
@@ -359,7 +391,8 @@ def cells(name: str, found: Figures) -> list[str]:
     theirs = f"{state_of_peer(peer)} {peer['kept']:.3f}" if "kept" in peer else state_of_peer(peer)
     return [
         name, state(found), *map(figures, modes), f"{min(moved):.2g}" if moved else "",
-        f"{max(seconds):.1f}" if seconds else found.get("error", ""), theirs,
+        f"{max(seconds):.1f}" if seconds else found.get("error", ""), *(removed(found.get(n, {})) for n in BESIDES),
+        theirs,
     ]  # fmt: skip
 
 
@@ -376,7 +409,8 @@ def report(results: Mapping[str, Mapping[str, Figures]]) -> Iterator[str]:
                 yield f"parameters kept, {mode}: median {statistics.median(kept):.3f} of {len(kept)}\n"
         yield (
             "| architecture | result | strict: parameters kept / FLOPs kept / share of weights that shrank | semantic "
-            "| moved | CPU s | torch-pruning |\n| --- | --- | --- | --- | --- | --- | --- |"
+            "| moved | CPU s | blocks gone: parameters kept | experts | torch-pruning |\n"
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         )
         for name, found in rows.items():
             yield f"| {' | '.join(c.replace('|', '/')[:160] for c in cells(name, found))} |"

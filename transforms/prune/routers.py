@@ -177,10 +177,10 @@ def experiment(model: Model, found: Sequence[Router], feeds: Feeds) -> list[Part
     """
     made = [Parts() for _ in found]
     joins = [n for n in model.graph if is_join(n)]
-    if not joins or not found:
-        return made
     ids = [r.ids for r in found]
     asked = [v for v in ids if v is not None]
+    if not joins or not asked:
+        return made
     sizes = dict(zip(asked, OrtRunner(model, taps=asked, optimize=False, once=True).run_taps(feeds), strict=True))
     random = np.random.default_rng(0)
     choices = [None if v is None else made_up(sizes[v], r.experts, random) for v, r in zip(ids, found, strict=True)]
