@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .chains import sequential
@@ -22,16 +22,19 @@ from .names import MODULE_ATTRIBUTES, RESERVED, class_name, unused
 from .program import Assign, Block, name_variables, render, tidy
 from .regions import Region, Regions
 from .rolling import Item, Line, common, flat, lines, returned, roll, roll_series, shortened
+from .variants import Option, resolved, unified
 
 TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|\[\d+\]'
     r"|(?P<number>(?<![\w.])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.]))"
     r"|(?P<function>\b(?:F\.(?:relu6?|hardswish|hardsigmoid|silu|gelu|mish|elu)|torch\.(?:sigmoid|tanh))(?=\())"
-    r"|(?P<module>\bnn\.(?:ReLU6?|Hardswish|Hardsigmoid|SiLU|GELU|Mish|ELU|Sigmoid|Tanh|Identity)(?=\((?:inplace=True)?\)))"
+    r"|(?P<part>(?<![\w.])[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*(?=\())"
+    r"|(?P<module>\bnn\.(?:ReLU6?|Hardswish|Hardsigmoid|SiLU|GELU|Mish|ELU|Sigmoid|Tanh|Identity)"
+    r"(?=\((?:inplace=True)?\)|[,)]))"
 )
 """What may differ between alike parts. Strings and indices in brackets are read over."""
 
-CONVOLUTION = re.compile(r"(nn\.Conv\dd\()((?:[^()]|\([^()]*\))*)\)")
+CALL = re.compile(r"(?<![\w.])((?:nn\.)?[A-Za-z]\w*)\(")
 DEFAULTS = {"stride": "1", "padding": "0", "groups": "1"}
 """What convolutions in parts state even where it is the default, since it is what most often differs."""
 ROLES = {
@@ -44,8 +47,12 @@ ROLES = {
 """What the positional arguments of modules are called."""
 
 KEYWORDS = frozenset({"stride", "padding", "dilation", "groups", "kernel_size", "eps", "activation"})
+MOST_ROUNDS = 8
 OFTEN = 4
 """From how many chains on that had a class of their own they get one."""
+
+OWN = "part:"
+"""In front of the name that classes of several forms have in common, as the kind of a token."""
 
 KINDS = {"number": "int", "function": "Callable[..., Tensor]", "module": "type[nn.Module]"}
 
@@ -60,6 +67,7 @@ class Part:
     result: str
     made: str
     chain: Code | None = None
+    original: Part | None = None
 
     texts: list[str] = field(init=False)
     tokens: list[str] = field(init=False)
@@ -96,9 +104,14 @@ def cut(text: str) -> tuple[list[str], list[tuple[str, str]]]:
     for match in TOKEN.finditer(text):
         if match.lastgroup is not None:
             plain.append(text[position : match.start()])
-            found.append((match.group(), match.lastgroup))
+            found.append((match.group(), kind_of(match)))
             position = match.end()
     return [*plain, text[position:]], found
+
+
+def kind_of(match: re.Match[str]) -> str:
+    kind = str(match.lastgroup)
+    return OWN + re.sub(r"\d+$", "", match.group()) if kind == "part" else kind
 
 
 def extract(
@@ -127,21 +140,26 @@ class _Extraction:
         self.block, self.members, self.fixed, self.sizes, self.origins = block, members, fixed, sizes, origins
         self.regions = Regions(block, members)
         self.taken = {title, *RESERVED}
+        self.signatures: dict[str, Mapping[str, str]] = {f"nn.Conv{n}d": DEFAULTS for n in (1, 2, 3)}
         self.text: list[str] = []
 
     def run(self) -> list[str]:
-        for paths in levels(self.members.root):
+        for paths in levels(self.members.root, self.own_class):
             others: list[Region] = []
             chains: dict[tuple[str, ...], list[Part]] = {}
-            for region in self.regions.find(paths):
-                made = sequential(region)
-                if made is not None:
-                    text = stated(f"super().__init__{made.render({})[len('nn.Sequential') :]}")
-                    part = Part(region, [], [], "", text, made)
+            found = [(region, sequential(region)) for region in self.regions.find(paths)]
+            apart = {self.own_class(region.path) for region, made in found if made is None} - {""}
+            for region, made in found:
+                shared = made is not None and self.own_class(region.path) in apart
+                if made is not None and not shared:
+                    text = f"super().__init__{made.render({})[len('nn.Sequential') :]}"
+                    part = Part(region, [], [], "", stated(text, self.signatures), made)
                     own = self.origins.get(".".join(region.path), "Sequential") not in PLAIN_CLASSES
                     chains.setdefault((str(own), *part.key), []).append(part)
                 elif region.container.kind == "block":
                     others.append(region)
+                elif made is not None:
+                    self.put(region, made)
             for (own, *_), parts in chains.items():
                 if own == "True" and len(parts) >= OFTEN:
                     self.write(parts, set())
@@ -171,15 +189,48 @@ class _Extraction:
         for region in regions:
             part = self.part(region, shared)
             groups.setdefault(part.key, []).append(part)
-        for parts in groups.values():
+        for parts, options in self.forms(list(groups.values())):
             if len(parts) > 1 and not parts[0].is_plain:
-                self.write(parts, shared)
+                self.write(parts, shared, options)
 
-    def write(self, parts: Sequence[Part], shared: Collection[Variable]) -> None:
+    def forms(self, groups: list[list[Part]]) -> Iterator[tuple[list[Part], list[Option]]]:
+        """Kinds of parts that had one class, as one kind with options where there is such a form; else as they are."""
+        waiting = sorted(groups, key=len, reverse=True)
+        while waiting:
+            parts, options = waiting.pop(0), list[Option]()
+            own = self.own_class(parts[0].region.path)
+            for other in [g for g in waiting if own and self.own_class(g[0].region.path) == own]:
+                found = self.united([*parts, *other])
+                if found is not None:
+                    waiting.remove(other)
+                    parts, options = found
+            yield parts, options
+
+    @staticmethod
+    def united(parts: list[Part]) -> tuple[list[Part], list[Option]] | None:
+        """Parts in their common form, which comes with its options."""
+        originals = [p.original or p for p in parts]
+        form = unified([(p.made, p.body, p.result, p.parameters) for p in originals], cut)
+        if form is None:
+            return None
+        united = [Part(p.region, p.parameters, form.body, form.result, form.made, original=p) for p in originals]
+        if any(len(t) != len(u.tokens) for t, u in zip(form.tokens, united, strict=True)):
+            return None
+        for part, tokens in zip(united, form.tokens, strict=True):
+            part.tokens = tokens
+        return united, form.options
+
+    def own_class(self, path: Path) -> str:
+        """The class that a module had, where it was no general one."""
+        origin = self.origins.get(".".join(path), "")
+        return "" if origin in PLAIN_CLASSES else origin
+
+    def write(self, parts: Sequence[Part], shared: Collection[Variable], options: Sequence[Option] = ()) -> None:
         name = unused(self.name(parts[0].region.path), self.taken)
         self.taken.add(name)
-        columns = Columns(parts)
-        self.text += ["", "", *_class(name, parts, columns, self.sizes)]
+        columns = Columns(parts, options)
+        self.text += ["", "", *_class(name, parts, columns, self.sizes, self.signatures)]
+        self.signatures[name] = columns.defaults
         for row, part in enumerate(parts):
             if self.put(part.region, columns.call(name, row)):
                 for variable in (*part.region.inputs, *part.region.outputs):
@@ -214,7 +265,9 @@ class _Extraction:
         items = roll_series(roll(render(body, names), lists, taken), members.series_in(container), taken)
         items = shortened(items, lists, members.groups_in(container), taken)
         made = "\n".join(
-            stated(line) for name, child in container.children.items() for line in members.registered(name, child)
+            stated(line, self.signatures)
+            for name, child in container.children.items()
+            for line in members.registered(name, child)
         )
         items, result, _ = returned(items, ", ".join(r.render(names) for r in body.results))
         return Part(region, [names[local[v]] for v in region.inputs], items, result, made)
@@ -223,20 +276,41 @@ class _Extraction:
 PLAIN_CLASSES = frozenset({"Sequential", "ModuleList", "ModuleDict", "Module"})
 
 
-def levels(root: Container) -> Iterator[list[Path]]:
-    """The paths of all containers, the innermost ones first; none of a level lies in another one of it."""
+def levels(root: Container, kinds: Callable[[Path], str]) -> Iterator[list[Path]]:
+    """The paths of all containers, the innermost ones first; none of a level lies in another one of it. Those of one
+    kind are on one level, so that they are seen together."""
+    heights = dict.fromkeys(containers(root, ()), 1)
+    of_kind: dict[str, list[Path]] = {}
+    for path in heights:
+        if kinds(path):
+            of_kind.setdefault(kinds(path), []).append(path)
+    outwards = sorted(heights, key=len, reverse=True)
+    for _ in range(MOST_ROUNDS):
+        before = dict(heights)
+        for path in outwards:
+            if path[:-1] in heights:
+                heights[path[:-1]] = max(heights[path[:-1]], heights[path] + 1)
+        for paths in of_kind.values():
+            if not any(a != b and b[: len(a)] == a for a in paths[:1] for b in paths):
+                highest = max(heights[p] for p in paths)
+                heights.update(dict.fromkeys(paths, highest))
+        if heights == before:
+            break
+    for path in outwards:  # a parent stays above its children, whatever the rounds came to
+        if path[:-1] in heights:
+            heights[path[:-1]] = max(heights[path[:-1]], heights[path] + 1)
     found: dict[int, list[Path]] = {}
-
-    def visit(node: Container, path: Path) -> int:
-        height = 1 + max(
-            [visit(c, (*path, n)) for n, c in node.children.items() if isinstance(c, Container)], default=0
-        )
-        if path:
-            found.setdefault(height, []).append(path)
-        return height
-
-    visit(root, ())
+    for path, height in heights.items():
+        found.setdefault(height, []).append(path)
     yield from (found[height] for height in sorted(found))
+
+
+def containers(node: Container, path: Path) -> Iterator[Path]:
+    """The paths of all containers inside of one."""
+    for name, child in node.children.items():
+        if isinstance(child, Container):
+            yield (*path, name)
+            yield from containers(child, (*path, name))
 
 
 def _renamed(item: Assign, local: Mapping[Variable, Variable]) -> Assign:
@@ -247,26 +321,46 @@ def _renamed(item: Assign, local: Mapping[Variable, Variable]) -> Assign:
     return Assign([local.get(t, t) for t in item.targets], value, scope=item.scope)
 
 
-def stated(text: str) -> str:
-    """Convolutions with the options that most often differ between parts."""
-
-    def explicit(found: re.Match[str]) -> str:
-        plain = [i for i in split_items(found.group(2)) if not re.match(r"\w+=", i)]
-        options = dict(i.split("=", 1) for i in split_items(found.group(2)) if re.match(r"\w+=", i))
-        items = [*plain, *(f"{k}={v}" for k, v in {**DEFAULTS, **options}.items())]
-        return f"{found.group(1)}{', '.join(items)})"
-
-    return CONVOLUTION.sub(explicit, text)
+Signatures = Mapping[str, Mapping[str, str]]
+"""The options of modules and classes with their defaults."""
 
 
-def unstated(text: str) -> str:
-    """Convolutions without options that have their defaults."""
+def stated(text: str, signatures: Signatures) -> str:
+    """Convolutions and classes of the file with the options that most often differ between parts."""
+    return respelled(
+        text, signatures, lambda plain, options, usual: [*plain, *(f"{k}={v}" for k, v in {**usual, **options}.items())]
+    )
 
-    def short(found: re.Match[str]) -> str:
-        items = [i for i in split_items(found.group(2)) if i not in {f"{k}={v}" for k, v in DEFAULTS.items()}]
-        return f"{found.group(1)}{', '.join(items)})"
 
-    return CONVOLUTION.sub(short, text)
+def unstated(text: str, signatures: Signatures) -> str:
+    """The same without options that have their defaults."""
+    return respelled(
+        text,
+        signatures,
+        lambda plain, options, usual: [*plain, *(f"{k}={v}" for k, v in options.items() if usual.get(k) != v)],
+    )
+
+
+def respelled(
+    text: str,
+    signatures: Signatures,
+    spell: Callable[[list[str], dict[str, str], Mapping[str, str]], list[str]],
+) -> str:
+    """A text in which calls of what has a signature get other arguments."""
+    found = CALL.search(text)
+    while found is not None and found.group(1) not in signatures:
+        found = CALL.search(text, found.end())
+    if found is None:
+        return text
+    depth, end = 1, found.end()
+    while depth:
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        end += 1
+    items = [respelled(i, signatures, spell) for i in split_items(text[found.end() : end - 1])]
+    options = dict(i.split("=", 1) for i in items if re.match(r"\w+=", i))
+    plain = [i for i in items if not re.match(r"\w+=", i)]
+    made = ", ".join(spell(plain, options, signatures[found.group(1)]))
+    return f"{text[: found.end()]}{made}){respelled(text[end:], signatures, spell)}"
 
 
 # Writing classes
@@ -279,20 +373,27 @@ class Columns:
     are columns by name, `shown` what stands in the place of a token, `attributes` what `forward` reads.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], options: Sequence[Option] = ()) -> None:
         first = parts[0]
         self.shown = list(first.tokens)
         self.arguments: dict[str, tuple[str, ...]] = {}
         self.attributes: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
+        self.optional: set[str] = set()
         self.children = set(first.region.container.children)
         inside = len(cut(first.made)[1])
         known: dict[tuple[str, ...], str] = {}
         befores = contexts(first)
-        for position in range(len(first.tokens)):
-            column = tuple(p.tokens[position] for p in parts)
-            if len(set(column)) == 1:
+        columns = [tuple(p.tokens[position] for p in parts) for position in range(len(first.tokens))]
+        for position in sorted(range(len(columns)), key=lambda p: "" in columns[p]):
+            column = columns[position]
+            there = {token for token in column if token}
+            if len(there) == 1:
+                self.shown[position] = there.pop()
                 continue
+            if column not in known and "" in column:
+                same = next((shown for other, shown in known.items() if agree(column, other)), None)
+                known |= {column: same} if same is not None else {}
             if column not in known:
                 wanted = role(befores[position])
                 known[column] = self.derived(column, wanted) or self.argument(column, wanted, first.kinds[position])
@@ -300,10 +401,42 @@ class Columns:
         for position in range(inside, len(first.tokens)):
             if self.shown[position] != first.tokens[position]:
                 self.shown[position] = f"self.{self.attribute(self.shown[position], befores[position])}"
-        order = sorted(self.arguments, key=is_keyword)
+        self.conditions = [self.condition(option) for option in options]
+        for name, column in self.arguments.items():
+            often = Counter(t for t in column if t).most_common(1)[0][0]
+            self.arguments[name] = tuple(t or often for t in column)
+        order = sorted(self.arguments, key=self.by_name)
         self.arguments = {name: self.arguments[name] for name in order}
-        often = {n: Counter(c).most_common(1)[0] for n, c in self.arguments.items() if is_keyword(n)}
+        often = {n: Counter(c).most_common(1)[0] for n, c in self.arguments.items() if self.by_name(n)}
         self.defaults = {n: DEFAULTS.get(n, token) for n, (token, count) in often.items() if 2 * count >= len(parts)}
+        self.defaults |= dict.fromkeys(self.optional, "0")
+
+    def condition(self, option: Option) -> str:
+        """What says in `__init__` whether an optional piece is there: a number that only it needs, else a flag."""
+        for name, column in self.arguments.items():
+            if not option.shortcut and [bool(t) for t in column] == option.present and self.kinds[name] == "int":
+                return self.renamed(name, unused(option.name, {*self.arguments, *RESERVED}))
+        name = unused(option.name, {*self.arguments, *RESERVED})
+        self.arguments[name] = tuple(str(there) for there in option.present)
+        self.kinds[name] = "bool"
+        if option.shortcut:
+            self.attributes["shortcut"] = name
+        return name
+
+    def renamed(self, old: str, new: str) -> str:
+        """Calls a number by what it is for; it is 0 where that is not there."""
+        self.arguments[new] = tuple(t or "0" for t in self.arguments.pop(old))
+        self.kinds[new] = self.kinds.pop(old)
+        self.optional.add(new)
+        word = re.compile(rf"(?<![\w.]){old}(?!\w)")
+        self.shown = [word.sub(new, text) for text in self.shown]
+        self.attributes = {n: word.sub(new, text) for n, text in self.attributes.items()}
+        return new
+
+    def by_name(self, argument: str) -> bool:
+        """True for an argument that calls state with its name."""
+        named = argument in self.optional or self.kinds[argument] in ("type[nn.Module]", "bool")
+        return is_keyword(argument) or named
 
     @property
     def declared(self) -> list[str]:
@@ -317,24 +450,26 @@ class Columns:
     def call(self, name: str, row: int) -> Code:
         """The call that makes one of the parts."""
         given = {n: raw(c[row]) for n, c in self.arguments.items() if c[row] != self.defaults.get(n)}
-        plain = [v for n, v in given.items() if not is_keyword(n)]
-        return call(name, *plain, **{n: v for n, v in given.items() if is_keyword(n)})
+        plain = [v for n, v in given.items() if not self.by_name(n)]
+        return call(name, *plain, **{n: v for n, v in given.items() if self.by_name(n)})
 
     def argument(self, column: tuple[str, ...], wanted: str, kind: str) -> str:
-        name = unused(wanted if kind == "number" else "activation", {*self.arguments, *RESERVED})
+        own = kind.startswith(OWN)
+        stem = wanted if kind == "number" else last_word(kind) if own else "activation"
+        name = unused(stem, {*self.arguments, *self.children, *RESERVED})
         self.arguments[name] = column
-        fractional = any(not token.isdigit() for token in column)
-        self.kinds[name] = "float" if kind == "number" and fractional else KINDS[kind]
+        fractional = any(token and not token.isdigit() for token in column)
+        self.kinds[name] = "float" if kind == "number" and fractional else "type[nn.Module]" if own else KINDS[kind]
         return name
 
     def derived(self, column: tuple[str, ...], wanted: str) -> str | None:
         """What computes the numbers from another argument: widths from widths, padding from the size of a kernel."""
-        if not all(token.isdigit() for token in column) or (is_keyword(wanted) and wanted != "padding"):
+        if not all(token.isdigit() for token in column if token) or (is_keyword(wanted) and wanted != "padding"):
             return None
         for name, other in self.arguments.items():
             if not all(token.isdigit() for token in other):
                 continue
-            pairs = [(int(a), int(b)) for a, b in zip(column, other, strict=True)]
+            pairs = [(int(a), int(b)) for a, b in zip(column, other, strict=True) if a]
             if is_keyword(wanted) or is_keyword(name):
                 if wanted == "padding" and name.startswith("kernel_size") and all(a == b // 2 for a, b in pairs):
                     return f"{name} // 2"
@@ -355,6 +490,16 @@ class Columns:
         name = unused(wanted, taken if expression in self.arguments else taken | self.arguments.keys())
         self.attributes[name] = expression
         return name
+
+
+def agree(column: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """True where another column has the same tokens wherever this one has any."""
+    return all(a == b for a, b in zip(column, other, strict=True) if a)
+
+
+def last_word(kind: str) -> str:
+    """ShiftedWindowAttention -> attention."""
+    return re.findall(r"[A-Z][a-z0-9]*", kind)[-1].lower()
 
 
 def contexts(part: Part) -> list[str]:
@@ -385,10 +530,12 @@ def role(before: str) -> str:
     return "width" if own or before.endswith((".split(", "zeros(")) else "size"
 
 
-def _class(name: str, parts: Sequence[Part], columns: Columns, sizes: Collection[Variable]) -> list[str]:
+def _class(
+    name: str, parts: Sequence[Part], columns: Columns, sizes: Collection[Variable], signatures: Signatures
+) -> list[str]:
     first = parts[0]
     shown = iter(columns.shown)
-    made = unstated(filled(first.made, shown))
+    made = resolved(unstated(filled(first.made, shown), signatures), columns.conditions)
     body = list(first.body)
     for part in parts[1:]:
         body = [common(a, b) for a, b in zip(body, part.body, strict=True)]

@@ -130,6 +130,9 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def operators_in(text: str) -> list[str]:
     """The text cut in front of its loosest binary operators outside brackets; empty without one."""
+    cuts = [i + 1 for word in (" if ", " else ") for i in _positions(text, word)]
+    if len(cuts) == 2:
+        return [text[a:b].strip() for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     for group in (OPERATORS[:2], *([o] for o in OPERATORS[2:5]), OPERATORS[5:]):
         cuts = sorted(i + 1 for operator in group for i in _positions(text, operator))
         if cuts:

@@ -200,7 +200,8 @@ def _nested_result(last: Assign, block: Block, counts: Counter[Variable]) -> boo
     if len(last.targets) != 1 or counts[target] != 1 or target not in set(block.results[0].variables()):
         return False
     joined = block.results[0].substitute(target, last.value)
-    if joined.width > NESTED_WIDTH or joined.depth > NESTED_DEPTH or element_of(last) is not None:
+    grown = last.value.parts[0] == "torch.cat" or element_of(last) is not None
+    if joined.width > NESTED_WIDTH or joined.depth > NESTED_DEPTH or grown:
         return False
     block.results = [joined]
     return True
@@ -226,7 +227,7 @@ class _Namer:
     def choose(self, variable: Variable, taken: set[str], freed: Sequence[Variable]) -> None:
         """The name of an operand that ends here for a value without a name of its own; else its own, made unique."""
         if variable.generic:
-            heirs = sorted({self.names[v] for v in freed if v.generic} - taken)
+            heirs = sorted({self.names[v] for v in freed if v.generic or self.names[v] in GENERIC} - taken)
             free = [n for n in GENERIC if n in heirs] or heirs or [n for n in GENERIC if n not in taken]
             name = free[0] if free else next(n for n in numbered("x") if n not in taken)
         else:

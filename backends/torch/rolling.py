@@ -175,7 +175,8 @@ def _loop(body: Sequence[Item], expression: str, span: tuple[int, int, int], tak
     stop = start + count
     part = "" if count == length else f"[{start or ''}:{stop if stop < length else ''}]"
     name = unused(_singular(expression), {*taken, *RESERVED, *_bound(body)})
-    return Suite(f"for {name} in {expression}{part}:", tuple(_named(item, name) for item in body), spaced=True)
+    whole = "list(self)" if expression == "self" and part else expression  # a slice would be of the class itself
+    return Suite(f"for {name} in {whole}{part}:", tuple(_named(item, name) for item in body), spaced=True)
 
 
 def returned(items: Sequence[Item], result: str) -> tuple[list[Item], str, str]:

@@ -75,9 +75,9 @@ def emitted(module, *args):
 
 def test_widths_and_strides_of_repeated_blocks_are_arguments():
     text = emitted(Network(), torch.randn(2, 3, 8, 8))
-    assert text.count("(nn.Module):") == 3
-    assert "in_channels: int, channels: int, stride: int = 1" in text
-    assert "Residual(4, 8, stride=2)" in text
+    assert text.count("(nn.Module):") == 2
+    assert "Residual(4, 8, stride=2, project=True)" in text
+    assert "self.project = (" in text or "if project else nn.Identity()" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -103,3 +103,110 @@ def test_blocks_that_cross_one_another_stay_where_they_are(use):
             return two["b"](F.relu(one["a"](F.relu(two["a"](F.relu(one["b"](x))))) + one["a"](x)))
 
     assert emitted(Crossed(), torch.randn(2, 4)).count("def forward") == 1
+
+
+class Gate(nn.Module):
+    def __init__(self, channels, hidden):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+class Inverted(nn.Module):
+    """A block that widens or not, has a gate or not, and adds what it got or not."""
+
+    def __init__(self, channels, width, out, gate):
+        super().__init__()
+        layers = [nn.Conv2d(channels, width, 1)] if width != channels else []
+        layers += [nn.Conv2d(width, width, 3, padding=1, groups=width)]
+        layers += [Gate(width, gate)] if gate else []
+        self.block, self.adds = nn.Sequential(*layers, nn.Conv2d(width, out, 1, bias=False)), channels == out
+
+    def forward(self, x):
+        return self.block(x) + x if self.adds else self.block(x)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [(3, 6, 4, 0), (4, 8, 4, 0), (4, 8, 4, 2), (4, 12, 6, 3), (6, 18, 6, 3)],
+        [(3, 3, 4, 0), (4, 8, 4, 2), (4, 8, 4, 2), (4, 4, 4, 2)],
+        [(3, 6, 4, 2), (4, 8, 5, 3), (5, 10, 6, 2), (6, 12, 6, 0)],
+    ],
+)
+def test_blocks_with_and_without_a_part_are_one_class(blocks):
+    text = emitted(nn.Sequential(*(Inverted(*b) for b in blocks)), torch.randn(2, 3, 6, 6))
+    assert text.count("class Inverted(") == 1
+    assert "class Inverted2(" not in text
+
+
+class Either(nn.Module):
+    """Blocks of one class that do different work."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.a, self.b, self.first = nn.Linear(4, 4), nn.Linear(4, 4), first
+
+    def forward(self, x):
+        return torch.tanh(self.b(self.a(x))) * x if self.first else self.a(torch.tanh(self.b(x))) - x
+
+
+def test_blocks_that_do_other_work_stay_two_classes():
+    text = emitted(nn.Sequential(*(Either(i % 2) for i in range(4))), torch.randn(2, 4))
+    assert text.count("class Either(") == 1
+    assert text.count("torch.tanh") > 1
+
+
+class Dense(nn.Module):
+    """Layers that add to what all later ones read."""
+
+    def __init__(self):
+        super().__init__()
+        for i in range(4):
+            self.add_module(f"layer{i + 1}", nn.Sequential(nn.Linear(3 + 2 * i, 2), nn.ReLU()))
+
+    def forward(self, x):
+        found = [x]
+        for layer in self.children():
+            found.append(layer(torch.cat(found, 1)))
+        return torch.cat(found, 1)
+
+
+def test_numbered_modules_over_growing_features_are_a_loop():
+    text = emitted(nn.ModuleDict({"stage": Dense()})["stage"], torch.randn(2, 3))
+    assert "torch.cat((x, " in text
+
+
+class Grouped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stage = Dense()
+
+    def forward(self, x):
+        return self.stage(x) * 2
+
+
+def test_a_group_of_numbered_modules_is_one_comprehension():
+    text = emitted(Grouped(), torch.randn(2, 3))
+    assert 'f"layer{i}": nn.Sequential(nn.Linear(1 + 2 * i, 2), nn.ReLU' in text
+    assert "for layer in self.stage.values():" in text
+
+
+class Hyphens(nn.Module):
+    """Modules whose names are no identifiers."""
+
+    def __init__(self):
+        super().__init__()
+        for i in range(2):
+            self.add_module(f"block-{i}", Gate(3, 2))
+
+    def forward(self, x):
+        for block in self.children():
+            x = torch.tanh(block(x))
+        return x
+
+
+def test_names_with_hyphens_are_kept():
+    emitted(Hyphens(), torch.randn(2, 3, 4, 4))
