@@ -142,15 +142,18 @@ class _Extraction:
         self.taken = {title, *RESERVED}
         self.signatures: dict[str, Mapping[str, str]] = {f"nn.Conv{n}d": DEFAULTS for n in (1, 2, 3)}
         self.text: list[str] = []
+        self.chains: dict[int, Code] = {}
 
     def run(self) -> list[str]:
-        for paths in levels(self.members.root, self.own_class):
+        for paths in levels(self.members.root, self.kind):
             others: list[Region] = []
             chains: dict[tuple[str, ...], list[Part]] = {}
             found = [(region, sequential(region)) for region in self.regions.find(paths)]
-            apart = {self.own_class(region.path) for region, made in found if made is None} - {""}
+            apart = {self.kind(region.path) for region, made in found if made is None} - {""}
             for region, made in found:
-                shared = made is not None and self.own_class(region.path) in apart
+                shared = made is not None and self.kind(region.path) in apart
+                if made is not None and shared:
+                    self.chains[id(region)] = made
                 if made is not None and not shared:
                     text = f"super().__init__{made.render({})[len('nn.Sequential') :]}"
                     part = Part(region, [], [], "", stated(text, self.signatures), made)
@@ -192,14 +195,19 @@ class _Extraction:
         for parts, options in self.forms(list(groups.values())):
             if len(parts) > 1 and not parts[0].is_plain:
                 self.write(parts, shared, options)
+                continue
+            for part in parts:
+                chain = self.chains.get(id(part.region))
+                if chain is not None:
+                    self.put(part.region, chain)
 
     def forms(self, groups: list[list[Part]]) -> Iterator[tuple[list[Part], list[Option]]]:
         """Kinds of parts that had one class, as one kind with options where there is such a form; else as they are."""
         waiting = sorted(groups, key=len, reverse=True)
         while waiting:
             parts, options = waiting.pop(0), list[Option]()
-            own = self.own_class(parts[0].region.path)
-            for other in [g for g in waiting if own and self.own_class(g[0].region.path) == own]:
+            own = self.kind(parts[0].region.path)
+            for other in [g for g in waiting if own and self.kind(g[0].region.path) == own]:
                 found = self.united([*parts, *other])
                 if found is not None:
                     waiting.remove(other)
@@ -225,6 +233,12 @@ class _Extraction:
         origin = self.origins.get(".".join(path), "")
         return "" if origin in PLAIN_CLASSES else origin
 
+    def kind(self, path: Path) -> str:
+        """What parts that may have one class have in common: their class in the original, else the list they are in."""
+        if self.origins:
+            return self.own_class(path)
+        return ".".join(path[:-1]) if path[-1].isdigit() and len(path) > 1 else ""
+
     def write(self, parts: Sequence[Part], shared: Collection[Variable], options: Sequence[Option] = ()) -> None:
         name = unused(self.name(parts[0].region.path), self.taken)
         self.taken.add(name)
@@ -241,8 +255,14 @@ class _Extraction:
         origin = self.origins.get(".".join(path), "")
         if origin and origin not in PLAIN_CLASSES:
             return class_name(origin)
-        stem = next((p for p in reversed(path) if not p.isdigit()), "Part")
+        stems = [p for p in reversed(path) if not p.isdigit()] or ["Part"]
+        stem = stems[0]
         plain = re.sub(r"[_\d]+$", "", stem)
+        if plain in ("block", "blocks") and len(stems) > 1:
+            outer = re.sub(r"[_\d]+$", "", stems[1])
+            return class_name(
+                f"{outer.removesuffix('s')}_part" if path[-1].isdigit() else f"{outer.removesuffix('s')}_block"
+            )
         numbered = path[-1].isdigit() or stem != path[-1]
         return class_name(plain if not numbered or stem in ("layer", "stage") else f"{plain.removesuffix('s')}_block")
 
