@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
-from tersor.ir import Graph, parse, skeleton, verify
-from tersor.transforms.quantize import insertion, scheme
+from tersor.backends.compare import compare
+from tersor.backends.runners import OrtRunner
+from tersor.ir import Graph, Model, parse, skeleton, verify
+from tersor.transforms.base import Context
+from tersor.transforms.quantize import Quantize, insertion, scheme
 from tersor.transforms.quantize.layers import Layer, layers
 from tersor.transforms.quantize.observers import Range
 from tersor.transforms.quantize.placement import TARGETS, Placement, clip_range, limit, place
 from tersor.transforms.quantize.prepare import matmuls_to_gemms, means_to_pools, swishes_to_products
+from tersor.transforms.quantize.report import optimised
 
 CONSTANTS = """
   @w : f32[12,12,3,3] = random(1)
@@ -460,3 +465,40 @@ def test_for_openvino_a_product_of_two_values_stays_float():
     product = next(n for n in graph if n.op == "Mul")
     assert product in place(graph, chosen).takers
     assert product not in place(graph, chosen, TARGETS["openvino-cpu"]).takers
+
+
+BETWEEN = """
+graph @g(%x: f32[2,8,12,12]) -> (y) {
+  @a : f32[8,8,3,3] = random(1)
+  @b : f32[8,8,3,3] = random(2)
+  @c : f32[8,8,3,3] = random(3)
+  %1 = Conv(%x, @a) {pads=[1,1,1,1]} : f32[2,8,12,12]  # first
+  %2 = Relu(%1) : f32[2,8,12,12]
+  %3 = Conv(%2, @b) {pads=[1,1,1,1]} : f32[2,8,12,12]  # middle
+  %4 = Relu(%3) : f32[2,8,12,12]
+  %5 = Conv(%4, @c) {pads=[1,1,1,1]} : f32[2,8,12,12]  # last
+  return %5
+}
+"""
+
+
+def test_a_layer_left_in_float_between_int8_layers_is_not_rounded_by_the_runtime():
+    model = Model(parse(BETWEEN), source_opset=17)
+    samples = [{"x": np.random.default_rng(0).standard_normal((2, 8, 12, 12)).astype(np.float32)}]
+    Quantize(skip=("middle",)).run(model, Context(samples=samples))
+    run = [node.op_type for node in optimised(model).node]
+    assert run.count("QLinearConv") == 2
+    assert sum(op in ("Conv", "FusedConv") for op in run) == 1
+    found, plain = (OrtRunner(model, optimize=o).run(samples[0])["y"] for o in (True, False))
+    assert compare(plain, found).sqnr_db > 40
+
+
+def test_only_float_layers_between_two_pairs_are_kept_apart():
+    model = Model(parse(BETWEEN), source_opset=17)
+    samples = [{"x": np.random.default_rng(0).standard_normal((2, 8, 12, 12)).astype(np.float32)}]
+    for skip, count in ((("first",), 0), (("last",), 0), (("middle",), 1), (("middle", "last"), 0)):
+        copy = model.clone()
+        Quantize(skip=skip).run(copy, Context(samples=samples))
+        assert sum(n.op == "Max" for n in copy.graph) == count
+    Quantize(skip=("middle",), target="openvino-cpu").run(model, Context(samples=samples))
+    assert not [n for n in model.graph if n.op == "Max"]

@@ -12,7 +12,7 @@ from ...ir import NOWHERE, Builder, Dense, DType, Graph, Lazy, Loc, Node, Tensor
 from . import scheme
 from .layers import Layer
 from .observers import Range
-from .placement import ORT, Placement, Target, limit
+from .placement import ORT, Placement, Target, clip_range, limit
 from .prepare import row
 from .scheme import Affine
 
@@ -56,7 +56,33 @@ def insert(
         odd = target.words and node.op == "Conv" and node.int("group") == 1 and layer.weight.tensor.shape[1] % CHANNELS
         padded = _pad_channels(graph, node, layer, parameters[layer.input]) if odd else layer
         integers_of(graph, node, padded, parameters[layer.input], weights[node])
+    if target.rounds_floats:
+        keep_floats(graph)
     return dequantized
+
+
+ROUNDED = ("Conv", "ConvTranspose", "Gemm")
+"""Operators whose float weight ONNX Runtime rounds to int8, one scale for all of it, where the input comes from a
+DequantizeLinear and the result goes into a QuantizeLinear."""
+
+
+def keep_floats(graph: Graph) -> None:
+    """Puts a Max of one operand in front of float layers that the runtime would round, so that it does not see that
+    their input was quantized."""
+    kept: dict[Value, Value] = {}
+    for node in graph:
+        if node.op not in ROUNDED or node.domain or len(node.inputs) < 2 or node.operand(1).const is None:
+            continue
+        x, user = node.operand(0), node.output.only_user
+        if user is not None and clip_range(user) is not None:
+            user = user.output.only_user
+        if x.op != "DequantizeLinear" or user is None or user.op != "QuantizeLinear":
+            continue
+        if x not in kept:
+            assert x.node is not None, "a DequantizeLinear gives it"
+            kept[x] = Builder(graph, x.node.next, loc=_loc(node)).Max(x)
+            kept[x].name, kept[x].type = _name(x, "kept"), x.type
+        node.set_input(0, kept[x])
 
 
 def erase_unused(pairs: Iterable[Value]) -> None:

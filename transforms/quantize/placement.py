@@ -82,13 +82,15 @@ class Target:
     `connectors` are the operators that stay in u8 between int8 layers. `writes` are the operators with weights whose
     integer kernel gives u8, so that their result is quantized whoever uses it; the others' is where an int8 kernel
     takes it. `words`: input channels of convolutions are padded to whole words, and pools between float operators are
-    kept from the slow u8 kernel. `modelled`: the model of time in `gain` is of this runtime. `reads_back`: the graph
-    that it executes can be looked at for layers that stayed float.
+    kept from the slow u8 kernel. `rounds_floats`: the runtime rounds weights of float layers between two pairs by
+    itself, from which they have to be kept. `modelled`: the model of time in `gain` is of this runtime. `reads_back`:
+    the graph that it executes can be looked at for layers that stayed float.
     """
 
     connectors: Mapping[str, Connector]
     writes: frozenset[str] = frozenset()
     words: bool = False
+    rounds_floats: bool = False
     modelled: bool = False
     reads_back: bool = False
 
@@ -97,7 +99,7 @@ PLAIN = ("Add", "Concat", "MaxPool", *(op for op, row in CONNECTORS.items() if r
 """What OpenVINO keeps in u8."""
 
 TARGETS: dict[str, Target] = {
-    "ort-cpu": Target(CONNECTORS, frozenset(["Conv"]), words=True, modelled=True, reads_back=True),
+    "ort-cpu": Target(CONNECTORS, frozenset(["Conv"]), words=True, rounds_floats=True, modelled=True, reads_back=True),
     "openvino-cpu": Target({op: CONNECTORS[op] for op in PLAIN}),
 }
 ORT = TARGETS["ort-cpu"]
