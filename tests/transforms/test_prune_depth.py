@@ -287,7 +287,7 @@ def test_compensation_brings_the_outputs_nearer(model):
         ({"flops": 0.0}, "out of range"),
         ({"flops": 0.5, "count": 1}, "2 budgets"),
         ({"unit": "stage"}, "there are block, layer"),
-        ({"importance": "size"}, "there are auto, outputs"),
+        ({"importance": "size"}, "there are auto, cosine"),
         ({"compensate": "luck"}, "there are auto, None"),
         ({"ridge": -1.0}, "out of range"),
     ],

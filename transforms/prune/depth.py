@@ -46,7 +46,7 @@ class PruneDepth(Pass):
     `unit` is what goes at a time: a "block" x + f(x), or a "layer", the blocks that repeat in a row, such as attention
     and hidden units. `ratio` is the share of these that go, `count` their number, and `flops`, `parameters` or
     `latency` the share of these that may stay; one of the three goes by what a unit saves as well. `importance` is a
-    row of `WORTH`; "auto" measures the outputs where there is data, and takes weights elsewhere. Only blocks that match
+    row of `WORTH`; "auto" is "cosine" where there is data, and "magnitude" elsewhere. Only blocks that match
     `only` and not `skip` go.
     """
 
@@ -161,7 +161,7 @@ class PruneDepth(Pass):
     def criterion(self, data: Calibration | None) -> str:
         if self.importance != "auto":
             return self.importance
-        return "outputs" if data is not None else "magnitude"
+        return "cosine" if data is not None else "magnitude"
 
     def method(self, data: Calibration | None) -> str | None:
         """The row of COMPENSATION that is used."""

@@ -96,8 +96,8 @@ def outputs(model: Model, units: Units, data: Calibration | None) -> list[float]
 
 
 WORTH: dict[str, Row] = {
-    "outputs": Row(outputs),
     "cosine": measured(turned),
+    "outputs": Row(outputs),
     "norm": measured(relative),
     "magnitude": Row(magnitude, needs_data=False),
 }
