@@ -32,6 +32,7 @@ FREE_OF_ARITHMETIC = frozenset(
         "QuantizeLinear",
         "DequantizeLinear",
         "Cast",
+        "BitCast",
         "Identity",
         "Reshape",
         "Flatten",

@@ -326,7 +326,15 @@ def affine_norm(
         tensors = {"weight": held, "bias": bias_tensor}
         if can_hold(e, made, tensors, e.resolve(scale)):
             return module_call(node, e, x, made, tensors, e.resolve(scale), default)
-    return call(function, e.tensor(x), *lead, weight=e.tensor(scale), bias=e.tensor(bias), eps=node.float("epsilon"))
+    given = {"weight": (scale, 1), "bias": (bias, 0)}
+    parameters = {key: e.tensor(v) for key, (v, number) in given.items() if not is_filled(e, v, number)}
+    return call(function, e.tensor(x), *lead, **parameters, eps=node.float("epsilon"))
+
+
+def is_filled(e: Emitter, value: Value, number: int) -> bool:
+    """True for a constant that is no parameter and holds one number throughout."""
+    held = e.const(value)
+    return held is not None and not e.placement.is_named(value) and held.filler is not None and held.filler == number
 
 
 def group_norm(node: Node, e: Emitter) -> Code:

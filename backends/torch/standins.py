@@ -12,20 +12,23 @@ from ..onnx.lowering import resampled, stand_in
 
 UNSIGNED = frozenset([DType.U16, DType.U32, DType.U64])
 
-MODULAR = frozenset(["Add", "Sub", "Mul", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "Equal"])
+MODULAR = frozenset(["Add", "Sub", "Mul", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "Equal", "Where"])
 """Operators whose result is right modulo a power of two where the operands are."""
 
 ORDERED = frozenset(["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min"])
 """Operators that only compare."""
 
-EXACT = frozenset(["Div", "Mod", "Pow", "TopK", "ReduceMax", "ReduceMin", "ReduceSum", "CumSum", "Clip", "Where"])
+EXACT = frozenset(["Div", "Mod", "Pow", "BitShift", "TopK", "ReduceMax", "ReduceMin", "ReduceSum", "CumSum", "Clip"])
 """Operators that are right where int64 holds every operand."""
 
 LOWEST = -(2**63)
 
 
 def standing_in(node: Node) -> list[Node]:
-    """Puts other nodes in the place of `node` and gives them, in order; [] where nothing stands for it."""
+    """Puts other nodes in the place of `node` and gives them, in order; [] where nothing stands for it, and where an
+    operand is empty, which torch reduces to nothing."""
+    if any(v is not None and 0 in (v.shape or ()) for v in node.inputs[:1]):
+        return []
     if any(_dtype(v) in UNSIGNED for v in node.inputs):
         return in_signed_integers(node)
     return stand_in(node) or (stand_in(node, resampled) if node.op == "Resize" else [])

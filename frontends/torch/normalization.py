@@ -35,7 +35,10 @@ def batch_norm(
 
 
 def batch_statistics_norm(op: Lowering, x: Value, weight: Value | None, bias: Value | None, eps: float) -> Value:
-    """Each channel less its mean over the other axes, divided by the root of its variance (of n, not n - 1) there."""
+    """Each channel less its mean over the other axes, divided by the root of its variance (of n, not n - 1) there; in a
+    batch of one, as standardized weights are, it is that of a sample."""
+    if shape_of(x)[0] == 1 and rank_of(x) > 2:
+        return instance_norm(op, x, weight, bias, None, None, True, 0.0, eps, False)
     variance, mean = variance_and_mean(op, x, [a for a in range(rank_of(x)) if a != 1], 0, True)
     made = op.Div(op.Sub(x, mean), op.Sqrt(op.Add(variance, op.scalar(eps, dtype_of(x)))))
     for name, parameter in (("Mul", weight), ("Add", bias)):

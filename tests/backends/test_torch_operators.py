@@ -318,6 +318,11 @@ RARER = {
             "%z = ReduceSum(%x, i64[1]{0}) {keepdims=0} %e, %y = Scan(%z, %x) {num_scan_inputs=1, scan_input_directions=[1]} : f32[3], f32[4,3] regions {"
             " body = graph(%s: f32[3], %v: f32[3]) -> (a, b) { %a = Sub(%v, %s) %b = Neg(%a) return %a, %b } }",
         ),
+        "norm_without_parameters": (
+            "%x: f32[1,3,7]",
+            "@s : f32[3] = [1.0, 1.0, 1.0] @b : f32[3] = [0.0, 0.0, 0.0] %n = Neg(%x) %t = ReduceMean(%n, i64[2]{0,2}) {keepdims=0} "
+            "%y = InstanceNormalization(%n, %t, @b)",
+        ),
         "places_of_the_largest": (
             "%x: f32[2,3,6,5]",
             "%v, %y = MaxPool(%x) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,0]} : f32[2,3,3,2], i64[2,3,3,2]",
@@ -367,14 +372,15 @@ def test_an_operator_computes_what_onnx_runtime_does(name: str):
 
 
 def test_wide_unsigned_integers_wrap_and_compare_as_such():
-    text = """graph (%x: u64[4], %y: u64[4], %a: u16[3]) -> (less, largest, total, halves) {
+    text = """graph (%x: u64[4], %y: u64[4], %a: u16[3]) -> (less, largest, total, halves, shifted) {
       %less = Less(%x, %y) %largest = Max(%x, %y) %total = Add(%x, %y) %s = Add(%a, u16[]{1}) %halves = Div(%s, u16[]{2})
-      return %less, %largest, %total, %halves }"""
+      %shifted = BitShift(%a, u16[]{3}) {direction="LEFT"} return %less, %largest, %total, %halves, %shifted }"""
     x = np.array([1, 2**63 + 1, 2**64 - 1, 0], np.uint64)
     y = np.array([2**63, 5, 2**64 - 1, 2**64 - 2], np.uint64)
     a = np.array([7, 65535, 40000], np.uint16)
     found = to_runner(Model(parse(text))).run({"x": x, "y": y, "a": a})
-    wanted = {"less": x < y, "largest": np.maximum(x, y), "total": x + y, "halves": (a + np.uint16(1)) // np.uint16(2)}
+    halves, shifted = (a + np.uint16(1)) // np.uint16(2), a << np.uint16(3)
+    wanted = {"less": x < y, "largest": np.maximum(x, y), "total": x + y, "halves": halves, "shifted": shifted}
     for name, expected in wanted.items():
         assert found[name].dtype == expected.dtype
         np.testing.assert_array_equal(found[name], expected, err_msg=name)

@@ -268,6 +268,7 @@ def test_normalizations():
             "batch_norm": lambda t: F.batch_norm(t.x, t.mean, t.var, t.w, t.b),
             "batch_norm_bare": lambda t: F.batch_norm(t.flat, t.mean, t.var),
             "batch_norm_of_batch_statistics": lambda t: F.batch_norm(t.x, None, None, t.w, t.b, training=True),
+            "batch_norm_of_one_sample": lambda t: F.batch_norm(t.x[:1] - 3, None, None, t.w, training=True, eps=1e-3),
             "layer_norm": lambda t: F.layer_norm(t.x, (5,), t.last, t.last),
             "layer_norm_bare": lambda t: F.layer_norm(t.x, (4, 5)),
             "rms_norm": lambda t: F.rms_norm(t.x, (5,), t.last, 0.0001),
