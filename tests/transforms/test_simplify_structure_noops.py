@@ -60,6 +60,12 @@ def test_a_choice_between_truths_is_the_condition_or_its_negation(graph, choices
 
 
 LEFT = {
+    "a Max that keeps a float layer from a quantization in front": (
+        identities.drop_single_operand,
+        "%x: u8[N,4]",
+        "%b = DequantizeLinear(%x, f32[]{0.1}) : f32[N,4]\n%a = Max(%b) : f32[N,4]",
+        "it keeps a float operator apart from a quantization",
+    ),
     "a sum of two": (identities.drop_single_operand, "%x: f32[N,4]", "%a = Sum(%x, %x) : f32[N,4]", "it has several operands"),
     "a pooling of several elements": (identities.drop_single_element_window, IMAGES, "%a = MaxPool(%x) {kernel_shape=[1,2]} : f32[N,2,8,7]", "its window has several elements"),
     "a pooling that skips": (identities.drop_single_element_window, IMAGES, "%a = MaxPool(%x) {kernel_shape=[1,1], strides=[2,2]} : f32[N,2,4,4]", "it leaves elements out or adds some"),

@@ -146,7 +146,15 @@ def drop_empty_pad(op: Builder, node: Node) -> Result:
 @rule("Concat", "Sum", "Max", "Min", "Mean")
 def drop_single_operand(op: Builder, node: Node) -> Result:
     """A Concat, Sum, Max, Min or Mean of one tensor is that tensor."""
-    return node.operand(0) if len(node.inputs) == 1 else decline("it has several operands")
+    if len(node.inputs) != 1:
+        return decline("it has several operands")
+    if node.op == "Max" and (node.operand(0).op == "DequantizeLinear" or _is_quantized(node)):
+        return decline("it keeps a float operator apart from a quantization")
+    return node.operand(0)
+
+
+def _is_quantized(node: Node) -> bool:
+    return any(user.op == "QuantizeLinear" for user in node.output.users)
 
 
 @rule("AveragePool", "MaxPool", "LpPool")
