@@ -22,6 +22,12 @@ GENERATED = re.compile(
 )
 """Names that tools make up for constants."""
 
+OPERATION = re.compile(
+    r"(?:unsqueeze|squeeze|expand|view|reshape|permute|transpose|clone|slice|select|gather|cat|stack|where|to|sum|full"
+    r"|zeros|ones|arange|add|sub|mul|div|exp|and|or|not|ge|gt|le|lt|eq|ne)(?:_\d+)*\Z"
+)
+"""Names that PyTorch's tracer makes up from operators."""
+
 PLAIN_LEAF = re.compile(
     r"(?:conv|bn|batch_?norm|norm|fc|linear|layer|ln|act|relu|pool|downsample|op|module|block|net)?\d*[a-z]?\Z"
 )
@@ -106,11 +112,17 @@ class Placement:
     def constant(self, value: Value) -> Path:
         """The path of a parameter or buffer of its own."""
         path = path_of(value.name)
-        if path is not None and not GENERATED.match(value.name.lower()):
+        traced = self.named and OPERATION.match(value.name) and id(value.const) not in self.keys
+        if path is not None and not GENERATED.match(value.name.lower()) and not traced:
             return path
         user = next(iter(value.users), None)
         stem = CONSTANT_HINTS.get(user.op, "constant") if user is not None else "constant"
-        human = value.name and not re.search(r"[:/]|^\W*\d", value.name) and not GENERATED.match(value.name.lower())
+        human = (
+            value.name
+            and not traced
+            and not re.search(r"[:/]|^\W*\d", value.name)
+            and not GENERATED.match(value.name.lower())
+        )
         return (module_name(value.name, stem),) if human else (stem,)
 
     def trainable(self, value: Value) -> bool:
@@ -120,7 +132,8 @@ class Placement:
         if self.keys:
             known = {id(t) for t in self.origins(tensor)} or {i for i, k in self.keys.items() if value.name in k}
             return tensor.dtype.is_float and not known <= self.buffers
-        if not tensor.dtype.is_float or tensor.count < 2 or not any(u.op in PARAMETRIC for u in value.users):
+        serves = any(u.op in PARAMETRIC for u in value.users) or value.name.endswith((".weight", ".bias"))
+        if not tensor.dtype.is_float or tensor.count < 2 or not serves:
             return False
         return tensor.count > 1 << 20 or bool(np.all(np.abs(tensor.numpy().astype(np.float64)) < 1e4))
 

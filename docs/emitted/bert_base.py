@@ -9,6 +9,7 @@ Outputs:
     output_1: float32 [1, 768]
 """
 
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -17,42 +18,34 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
-    """A named group of modules, parameters (nn.Parameter) and buffers (other tensors)."""
-
-    def __init__(self, /, **members: nn.Module | Tensor) -> None:
-        super().__init__()
-        for name, member in members.items():
-            if isinstance(member, (nn.Module, nn.Parameter)):
-                setattr(self, name, member)
-            else:
-                self.register_buffer(name, member)
-
-
-def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
-    """Slices of x at the index tuples in the last axis of indices, after shared leading axes."""
-    if batch_dims == 0:
-        return x[tuple(indices.unbind(-1))]
-    pairs = zip(x.flatten(0, batch_dims - 1), indices.flatten(0, batch_dims - 1))
-    parts = [part[tuple(index.unbind(-1))] for part, index in pairs]
-    return torch.stack(parts).unflatten(0, x.shape[:batch_dims])
-
-
 def multihead_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    *,
-    heads: int,
-    key_heads: int | None = None,
-    **options: float | bool,
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, heads: int, **options: float
 ) -> Tensor:
-    """Scaled dot-product attention of [batch, length, heads * size]."""
-    query = query.unflatten(-1, (heads, -1)).transpose(1, 2)
-    key, value = (t.unflatten(-1, (key_heads or heads, -1)).transpose(1, 2) for t in (key, value))
-    x = F.scaled_dot_product_attention(query, key, value, mask, **options)
+    """Scaled dot-product attention of [batch, length, heads * size]; keys may have fewer heads."""
+    q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+    k = k.unflatten(-1, (-1, q.shape[-1])).transpose(1, 2)
+    v = v.unflatten(-1, (k.shape[1], -1)).transpose(1, 2)
+    x = F.scaled_dot_product_attention(q, k, v, mask, **options)
     return x.transpose(1, 2).flatten(2)
+
+
+class BertIntermediate(nn.Sequential):
+    """12 parts of the network, the first of which is bert.encoder.layer.0.intermediate."""
+
+    def __init__(self) -> None:
+        super().__init__(OrderedDict(dense=nn.Linear(768, 3072), gelu=nn.GELU()))
+
+
+class BertSelfOutput(nn.Module):
+    """24 parts of the network, the first of which is bert.encoder.layer.0.attention.output."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(in_features, 768)
+        self.LayerNorm = nn.LayerNorm(768, eps=1e-12)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.LayerNorm(self.dense(x) + y)
 
 
 class BertSelfAttention(nn.Module):
@@ -64,24 +57,9 @@ class BertSelfAttention(nn.Module):
         self.key = nn.Linear(768, 768)
         self.value = nn.Linear(768, 768)
 
-    def forward(self, layer_norm: Tensor, mask: Tensor) -> Tensor:
-        query = self.query(layer_norm)  # [1, 32, 768]
-        key = self.key(layer_norm)  # [1, 32, 768]
-        value = self.value(layer_norm)  # [1, 32, 768]
-        x = multihead_attention(query, key, value, mask, heads=12, scale=0.125)  # [1, 32, 768]
-        return x
-
-
-class BertSelfOutput(nn.Module):
-    """24 parts of the network, the first of which is bert.encoder.layer.0.attention.output."""
-
-    def __init__(self, in_features: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(in_features, 768)
-        self.LayerNorm = nn.LayerNorm(768, eps=1e-12)
-
-    def forward(self, x: Tensor, layer_norm: Tensor) -> Tensor:
-        return self.LayerNorm(self.dense(x) + layer_norm)
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        query = self.query(x)  # [1, 32, 768]
+        return multihead_attention(query, self.key(x), self.value(x), mask, heads=12)
 
 
 class BertAttention(nn.Module):
@@ -102,12 +80,12 @@ class BertLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.attention = BertAttention()
-        self.intermediate = Block(dense=nn.Linear(768, 3072))
+        self.intermediate = BertIntermediate()
         self.output = BertSelfOutput(3072)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.attention(x, mask)  # [1, 32, 768]
-        return self.output(F.gelu(self.intermediate.dense(x)), x)
+        return self.output(self.intermediate(x), x)
 
 
 class Bert(nn.Module):
@@ -115,37 +93,29 @@ class Bert(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bert = Block(
-            embeddings=Block(
-                word_embeddings=nn.Embedding(30522, 768),
-                token_type_embeddings=Block(weight=nn.Parameter(torch.zeros(2, 768))),
-                position_embeddings=Block(weight=nn.Parameter(torch.zeros(512, 768))),
-                LayerNorm=nn.LayerNorm(768, eps=1e-12),
-                gather=torch.zeros(1, 32, dtype=torch.int64),
-                slice=torch.zeros(1, 32, dtype=torch.int64),
-            ),
-            encoder=Block(layer=nn.ModuleList(BertLayer() for _ in range(12))),
-            pooler=Block(dense=nn.Linear(768, 768)),
-            constant=torch.zeros(1, 1, 1, 32, 2, dtype=torch.int64),
-            and_1=torch.zeros(1, 1, 32, 1, dtype=torch.bool),
-        )
+        self.bert = nn.Module()
+        self.bert.embeddings = nn.Module()
+        self.bert.embeddings.word_embeddings = nn.Embedding(30522, 768)
+        self.bert.embeddings.token_type_embeddings = nn.Embedding(2, 768)
+        self.bert.embeddings.position_embeddings = nn.Embedding(512, 768)
+        self.bert.embeddings.LayerNorm = nn.LayerNorm(768, eps=1e-12)
+        self.bert.encoder = nn.Module()
+        self.bert.encoder.layer = nn.ModuleList(BertLayer() for _ in range(12))
+        self.bert.pooler = nn.Module()
+        self.bert.pooler.dense = nn.Linear(768, 768)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        # bert
-        x = (
-            self.bert.embeddings.word_embeddings(input_ids)
-            + self.bert.embeddings.token_type_embeddings.weight[self.bert.embeddings.gather]
-        )  # [1, 32, 768]
-        x = self.bert.embeddings.LayerNorm(
-            x + self.bert.embeddings.position_embeddings.weight[self.bert.embeddings.slice]
-        )  # [1, 32, 768]
-        y = gather_nd(attention_mask.to(torch.bool), self.bert.constant)  # [1, 1, 1, 32]
-        mask = self.bert.and_1 & y  # [1, 1, 32, 32]
+        embeddings = self.bert.embeddings
+        word_embeddings = embeddings.word_embeddings(input_ids)  # [1, 32, 768]
+        x = word_embeddings + embeddings.token_type_embeddings.weight[:1]  # [1, 32, 768]
+        x = x + embeddings.position_embeddings.weight[:32]  # [1, 32, 768]
+        x = embeddings.LayerNorm(x)  # [1, 32, 768]
+        y = attention_mask.to(torch.bool).reshape(1, 1, 1, 32)  # [1, 1, 1, 32]
+        mask = y.expand(-1, -1, 32, 32)  # [1, 1, 32, 32]
 
         for layer in self.bert.encoder.layer:
             x = layer(x, mask)  # [1, 32, 768]
 
-        # bert
         output_1 = torch.tanh(self.bert.pooler.dense(x[:, 0]))  # [1, 768]
         return x, output_1
 

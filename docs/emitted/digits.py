@@ -7,7 +7,7 @@ Outputs:
     logits: float32 [N, 10]
 """
 
-from collections.abc import Callable
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -16,69 +16,28 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
-class Block(nn.Module):
-    """A named group of modules, parameters (nn.Parameter) and buffers (other tensors)."""
-
-    def __init__(self, /, **members: nn.Module | Tensor) -> None:
-        super().__init__()
-        for name, member in members.items():
-            if isinstance(member, (nn.Module, nn.Parameter)):
-                setattr(self, name, member)
-            else:
-                self.register_buffer(name, member)
-
-
-class Stem(nn.Module):
-    """7 parts of the network, the first of which is stem."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel_size: int = 3,
-        stride: int = 1,
-        groups: int = 1,
-        activation: Callable[[Tensor], Tensor] = F.hardswish,
-    ) -> None:
-        super().__init__()
-        self.activation = activation
-        self.conv = nn.Conv2d(
-            in_channels,
-            channels,
-            kernel_size,
-            stride=stride,
-            padding=kernel_size // 2,
-            groups=groups,
-            bias=False,
-        )
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(x)))
-
-
-class Second(nn.Module):
-    """3 parts of the network, the first of which is residual.second."""
-
-    def __init__(self, in_channels: int, channels: int, kernel_size: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, channels, kernel_size, padding=kernel_size // 2, bias=False
-        )
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
-
-
 class Inverted(nn.Module):
     """2 parts of the network, the first of which is inverted1."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.expand = Stem(48, 96, kernel_size=1)
-        self.depthwise = Stem(96, 96, groups=96)
-        self.project = Second(96, 48)
+        self.expand = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(48, 96, 1, bias=False),
+                norm=nn.BatchNorm2d(96),
+                hardswish=nn.Hardswish(inplace=True),
+            ),
+        )
+        self.depthwise = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(96, 96, 3, padding=1, groups=96, bias=False),
+                norm=nn.BatchNorm2d(96),
+                hardswish=nn.Hardswish(inplace=True),
+            ),
+        )
+        self.project = nn.Sequential(
+            OrderedDict(conv=nn.Conv2d(96, 48, 1, bias=False), norm=nn.BatchNorm2d(48))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.depthwise(self.expand(x)))  # [N, 48, 4, 4]
@@ -90,22 +49,41 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = Stem(1, 32, activation=F.relu)
-        self.residual = Block(
-            first=Stem(32, 32, activation=F.relu), second=Second(32, 32, kernel_size=3)
-        )
-        self.downsample = Block(
-            first=Stem(32, 32, stride=2, activation=F.relu),
-            second=Block(conv=nn.Conv2d(32, 48, 3, padding=1, bias=False), norm=nn.BatchNorm2d(48)),
-            shortcut=Block(
-                conv=nn.Conv2d(32, 48, 1, stride=2, bias=False),
-                norm=Block(
-                    weight=nn.Parameter(torch.zeros(48)),
-                    running_mean=nn.Parameter(torch.zeros(48)),
-                    running_var=nn.Parameter(torch.zeros(48)),
-                ),
+        self.stem = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(1, 32, 3, padding=1, bias=False),
+                norm=nn.BatchNorm2d(32),
+                relu=nn.ReLU(inplace=True),
             ),
         )
+        self.residual = nn.Module()
+        self.residual.first = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(32, 32, 3, padding=1, bias=False),
+                norm=nn.BatchNorm2d(32),
+                relu=nn.ReLU(inplace=True),
+            ),
+        )
+        self.residual.second = nn.Sequential(
+            OrderedDict(conv=nn.Conv2d(32, 32, 3, padding=1, bias=False), norm=nn.BatchNorm2d(32))
+        )
+        self.downsample = nn.Module()
+        self.downsample.first = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(32, 32, 3, stride=2, padding=1, bias=False),
+                norm=nn.BatchNorm2d(32),
+                relu=nn.ReLU(inplace=True),
+            ),
+        )
+        self.downsample.second = nn.Module()
+        self.downsample.second.conv = nn.Conv2d(32, 48, 3, padding=1, bias=False)
+        self.downsample.second.norm = nn.BatchNorm2d(48)
+        self.downsample.shortcut = nn.Module()
+        self.downsample.shortcut.conv = nn.Conv2d(32, 48, 1, stride=2, bias=False)
+        self.downsample.shortcut.norm = nn.Module()
+        self.downsample.shortcut.norm.weight = nn.Parameter(torch.zeros(48))
+        self.downsample.shortcut.norm.running_mean = nn.Parameter(torch.zeros(48))
+        self.downsample.shortcut.norm.running_var = nn.Parameter(torch.zeros(48))
         self.inverted1 = Inverted()
         self.inverted2 = Inverted()
         self.head = nn.Linear(48, 10)
@@ -114,22 +92,22 @@ class Network(nn.Module):
         x = self.stem(x)  # [N, 32, 8, 8]
         y = self.residual.first(x)  # [N, 32, 8, 8]
         y = self.residual.second(y)  # [N, 32, 8, 8]
-        x = F.relu(y + x)  # [N, 32, 8, 8]
+        x = F.relu(y + x, inplace=True)  # [N, 32, 8, 8]
         y = self.downsample.first(x)  # [N, 32, 4, 4]
         y = self.downsample.second.norm(self.downsample.second.conv(y))  # [N, 48, 4, 4]
-        x = self.downsample.shortcut.conv(x)  # [N, 48, 4, 4]
+        shortcut = self.downsample.shortcut
+        x = shortcut.conv(x)  # [N, 48, 4, 4]
         x = F.batch_norm(
             x,
-            self.downsample.shortcut.norm.running_mean,
-            self.downsample.shortcut.norm.running_var,
-            self.downsample.shortcut.norm.weight,
+            shortcut.norm.running_mean.detach(),
+            shortcut.norm.running_var.detach(),
+            shortcut.norm.weight,
             self.downsample.second.norm.bias,
             eps=1e-05,
         )  # [N, 48, 4, 4]
-        x = F.relu(y + x)  # [N, 48, 4, 4]
+        x = F.relu(y + x, inplace=True)  # [N, 48, 4, 4]
         x = self.inverted1(x)  # [N, 48, 4, 4]
-        x = self.inverted2(x)  # [N, 48, 4, 4]
-        return self.head(x.mean(dim=(2, 3)))  # [N, 10]
+        return self.head(self.inverted2(x).mean(dim=(2, 3)))  # [N, 10]
 
 
 def load(weights: str | Path | None = None) -> Network:

@@ -7,24 +7,11 @@ Outputs:
     output: float32 [1, 1000]
 """
 
-from collections import OrderedDict
 from pathlib import Path
 
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-
-class Block(nn.Module):
-    """A named group of modules, parameters (nn.Parameter) and buffers (other tensors)."""
-
-    def __init__(self, /, **members: nn.Module | Tensor) -> None:
-        super().__init__()
-        for name, member in members.items():
-            if isinstance(member, (nn.Module, nn.Parameter)):
-                setattr(self, name, member)
-            else:
-                self.register_buffer(name, member)
 
 
 class Conv2dNormActivation(nn.Sequential):
@@ -50,7 +37,7 @@ class Conv2dNormActivation(nn.Sequential):
                 bias=False,
             ),
             nn.BatchNorm2d(channels, eps=0.001),
-            activation(),
+            activation(inplace=True),
         )
 
 
@@ -72,55 +59,47 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(channels, in_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.fc1(F.adaptive_avg_pool2d(x, 1)))
-        return F.hardsigmoid(self.fc2(y)) * x
+        y = F.relu(self.fc1(F.adaptive_avg_pool2d(x, 1)), inplace=True)
+        return F.hardsigmoid(self.fc2(y), inplace=True) * x
 
 
 class InvertedResidual(nn.Module):
-    """2 parts of the network, the first of which is features.5."""
+    """15 parts of the network, the first of which is features.5."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        width: int,
+        width2: int,
+        stride: int = 1,
+        activation: type[nn.Module] = nn.Hardswish,
+        kernel_size: int = 3,
+        conv: int = 0,
+        squeeze: int = 0,
+        shortcut: bool = True,
+    ) -> None:
         super().__init__()
+        self.shortcut = shortcut
         self.block = nn.Sequential(
-            Conv2dNormActivation(40, 120, kernel_size=1, activation=nn.ReLU),
-            Conv2dNormActivation(120, 120, kernel_size=5, groups=120, activation=nn.ReLU),
-            SqueezeExcitation(120, 32),
-            Conv2dNormActivation2(120, 40),
+            *(
+                [Conv2dNormActivation(conv, width, activation=activation, kernel_size=1)]
+                if conv
+                else []
+            ),
+            Conv2dNormActivation(
+                width,
+                width,
+                stride=stride,
+                groups=width,
+                activation=activation,
+                kernel_size=kernel_size,
+            ),
+            *([SqueezeExcitation(width, squeeze)] if squeeze else []),
+            Conv2dNormActivation2(width, width2),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block(x) + x
-
-
-class InvertedResidual2(nn.Module):
-    """3 parts of the network, the first of which is features.8."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            Conv2dNormActivation(80, width, kernel_size=1),
-            Conv2dNormActivation(width, width, kernel_size=3, groups=width),
-            Conv2dNormActivation2(width, 80),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(x) + x
-
-
-class InvertedResidual3(nn.Module):
-    """3 parts of the network, the first of which is features.12."""
-
-    def __init__(self, width: int, width2: int, kernel_size: int = 5) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            Conv2dNormActivation(width, 6 * width, kernel_size=1),
-            Conv2dNormActivation(6 * width, 6 * width, kernel_size=kernel_size, groups=6 * width),
-            SqueezeExcitation(6 * width, width2),
-            Conv2dNormActivation2(6 * width, width),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(x) + x
+        y = self.block(x)
+        return y + x if self.shortcut else y
 
 
 class MobileNetV3(nn.Module):
@@ -128,98 +107,42 @@ class MobileNetV3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.ModuleList(
-            [
-                Conv2dNormActivation(3, 16, kernel_size=3, stride=2),
-                Block(
-                    block=nn.Sequential(
-                        Conv2dNormActivation(16, 16, kernel_size=3, groups=16, activation=nn.ReLU),
-                        Conv2dNormActivation2(16, 16),
-                    ),
-                ),
-                nn.Sequential(
-                    OrderedDict(
-                        block=nn.Sequential(
-                            Conv2dNormActivation(16, 64, kernel_size=1, activation=nn.ReLU),
-                            Conv2dNormActivation(
-                                64, 64, kernel_size=3, stride=2, groups=64, activation=nn.ReLU
-                            ),
-                            Conv2dNormActivation2(64, 24),
-                        ),
-                    ),
-                ),
-                Block(
-                    block=nn.Sequential(
-                        Conv2dNormActivation(24, 72, kernel_size=1, activation=nn.ReLU),
-                        Conv2dNormActivation(72, 72, kernel_size=3, groups=72, activation=nn.ReLU),
-                        Conv2dNormActivation2(72, 24),
-                    ),
-                ),
-                nn.Sequential(
-                    OrderedDict(
-                        block=nn.Sequential(
-                            Conv2dNormActivation(24, 72, kernel_size=1, activation=nn.ReLU),
-                            Conv2dNormActivation(
-                                72, 72, kernel_size=5, stride=2, groups=72, activation=nn.ReLU
-                            ),
-                            SqueezeExcitation(72, 24),
-                            Conv2dNormActivation2(72, 40),
-                        ),
-                    ),
-                ),
-                *(InvertedResidual() for _ in range(2)),
-                nn.Sequential(
-                    OrderedDict(
-                        block=nn.Sequential(
-                            Conv2dNormActivation(40, 240, kernel_size=1),
-                            Conv2dNormActivation(240, 240, kernel_size=3, stride=2, groups=240),
-                            Conv2dNormActivation2(240, 80),
-                        ),
-                    ),
-                ),
-                InvertedResidual2(200),
-                *(InvertedResidual2(184) for _ in range(2)),
-                nn.Sequential(
-                    OrderedDict(
-                        block=nn.Sequential(
-                            Conv2dNormActivation(80, 480, kernel_size=1),
-                            Conv2dNormActivation(480, 480, kernel_size=3, groups=480),
-                            SqueezeExcitation(480, 120),
-                            Conv2dNormActivation2(480, 112),
-                        ),
-                    ),
-                ),
-                InvertedResidual3(112, 168, kernel_size=3),
-                nn.Sequential(
-                    OrderedDict(
-                        block=nn.Sequential(
-                            Conv2dNormActivation(112, 672, kernel_size=1),
-                            Conv2dNormActivation(672, 672, kernel_size=5, stride=2, groups=672),
-                            SqueezeExcitation(672, 168),
-                            Conv2dNormActivation2(672, 160),
-                        ),
-                    ),
-                ),
-                *(InvertedResidual3(160, 240) for _ in range(2)),
-                Conv2dNormActivation(160, 960, kernel_size=1),
-            ],
+        self.features = nn.Sequential(
+            Conv2dNormActivation(3, 16, kernel_size=3, stride=2),
+            InvertedResidual(16, 16, activation=nn.ReLU),
+            InvertedResidual(64, 24, stride=2, activation=nn.ReLU, conv=16, shortcut=False),
+            InvertedResidual(72, 24, activation=nn.ReLU, conv=24),
+            InvertedResidual(
+                72,
+                40,
+                stride=2,
+                activation=nn.ReLU,
+                kernel_size=5,
+                conv=24,
+                squeeze=24,
+                shortcut=False,
+            ),
+            *(
+                InvertedResidual(120, 40, activation=nn.ReLU, kernel_size=5, conv=40, squeeze=32)
+                for _ in range(2)
+            ),
+            InvertedResidual(240, 80, stride=2, conv=40, shortcut=False),
+            InvertedResidual(200, 80, conv=80),
+            *(InvertedResidual(184, 80, conv=80) for _ in range(2)),
+            InvertedResidual(480, 112, conv=80, squeeze=120, shortcut=False),
+            InvertedResidual(672, 112, conv=112, squeeze=168),
+            InvertedResidual(
+                672, 160, stride=2, kernel_size=5, conv=112, squeeze=168, shortcut=False
+            ),
+            *(InvertedResidual(960, 160, kernel_size=5, conv=160, squeeze=240) for _ in range(2)),
+            Conv2dNormActivation(160, 960, kernel_size=1),
         )
         self.classifier = nn.Sequential(
-            nn.Linear(960, 1280), nn.Hardswish(), nn.Identity(), nn.Linear(1280, 1000)
+            nn.Linear(960, 1280), nn.Hardswish(inplace=True), nn.Identity(), nn.Linear(1280, 1000)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.features[0](x)  # [1, 16, 112, 112]
-        y = self.features[1].block(x)  # [1, 16, 112, 112]
-        x = y + x  # [1, 16, 112, 112]
-        x = self.features[2](x)  # [1, 24, 56, 56]
-        y = self.features[3].block(x)  # [1, 24, 56, 56]
-        x = y + x  # [1, 24, 56, 56]
-
-        for feature in self.features[4:]:
-            x = feature(x)
-
-        return self.classifier(x.mean(dim=(2, 3)))  # [1, 1000]
+        return self.classifier(self.features(x).mean(dim=(2, 3)))  # [1, 1000]
 
 
 def load(weights: str | Path | None = None) -> MobileNetV3:
