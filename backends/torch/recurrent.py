@@ -76,6 +76,8 @@ def recurrent(cell: Cell) -> Row:
         held = [constant_weights(n, e) for n in layers]
         hidden, directions = held[0][1].shape[-1], held[0][0].shape[0]
         options: dict[str, Piece] = {"num_layers": len(layers)} if len(layers) > 1 else {}
+        if rectified(node, cell):
+            options["nonlinearity"] = "relu"
         options |= {} if held[0][2] is not None else {"bias": False}
         if directions == 2:
             options["bidirectional"] = True
@@ -195,14 +197,24 @@ def check(node: Node, e: Emitter, cell: Cell, w: Tensor) -> None:
         node,
         "its activations have parameters",
     )
-    named = node.attr("activations")
     usual = tuple(a.lower() for a in cell.activations) * w.shape[0]
-    found = tuple(str(a).lower() for a in named) if isinstance(named, tuple) else usual
-    e.need(found[: len(usual)] == usual, node, "its activations are not the usual ones")
+    plain = (activations(node) or usual)[: len(usual)] == usual
+    e.need(plain or rectified(node, cell), node, "its activations are not the usual ones")
     if cell is LSTM:
         e.need(not node.int("input_forget"), node, "it couples input and forget gates")
     if cell is GRU:
         e.need(bool(node.int("linear_before_reset")), node, "it resets before the linear layer (linear_before_reset=0)")
+
+
+def activations(node: Node) -> tuple[str, ...]:
+    named = node.attr("activations")
+    return tuple(str(a).lower() for a in named) if isinstance(named, tuple) else ()
+
+
+def rectified(node: Node, cell: Cell) -> bool:
+    """True for a simple recurrent layer whose activation is Relu, in each direction."""
+    count = 2 if node.str("direction") == "bidirectional" else 1
+    return cell is RNN and activations(node)[:count] == ("relu",) * count
 
 
 def initial(layers: Sequence[Node], e: Emitter, cell: Cell) -> list[Piece]:

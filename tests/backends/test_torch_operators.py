@@ -250,7 +250,11 @@ RECURRENT = {
         f" @B : f32[{d},{gates * 8}] = random(3) %y, %h = {op}(%x, @W, @R, @B) {{hidden_size=4{more}}} return %y, %h }}"
     )
     for op, gates, extra in (("LSTM", 4, ""), ("GRU", 3, ", linear_before_reset=1"), ("RNN", 1, ""))
-    for name, d, more in (("forward", 1, extra), ("both_ways", 2, extra + ', direction="bidirectional"'))
+    for name, d, more in (
+        ("forward", 1, extra),
+        ("both_ways", 2, extra + ', direction="bidirectional"'),
+        *([("rectified", 2, ', direction="bidirectional", activations=["Relu", "Relu"]')] if op == "RNN" else []),
+    )
 }
 
 QUANTIZED = {
