@@ -260,6 +260,11 @@ def test_a_latency_is_kept_by_timing_what_is_left(model, monkeypatch):
     assert what(step) == {"x1": "kept", "x2": "removed", "x3": "kept"}
 
 
+def test_a_ratio_of_too_few_blocks_is_told(model):
+    step = run(made(model, 1.0, 1.0), ratio=0.4)
+    assert step.outcome.missed == ["no block was removed: ratio=0.4 of the 2 that could go is none"]
+
+
 def test_a_budget_that_no_block_can_keep_is_told(model):
     step = run(made(model, 1.0, 1.0), flops=0.01)
     assert "flops=0.01 was not reached" in step.outcome.missed[0]

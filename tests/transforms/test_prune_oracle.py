@@ -223,6 +223,11 @@ def test_masks_select_so_that_an_infinite_entry_becomes_zero_too():
     assert tensor.numpy()[0, 0] == np.inf
 
 
+def test_integers_are_masked_too():
+    tensor = Dense(np.arange(6, dtype=np.int8).reshape(2, 3) + 1)
+    assert Masked(tensor, {1: np.array([0, 2])}).numpy().tolist() == [[1, 0, 3], [4, 0, 6]]
+
+
 def test_some_rows_of_a_masked_tensor_are_those_of_the_whole():
     tensor = Dense(np.arange(24, dtype=np.float32).reshape(4, 3, 2) + 1)
     got = Masked(tensor, {0: np.array([0, 1, 3]), 1: np.array([2])})

@@ -112,7 +112,7 @@ class PruneDepth(Pass):
         removed = {block for unit in gone for block in unit}
         scores = {block: score for unit, score in worth.items() for block in unit}
         decisions = [self.decide(b, removed, whys[b] or partner(b, units, whys), scores.get(b)) for b in found]
-        missed = self.missed(left, len(gone), decisions)
+        missed = self.missed(left, len(free), len(gone), decisions)
         if not gone:
             model.restore(original)
             return Outcome(decisions=decisions, notes=["no block was removed"], missed=missed)
@@ -185,12 +185,14 @@ class PruneDepth(Pass):
         order = first(sorted((u for u in worth if prices[u]), key=lambda u: worth[u] / prices[u]), len(worth))
         return keep_to(model, order, budget, timed)
 
-    def missed(self, left: float, gone: int, decisions: Sequence[Decision]) -> list[str]:
+    def missed(self, left: float, free: int, gone: int, decisions: Sequence[Decision]) -> list[str]:
         """Why the best effort does not reach what was asked for; empty where it does."""
         budget = self.budget()
         asked = budget.share < 1 if budget is not None else self.ratio if self.count is None else self.count
         if asked and not gone:
             why = "; ".join(f"{d.layer}: {d.reason}" for d in decisions[:3]) or "the network has no sum of two branches"
+            if free and budget is None and self.count is None:
+                why = f"ratio={self.ratio:g} of the {free} that could go is none"
             return [f"no block was removed: {why}"]
         if budget is not None and left > budget.share * (1 + SLACK):
             return [f"{budget.resource}={budget.share:g} was not reached: {left:.3f} is left"]

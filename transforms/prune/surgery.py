@@ -92,6 +92,20 @@ class Masked(Tensor):
     def rows(self, start: int, stop: int) -> Array:
         array = np.array(self.tensor.rows(start, stop))
         for axis, dead in self.dead.items():
-            here = dead[(start <= dead) & (dead < stop)] - start if axis == 0 else dead
-            array[(slice(None),) * axis + (here,)] = 0
+            clear(array, axis, dead[(start <= dead) & (dead < stop)] - start if axis == 0 else dead)
         return array
+
+
+def clear(array: Array, axis: int, dead: Ids) -> None:
+    """Puts zeros at indices of an axis, in place. Away from the first axis products are far faster than assignments."""
+    if axis == 0:
+        array[dead] = 0
+        return
+    stays = np.ones(array.shape[axis], array.dtype)
+    stays[dead] = 0
+    stays = stays.reshape([-1 if a == axis else 1 for a in range(array.ndim)])
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            np.multiply(array, stays, out=array)
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        np.copyto(array, 0, where=stays == 0)
