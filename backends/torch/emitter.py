@@ -562,9 +562,8 @@ def python_number(element: Array) -> int | float | bool:
     if element.dtype.kind in "iub":
         return element.item()
     shortest = float(str(element.astype(np.float32)))
-    exact = element.dtype == np.float64 or abs(shortest) > float(
-        np.finfo(np.float32).max
-    )  # as a double, past the largest
+    # float32's largest number, at its shortest, is past it as a double, which PyTorch refuses.
+    exact = element.dtype == np.float64 or abs(shortest) > float(np.finfo(np.float32).max)
     return float(element) if exact else shortest
 
 

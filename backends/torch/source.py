@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir import Model, Tensor, TensorType, Value
-from .classes import extract, function
+from .classes import extract
 from .code import Variable, literal, sequence
+from .columns import function
 from .emitter import Emitter
 from .folding import prepared
 from .helpers import sources
