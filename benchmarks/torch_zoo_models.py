@@ -343,7 +343,9 @@ TRANSFORMERS: dict[str, Maker] = {
         "Qwen2MoeForCausalLM", "Qwen2MoeConfig", num_experts=4, moe_intermediate_size=32,
         shared_expert_intermediate_size=32, num_experts_per_tok=2,
     ),
-    "gpt_oss": decoder("GptOssForCausalLM", "GptOssConfig", num_local_experts=4, num_experts_per_tok=2, head_dim=16, sliding_window=4),
+    "gpt_oss": decoder(
+        "GptOssForCausalLM", "GptOssConfig", num_local_experts=4, num_experts_per_tok=2, head_dim=16, sliding_window=4,
+    ),
     "mamba": lambda: (
         Keyword(
             hugging("MambaForCausalLM", "MambaConfig", SMALL, state_size=8, time_step_rank=4), ("input_ids",),
