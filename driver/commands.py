@@ -176,21 +176,21 @@ def compress(options: Namespace) -> int:
         return _plan(chosen.steps, outputs)
     if options.bisect:
         return _bisect(options, model, chosen)
-    folder = files.folder(options.output)
-    inputs = _inputs(options, model, chosen)
-    chosen.to_json()
-    result = _run(options, model, chosen, evaluate=metrics)
-    result.save(folder / "model.onnx")
-    folders.copy(beside, folder)
-    written = [locks.file_of("onnx", path) for path in _saved(result, folder / "model.onnx")]
-    if options.pytorch:
-        result.emit_pytorch(folder)
-    lock = locks.Lock(locks.versions(chosen.steps), inputs, tuple(written))
-    replace(chosen, lock=lock).save(folder / "lock.json")
-    more = [folder / name for name in (PYTORCH_FILES if options.pytorch else [])]
-    _record(result, options, inputs, [*written, *(locks.file_of(p.suffix[1:], p) for p in more)])
-    result.report(folder / "report.json")
-    result.report(folder / "report.html")
+    with files.working_folder(options.output) as folder:
+        inputs = _inputs(options, model, chosen)
+        chosen.to_json()
+        result = _run(options, model, chosen, evaluate=metrics)
+        result.save(folder / "model.onnx")
+        folders.copy(beside, folder)
+        written = [locks.file_of("onnx", path) for path in _saved(result, folder / "model.onnx")]
+        if options.pytorch:
+            result.emit_pytorch(folder)
+        lock = locks.Lock(locks.versions(chosen.steps), inputs, tuple(written))
+        replace(chosen, lock=lock).save(folder / "lock.json")
+        more = [folder / name for name in (PYTORCH_FILES if options.pytorch else [])]
+        _record(result, options, inputs, [*written, *(locks.file_of(p.suffix[1:], p) for p in more)])
+        result.report(folder / "report.json")
+        result.report(folder / "report.html")
     _show(options, result)
     _wrote(options, outputs)
     return _verdict(result)
@@ -315,7 +315,8 @@ def emit(options: Namespace) -> int:
         if has_qoperators(model.graph):
             to_qdq(model.graph)
             infer(model.graph, fallback)
-        written = list(emit_pytorch(model, files.folder(output), dequantize=options.dequantize).files)
+        with files.working_folder(output) as folder:
+            written = list(emit_pytorch(model, folder, dequantize=options.dequantize).files)
     if options.json:
         return _json({"files": [str(p) for p in written]})
     if not options.quiet:

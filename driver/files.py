@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..backends.files import explained, target, write_text
@@ -69,3 +70,17 @@ def folder(path: str | os.PathLike[str]) -> Path:
     if not os.access(place, os.W_OK):
         raise UsageError(f"{place} cannot be written", why="no permission", do="choose another place")
     return place
+
+
+@contextmanager
+def working_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """`folder`, known before the work. Where the work fails, folders that were made for it and are empty go again."""
+    made = [place for place in (Path(path), *Path(path).parents) if not place.exists()]
+    place = folder(path)
+    try:
+        yield place
+    except BaseException:
+        for new in made:
+            with suppress(OSError):
+                new.rmdir()
+        raise

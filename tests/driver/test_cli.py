@@ -253,6 +253,11 @@ def test_a_skip_pattern_that_matches_nothing(refused, folder, verb: str):
     assert "'layer9.*' matches nothing" in error
 
 
+def test_a_folder_that_was_made_for_work_that_failed_is_taken_away_again(refused, folder):
+    refused(2, "compress", folder / "net.onnx", "-o", folder / "made" / "here", "--methods", "quantize")
+    assert not (folder / "made").exists()
+
+
 def test_an_output_folder_that_is_not_there(refused, folder):
     refused(2, "simplify", folder / "net.onnx", "-o", folder / "no/such/out.onnx")
 
