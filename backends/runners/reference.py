@@ -8,7 +8,6 @@ import numpy as np
 
 from ...ir import Array, Dense, DType, Model, Tensor, TensorType, TersorError, Value
 from ...ir.attributes import Attribute
-from ...ir.tensors import cast
 from ..onnx import to_proto
 from ..onnx.lowering import newest_needed
 from .base import Feeds, NamedRunner, check_feeds, inputs_of
@@ -63,11 +62,11 @@ def _widen(model: Model) -> None:
     for value in model.graph.constants():
         if value.tensor.dtype in NARROW:
             value.replace_by(
-                Value(value.name, value.tensor.type.with_dtype(DType.F64), const=cast(value.tensor, DType.F64))
+                Value(value.name, value.tensor.type.with_dtype(DType.F64), const=Dense(value.tensor.unrounded()))
             )
     for graph in model.graph.graphs():
         for value, tensor in graph.defaults.items():
-            graph.defaults[value] = cast(tensor, DType.F64) if tensor.dtype in NARROW else tensor
+            graph.defaults[value] = Dense(tensor.unrounded()) if tensor.dtype in NARROW else tensor
         for node in (graph.entry, *graph):
             for value in node.outputs:
                 if isinstance(value.type, TensorType) and value.type.dtype in NARROW:

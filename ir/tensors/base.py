@@ -109,6 +109,10 @@ class Tensor(ABC):
         same = elements.view(np.uint8).reshape(len(elements), -1)
         return elements[:1].reshape(()).copy() if (same == same[0]).all() else None
 
+    def unrounded(self) -> Array:
+        """A float's value in double precision; what is computed from others is not rounded to the element type."""
+        return self.numpy().astype(np.float64)
+
     def same_as(self, other: Tensor) -> bool:
         """True when dtype, shape and contents are equal."""
         if self is other:

@@ -89,6 +89,9 @@ class Lazy(Tensor):
             return self.function == "transpose" and not isinstance(self.operands[0], Lazy)
         return all(not isinstance(t, Lazy) or 8 * t.count <= CACHE_BYTES or t.streams for t in self.operands)
 
+    def unrounded(self) -> Array:
+        return super().unrounded() if self.is_rounded else self.wide().astype(np.float64).reshape(self.shape)
+
     def wide(self) -> Array:
         """The value in double precision where it is a float that was computed; small ones are kept like this.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tersor.backends.runners import synthesize
 from tersor.ir import Dense, DType, Model, Node, ParityError, Value, constant
-from tersor.ir.tensors import take
+from tersor.ir.tensors import Lazy, binary, take
 from tersor.transforms.base import Context
 from tersor.transforms.portions import portions
 from tersor.transforms.prune import Prune, oracle
@@ -234,3 +234,15 @@ def test_some_rows_of_a_masked_tensor_are_those_of_the_whole():
     for start in range(4):
         for stop in range(start, 5):
             np.testing.assert_array_equal(got.rows(start, stop), got.numpy()[start:stop])
+
+
+def test_what_is_computed_from_weights_is_not_rounded_where_double_precision_decides():
+    """A scale that takes in sqrt(1/2) differs from the rounded one by 2e-8, which deep networks make large."""
+    weights = Dense(np.linspace(0.1, 1, 8, dtype=np.float32))
+    half = binary("div", Dense(np.asarray(1, np.float32)), Dense(np.asarray(2, np.float32)))
+    scaled = binary("mul", weights, Lazy("sqrt", [half]))
+    half_of_it = Masked(scaled, {0: np.arange(4)})
+    exact = weights.numpy().astype(np.float64) * np.sqrt(0.5)
+    assert np.array_equal(scaled.unrounded(), exact)
+    assert np.array_equal(half_of_it.unrounded(), exact * (np.arange(8) < 4))
+    assert not np.array_equal(scaled.numpy(), exact)

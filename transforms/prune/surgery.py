@@ -95,6 +95,12 @@ class Masked(Tensor):
             clear(array, axis, dead[(start <= dead) & (dead < stop)] - start if axis == 0 else dead)
         return array
 
+    def unrounded(self) -> Array:
+        array = np.array(self.tensor.unrounded())
+        for axis, dead in self.dead.items():
+            clear(array, axis, dead)
+        return array
+
 
 def clear(array: Array, axis: int, dead: Ids) -> None:
     """Puts zeros at indices of an axis, in place. Away from the first axis products are far faster than assignments."""

@@ -6,17 +6,15 @@ of the rest are others.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ....ir import Dense, Node
-from ....ir.tensors import binary
+from ....ir import Node
+from ....ir.tensors import Lazy, binary
 from ..axes import AxisMap, Frozen, shape, spread, static
 from ..kept import Kept
 from .elementwise import same, spans
 from .row import Rule
-from .semantic import STATISTICS, restate_groups, restate_norm, statistics
+from .semantic import STATISTICS, Share, restate_groups, restate_norm, statistics
 
 
 def batch_normalization(node: Node, axes: AxisMap) -> None:
@@ -112,10 +110,10 @@ def keep_divisor(node: Node, kept: Kept) -> None:
     x, scale = node.operand(0), node.operand(1)
     changed = {axis: left for axis, left in kept.changed(x).items() if axis in trailing(node)}
     if changed and node not in kept.axes.marked:
-        share = math.prod(left.size / static(x, axis) for axis, left in changed.items())
-        node.attrs["epsilon"] = node.float("epsilon") / share
-        factor = np.asarray(1 / math.sqrt(share), scale.tensor.dtype.numpy)
-        scale.const = binary("mul", scale.tensor, Dense(factor, scale.tensor.dtype))
+        share = Share.along(x, changed)
+        node.attrs["epsilon"] = node.float("epsilon") * share.whole / share.left
+        root = Lazy("sqrt", [share.of(scale.tensor.dtype).tensor])
+        scale.const = binary("div", scale.tensor, root)
 
 
 def along_attribute(name: str) -> Rule:

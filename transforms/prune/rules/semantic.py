@@ -7,11 +7,14 @@ counterpart in the pruned one. What is put in front of it says so in its locatio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from ....ir import Builder, Dense, Node, Tensor, TensorType, Value, constant
+from ....ir import Builder, Dense, DType, Node, Tensor, TensorType, Value, constant
+from ....ir.tensors import binary
+from ..atoms import Ids
 from ..axes import AxisMap, shape, static
 from ..kept import Kept
 
@@ -19,6 +22,28 @@ MASKED_STATISTICS = "masked statistics"
 """The `rule` in the location of what is put into the masked graph."""
 
 STATISTICS = "its statistics run over this axis"
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of how many entries stay. Both are numbers that floats hold, so that what is computed from them is exact
+    where the oracle computes in double precision."""
+
+    left: int
+    whole: int
+
+    @staticmethod
+    def along(x: Value, changed: Mapping[int, Ids]) -> Share:
+        """Of the entries along some axes of a value, those that stay."""
+        left, whole = (
+            math.prod(n) for n in zip(*((ids.size, static(x, a)) for a, ids in changed.items()), strict=True)
+        )
+        return Share(left, whole)
+
+    def of(self, dtype: DType) -> Value:
+        """The share as a constant expression."""
+        left, whole = (Dense(np.asarray(n, dtype.numpy), dtype) for n in (self.left, self.whole))
+        return constant(binary("div", left, whole))
 
 
 def statistics(node: Node, axes: AxisMap, x: Value, over: Iterable[int], why: str = STATISTICS) -> None:
@@ -35,7 +60,7 @@ def builder(twin: Node) -> Builder:
     return Builder(twin.graph, twin, loc=twin.loc._replace(rule=MASKED_STATISTICS))
 
 
-def hidden(node: Node, kept: Kept, over: Iterable[int]) -> tuple[Tensor, float] | None:
+def hidden(node: Node, kept: Kept, over: Iterable[int]) -> tuple[Tensor, Share] | None:
     """Of the first operand: ones at what stays and zeros at what goes along the axes `over`, aligned at the right, and
     the share that stays. None where everything stays.
     """
@@ -50,12 +75,10 @@ def hidden(node: Node, kept: Kept, over: Iterable[int]) -> tuple[Tensor, float] 
         along = np.zeros(static(x, axis), np.bool_)
         along[left] = True
         stays = stays & along.reshape([-1 if a == axis else 1 for a in range(min(changed), len(sizes))])
-    return Dense(stays.astype(x.type.dtype.numpy), x.type.dtype), math.prod(
-        left.size / static(x, axis) for axis, left in changed.items()
-    )
+    return Dense(stays.astype(x.type.dtype.numpy), x.type.dtype), Share.along(x, changed)
 
 
-def restate_mean(twin: Node, over: Iterable[int], node: Node, kept: Kept, centred: bool) -> float | None:
+def restate_mean(twin: Node, over: Iterable[int], node: Node, kept: Kept, centred: bool) -> Share | None:
     """Gives the twin an input with zeros at what goes, or the mean of what stays where it is `centred`.
 
     Its mean square (its variance) then is the share that stays times that of what stays: that share is returned, or
@@ -74,17 +97,20 @@ def restate_mean(twin: Node, over: Iterable[int], node: Node, kept: Kept, centre
     return share
 
 
-def rest(ones: Tensor, share: float) -> Value:
+def rest(ones: Tensor, share: Share) -> Value:
     """What spreads the mean of an input with zeros over the places that go."""
-    return constant(Dense(((1 - ones.numpy()) / share).astype(ones.dtype.numpy), ones.dtype))
+    gone = Dense((1 - ones.numpy()).astype(ones.dtype.numpy), ones.dtype)
+    return constant(binary("div", gone, share.of(ones.dtype).tensor))
 
 
-def restate_scale(twin: Node, node: Node, share: float) -> None:
+def restate_scale(twin: Node, node: Node, share: Share) -> None:
     """With a share s of what stays, x / sqrt(s v + s e) = x / sqrt(v + e) / sqrt(s): the scale is multiplied by sqrt(s)
     and epsilon by s.
     """
-    twin.attrs["epsilon"] = node.float("epsilon") * share
-    twin.set_input(1, builder(twin).Mul(twin.operand(1), math.sqrt(share)))
+    twin.attrs["epsilon"] = node.float("epsilon") * share.left / share.whole
+    op, scale = builder(twin), twin.operand(1)
+    assert isinstance(scale.type, TensorType)
+    twin.set_input(1, op.Mul(scale, op.Sqrt(share.of(scale.type.dtype))))
 
 
 def restate_norm(twin: Node, node: Node, kept: Kept) -> None:
@@ -126,5 +152,5 @@ def restate_reduction(twin: Node, node: Node, kept: Kept, over: Iterable[int]) -
         neutral = Dense(np.asarray(NEUTRAL[node.op], ones.dtype.numpy), ones.dtype)
         twin.set_input(0, op.Where(constant(ones.numpy() != 0), x, neutral))
         return
-    factor = 1 / share if node.op == "ReduceMean" else 1.0
-    twin.set_input(0, op.Mul(x, constant(Dense((ones.numpy() * factor).astype(ones.dtype.numpy), ones.dtype))))
+    factor = constant(ones)
+    twin.set_input(0, op.Mul(x, op.Div(factor, share.of(ones.dtype)) if node.op == "ReduceMean" else factor))
