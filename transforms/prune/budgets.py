@@ -30,6 +30,7 @@ VECTOR = 8
 TRIALS = 5
 """Networks that are timed in the search for a latency."""
 RUNS = 25
+SLACK = 1e-6
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from ..select import Selection
 from ..simplify.structure import erase_dead
 from ..walk import pairs
 from .blocks import Block, blocks, cut, layers, reason
-from .budgets import RESOURCES, RUNS, Budget
+from .budgets import RESOURCES, RUNS, SLACK, Budget
 from .choose import share
 from .compensate import COMPENSATION, Affected, following
 from .oracle import Pair, compared
-from .prune import SLACK, UNMOVED, feeds, require, summary
+from .proof import feeds, proved, say_compensated
 from .rules.semantic import builder
 from .statistics import Calibration
 from .worth import WORTH
@@ -127,21 +127,13 @@ class PruneDepth(Pass):
         comparison = compared(
             original, reference, model, paired(model, reference, counterparts), feeds(original, context)
         )
-        require(comparison)
-        outcome = Outcome(
-            changed=len(chosen),
-            decisions=decisions,
-            notes=[f"{len(chosen)} of {len(found)} blocks removed; {summary(original, model, comparison)}"],
-            warnings=[] if comparison.changed else [UNMOVED],
-            reference=reference,
-            checks={"mask_oracle": comparison},
-            missed=missed,
-        )
+        outcome = proved(original, reference, model, comparison)
+        outcome.changed, outcome.decisions, outcome.missed = len(chosen), decisions, missed
+        outcome.notes[0] = f"{len(chosen)} of {len(found)} blocks removed; {outcome.notes[0]}"
         method = self.method(data)
         if method is not None and data is not None:
             count = COMPENSATION[method](alive(weaker, model), model, dense, data, self.ridge)
-            outcome.notes.append(f"compensated by {method}: {count} nodes, after that comparison")
-            outcome.reference, outcome.contract = None, "approximate"
+            say_compensated(outcome, method, count)
         return outcome
 
     def calibration(self, context: Context) -> Calibration | None:

@@ -19,7 +19,7 @@ from .blocks import cut
 from .choose import share
 from .obs import TINY
 from .oracle import Pair, compared
-from .prune import UNMOVED, feeds, require, summary
+from .proof import feeds, proved
 from .routers import Parts, Router, experiment, last, own_weights, routers, zeros
 from .rules.row import set_integers
 from .rules.semantic import builder
@@ -93,17 +93,11 @@ class PruneExperts(Pass):
         erase_dead(model.graph)
         context.progress("comparing with the masked original", 0, None)
         comparison = compared(original, reference, model, paired(model, twins, kept, renumbered, layers), timed)
-        require(comparison)
         gone = sum(each.experts - len(left) for each, left in kept.items())
-        return Outcome(
-            changed=gone,
-            decisions=decisions,
-            notes=[f"{gone} experts of {len(kept)} routers removed; {summary(original, model, comparison)}"],
-            warnings=[] if comparison.changed else [UNMOVED],
-            reference=reference,
-            checks={"mask_oracle": comparison},
-            missed=missed,
-        )
+        outcome = proved(original, reference, model, comparison)
+        outcome.changed, outcome.decisions, outcome.missed = gone, decisions, missed
+        outcome.notes[0] = f"{gone} experts of {len(kept)} routers removed; {outcome.notes[0]}"
+        return outcome
 
     def calibration(self, context: Context) -> Calibration | None:
         if context.samples is not None:

@@ -9,23 +9,22 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ...backends.runners import Feeds, synthesize
-from ...ir import Array, Model, ParityError, UsageError, Value
+from ...ir import Array, Model, UsageError, Value
 from ..base import Context, Contract, Decision, Outcome, Pass
-from ..cost import graph_flops
 from ..select import Selection
 from .allocate import Choice, Market
 from .analysis import analyse, has_choice
 from .axes import AxisMap, Heads, Layer
-from .budgets import RESOURCES, Budget, Case, keep_to
+from .budgets import RESOURCES, SLACK, Budget, Case, keep_to
 from .choose import Limits, choose
 from .compensate import COMPENSATION, affected
 from .gradients import curvature
 from .groups import Slot, families, slots
 from .importance import IMPORTANCE, Evidence
 from .kept import Kept
-from .oracle import Comparison, check
+from .oracle import check
 from .prepare import prepare
+from .proof import feeds, proved, say_compensated
 from .readers import Reader
 from .readers import readers as readers_of
 from .statistics import Calibration, Moments, Watch
@@ -39,8 +38,6 @@ Norms = Literal["strict", "semantic"]
 FEW = 3
 """Layers that a message names."""
 ONE = "all of it is one group"
-SLACK = 1e-6
-UNMOVED = ("TSR301", "masking the removed channels changed no output: agreeing with it proves little", "")
 
 
 @dataclass(frozen=True)
@@ -144,20 +141,12 @@ class Prune(Pass):
         operate(model.graph, kept)
         context.progress("comparing with the masked original", 0, None)
         comparison = check(original, reference, model, kept, feeds(original, context))
-        require(comparison)
-        outcome = Outcome(
-            changed=sum(d.decision != "kept" for d in decisions),
-            decisions=decisions,
-            notes=[summary(original, model, comparison)],
-            warnings=[] if comparison.changed else [UNMOVED],
-            reference=reference,
-            checks={"mask_oracle": comparison},
-            missed=self.missed(choice, decisions),
-        )
+        outcome = proved(original, reference, model, comparison)
+        outcome.changed = sum(d.decision != "kept" for d in decisions)
+        outcome.decisions, outcome.missed = decisions, self.missed(choice, decisions)
         if method is not None and data is not None:
             count = COMPENSATION[method](weaker, model, dense, data, self.ridge)
-            outcome.notes.append(f"compensated by {method}: {count} nodes, after that comparison")
-            outcome.reference, outcome.contract = None, "approximate"
+            say_compensated(outcome, method, count)
         return outcome
 
     def missed(self, choice: Choice, decisions: Sequence[Decision]) -> list[str]:
@@ -240,33 +229,6 @@ class Prune(Pass):
         if budget is None:
             return Choice(choose(market.axes, market.families, market.slots, market.scores, market.limits))
         return keep_to(budget, self.method_of_choice() == "optimal", case)
-
-
-def feeds(model: Model, context: Context) -> Feeds:
-    """The user's first calibration sample, or a synthesized input."""
-    given = next(iter(context.samples), None) if context.samples is not None else None
-    return given if given is not None else synthesize(model.graph, count=1, seed=context.seed)[0]
-
-
-def require(comparison: Comparison) -> None:
-    """Raises ParityError where the oracle found a difference."""
-    if not comparison.passed:
-        raise ParityError(
-            "pruning gave another function than masking",
-            where=comparison.where,
-            why=f"max|a-b|/max|masked| is {comparison.worst:.3g} there; {comparison.values} values were compared",
-            do="leave this layer out with skip, and please report it with the model",
-        )
-
-
-def summary(original: Model, pruned: Model, comparison: Comparison) -> str:
-    before, after = comparison.parameters
-    flops = graph_flops(original.graph), graph_flops(pruned.graph)
-    return (
-        f"parameters {before:,} -> {after:,} ({after / before:.1%}), FLOPs {flops[0]:,} -> {flops[1]:,} "
-        f"({flops[1] / max(1, flops[0]):.1%}); {comparison.values} values agree with the masked original within "
-        f"{comparison.worst:.1e}, whose outputs moved by {comparison.changed:.2g}"
-    )
 
 
 def decide(layer: Layer, kept: Kept, limits: Limits) -> Decision:

@@ -90,15 +90,17 @@ class Masked(Tensor):
         return self.rows(0, self.shape[0])
 
     def rows(self, start: int, stop: int) -> Array:
-        array = np.array(self.tensor.rows(start, stop))
-        for axis, dead in self.dead.items():
-            clear(array, axis, dead[(start <= dead) & (dead < stop)] - start if axis == 0 else dead)
-        return array
+        return self.cleared(self.tensor.rows(start, stop), start)
 
     def unrounded(self) -> Array:
-        array = np.array(self.tensor.unrounded())
+        return self.cleared(self.tensor.unrounded(), 0)
+
+    def cleared(self, rows: Array, start: int) -> Array:
+        """A copy of the tensor's rows from `start` on, with the zeros."""
+        array = np.array(rows)
+        stop = start + len(array)
         for axis, dead in self.dead.items():
-            clear(array, axis, dead)
+            clear(array, axis, dead[(start <= dead) & (dead < stop)] - start if axis == 0 else dead)
         return array
 
 

@@ -35,10 +35,7 @@ class Share:
     @staticmethod
     def along(x: Value, changed: Mapping[int, Ids]) -> Share:
         """Of the entries along some axes of a value, those that stay."""
-        left, whole = (
-            math.prod(n) for n in zip(*((ids.size, static(x, a)) for a, ids in changed.items()), strict=True)
-        )
-        return Share(left, whole)
+        return Share(math.prod(ids.size for ids in changed.values()), math.prod(static(x, axis) for axis in changed))
 
     def of(self, dtype: DType) -> Value:
         """The share as a constant expression."""
