@@ -99,7 +99,7 @@ def verify(
     _same_interface(reference, candidate)
     bound = data.bound(reference.graph) if data is not None else None
     feeds = parity_feeds(reference, bound, seed)
-    difference = measure.distance(OrtRunner(reference), OrtRunner(candidate), feeds)
+    difference = measure.distance(map(OrtRunner(reference).run, feeds), OrtRunner(candidate), feeds)
     parity = measure.as_parity(
         difference,
         kind="verify",

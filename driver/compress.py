@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from ..transforms.instruments import Instruments
 from ..transforms.manager import Step, run_passes
 from ..transforms.manager import bisect as bisect_passes
 from ..transforms.parity import Check
+from ..transforms.quantize.calibrate import few, has_open_batch
 from . import measure, report
 from .data import Data
 from .environment import platform, tool
@@ -27,8 +29,9 @@ from .passes import resolve, with_selection
 from .result import Result
 from .rows import layer_rows, rule_rows
 
-PARITY_FEEDS = 4
-"""Feeds of the user's data on which the distance from the original is measured."""
+PARITY_FEEDS, PARITY_SAMPLES = 4, 16
+"""Feeds of the user's data on which the distance from the original is measured, and the samples in them at most, where
+the batch is open."""
 
 
 def apply(
@@ -173,12 +176,12 @@ def _run(
             **measure.static_figures(original, feeds[0]),
         )
     ]
-    timed = [reference]
+    timed, expected = [reference], [reference.run(feed) for feed in feeds]
     for index, step in enumerate(steps, start=1):
         progress("measure", index, len(steps))
         runner = OrtRunner(step.model)
         against_original = measure.as_parity(
-            measure.distance(reference, runner, feeds),
+            measure.distance(expected, runner, feeds),
             kind=step.contract,
             against="the original model",
             inputs=source,
@@ -210,12 +213,8 @@ def parity_feeds(model: Model, data: Data | None, seed: int) -> list[Feeds]:
     """Inputs for comparisons: the first of the user's data, else synthesized ones (typed, seeded)."""
     if data is None:
         return list(synthesize(model.graph, count=2, seed=seed))
-    feeds: list[Feeds] = []
-    for feed in data:
-        feeds.append(feed)
-        if len(feeds) == PARITY_FEEDS:
-            break
-    return feeds
+    held = few(model.graph, data, PARITY_SAMPLES) if has_open_batch(model.graph) else data
+    return list(islice(held, PARITY_FEEDS))
 
 
 def single(feed: Feeds, model: Model) -> Feeds:

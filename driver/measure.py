@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..backends.benchmark import Timing, latency
 from ..backends.compare import Comparison, Difference
 from ..backends.onnx import file_bytes
 from ..backends.runners import Feeds, Runner
-from ..ir import Model
+from ..ir import Array, Model
 from ..transforms.base import Progress
 from ..transforms.cost import bind_sizes, graph_flops, parameter_count
 from ..transforms.parity import Parity
@@ -47,11 +47,11 @@ def as_latency(timing: Timing) -> report.Latency:
     )
 
 
-def distance(reference: Runner, candidate: Runner, feeds: Sequence[Feeds]) -> Difference:
-    """The difference over all feeds, of the output with the largest error; memory does not grow with the feeds."""
+def distance(reference: Iterable[Mapping[str, Array]], candidate: Runner, feeds: Sequence[Feeds]) -> Difference:
+    """The difference over all feeds, of the output with the largest error, from what the reference gives for each."""
     comparisons: dict[str, Comparison] = {}
-    for feed in feeds:
-        expected, found = reference.run(feed), candidate.run(feed)
+    for expected, feed in zip(reference, feeds, strict=True):
+        found = candidate.run(feed)
         for name, value in expected.items():
             comparisons.setdefault(name, Comparison()).update(value, found[name])
     return max((c.difference() for c in comparisons.values()), key=lambda d: d.max_error)

@@ -115,7 +115,7 @@ def compare_targets(
                 if pipeline not in made:
                     made[pipeline] = apply(model, pipeline, data=data, check=Check(enabled=False), seed=seed).model
                 runner = runner_of(target, made[pipeline], candidate)
-                found = measure.distance(original, runner, feeds)
+                found = measure.distance(map(original.run, feeds), runner, feeds)
                 row = replace(row, sqnr_db=found.sqnr_db, bytes=file_bytes(made[pipeline]))
                 runners[len(rows)] = runner
             except TersorError as error:

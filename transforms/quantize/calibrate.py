@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from ...backends.runners import Feeds, OrtRunner, Samples
-from ...ir import Array, Model, UsageError, Value
+from ...ir import Array, Dim, Graph, Model, UsageError, Value
 from ..base import Progress, silent
 from ..select import label
 from .observers import NotFinite, Observer, Range, Statistic
@@ -107,6 +107,29 @@ def limited(samples: Samples, limit: int) -> Iterator[Feeds]:
         given += _count(feed)
         if limit and given >= limit:
             return
+
+
+def few(graph: Graph, samples: Samples, count: int) -> Iterator[Feeds]:
+    """Feeds that hold `count` samples together, to measure something on: the last one is cut where it holds more and
+    the batch is open.
+    """
+    cut = has_open_batch(graph)
+    left = count
+    for feed in samples:
+        held = _count(feed)
+        yield {name: array[:left] for name, array in feed.items()} if cut and held > left else feed
+        left -= held
+        if left <= 0:
+            return
+
+
+def has_open_batch(graph: Graph) -> bool:
+    """True where all inputs and outputs have the same symbol as their first size: their samples do not depend on each
+    other's number.
+    """
+    values = [*graph.inputs, *graph.outputs]
+    firsts = {v.shape[0] if v.shape else None for v in values}
+    return len(firsts) == 1 and all(isinstance(first, Dim) for first in firsts)
 
 
 def too_few(samples: Samples, limit: int) -> str:

@@ -19,7 +19,7 @@ from ...backends.compare import Comparison
 from ...backends.onnx import save
 from ...backends.runners import OrtRunner, Samples
 from ...ir import Array, Model, Node, Value
-from .calibrate import limited
+from .calibrate import few
 from .placement import CONNECTORS
 
 FLOAT_KERNELS = frozenset(["Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"])
@@ -117,7 +117,7 @@ def signal_to_noise(
     """
     candidate = OrtRunner(model, taps=list(layers.values()))
     compared = [Comparison() for _ in layers]
-    for feed in limited(samples, SIGNAL_SAMPLES):
+    for feed in few(model.graph, samples, SIGNAL_SAMPLES):
         for comparison, a, b in zip(compared, reference.run_taps(feed), candidate.run_taps(feed), strict=True):
             comparison.update(spread(a), spread(b))
     found = {node: c.difference().sqnr_db for node, c in zip(layers, compared, strict=True)}
