@@ -28,7 +28,7 @@ LAYERS = frozenset(
 )
 """Operators that are rows of the table."""
 
-ROUNDED = ("scheme", "low", "high", "weight_sqnr_db", "alone_sqnr_db", "before_us", "after_us", "counts")
+ROUNDED = ("scheme", "low", "high", "weight_sqnr_db", "alone_sqnr_db", "before_us", "after_us", "measured", "counts")
 """What a decision and the report call alike."""
 
 SUCCESSORS = {

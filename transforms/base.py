@@ -32,8 +32,8 @@ class Rounded:
     """How a layer is rounded, and what that costs it.
 
     [low, high] is the range of its input. `weight_sqnr_db` is of its weight, `alone_sqnr_db` of its result where
-    nothing else is rounded; microseconds are modelled. `counts` are the input's values on equal bins over the interval
-    `seen`, kept for the layers that lose most.
+    nothing else is rounded; microseconds are `measured` or of a model. `counts` are the input's values on equal bins
+    over the interval `seen`, kept for the layers that lose most.
     """
 
     scheme: str
@@ -43,6 +43,7 @@ class Rounded:
     alone_sqnr_db: float | None = None
     before_us: float | None = None
     after_us: float | None = None
+    measured: bool = False
     counts: tuple[int, ...] = ()
     seen: tuple[float, float] | None = None
 

@@ -17,7 +17,7 @@ _COLUMNS = (
     Column("Weight", "num"),
     Column("Alone", "num"),
     Column("With those before", "num"),
-    Column("Modelled time", "num"),
+    Column("Time", "num"),
     Column("Decision", "wide"),
 )
 
@@ -36,7 +36,11 @@ def rounded(report: Report) -> Markup | None:
 
 def _row(layer: Layer, rounding: Rounding) -> list[Cell]:
     times = rounding.before_us, rounding.after_us
-    timed: Child = ABSENT if None in times else arrow(*(_microseconds(t) for t in times))
+    timed: Child = (
+        ABSENT
+        if None in times
+        else over(arrow(*(_microseconds(t) for t in times)), "measured" if rounding.measured else "modelled")
+    )
     return [
         Cell(over(name(layer.name), layer.op), layer.name),
         words(rounding.scheme),

@@ -191,8 +191,8 @@ class Rounding(Record):
     """How a quantized layer is rounded: `scheme` is such as "u8 x i8 per channel", [low, high] the range of its input.
 
     `weight_sqnr_db` is of its weight, `alone_sqnr_db` of its result where nothing else is rounded; microseconds are
-    modelled. `counts` are its input's values on equal bins from `seen_low` to `seen_high`, for the layers that lose
-    most.
+    `measured` or of a model. `counts` are its input's values on equal bins from `seen_low` to `seen_high`, for the
+    layers that lose most.
     """
 
     scheme: str
@@ -202,6 +202,7 @@ class Rounding(Record):
     alone_sqnr_db: float | None = None
     before_us: float | None = None
     after_us: float | None = None
+    measured: bool = False
     counts: tuple[int, ...] = ()
     seen_low: float | None = None
     seen_high: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -38,8 +39,12 @@ def chosen(graph: Graph) -> dict[Node, Layer]:
     return {node: layer for node, layer in layers(graph) if isinstance(layer, Layer)}
 
 
+def modelled_costs(graph: Graph) -> gain.Costs:
+    return gain.modelled(chosen(graph), bind_sizes(graph))
+
+
 def left(graph: Graph) -> list[str]:
-    return [node.output.name for node in gain.not_worth(graph, chosen(graph), bind_sizes(graph))]
+    return [node.output.name for node in gain.not_worth(graph, chosen(graph), modelled_costs(graph))]
 
 
 def test_large_dense_convolutions_are_worth_it():
@@ -61,13 +66,13 @@ def modelled(graph: Graph, int8: set[Node]) -> float:
     known = {node: gain.times(layer, sizes) for node, layer in chosen(graph).items()}
     previous = False
     for node in graph:
-        price = gain.CONVERSION[0] + gain.CONVERSION[1] * np.prod(node.output.shape or ())
+        price = gain.CONVERSION.call + gain.CONVERSION.element * np.prod(node.output.shape or ())
         now = node in int8
         total += price * (now != previous) + (
             0.0 if node not in known else known[node].int8 if now else known[node].float
         )
         previous = now
-    return total + (gain.CONVERSION[0] + gain.CONVERSION[1] * np.prod(graph.outputs[0].shape or ())) * previous
+    return total + (gain.CONVERSION.call + gain.CONVERSION.element * np.prod(graph.outputs[0].shape or ())) * previous
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16, 28])
@@ -81,12 +86,45 @@ def modelled(graph: Graph, int8: set[Node]) -> float:
 def test_no_other_split_is_faster_by_the_model(size: int, kinds: tuple[str, ...]):
     graph = chain(size, *kinds)
     every = list(chosen(graph))
-    kept = set(every) - set(gain.not_worth(graph, chosen(graph), bind_sizes(graph)))
+    kept = set(every) - set(gain.not_worth(graph, chosen(graph), modelled_costs(graph)))
     best = min(
         modelled(graph, {n for n, take in zip(every, takes, strict=True) if take})
         for takes in product([False, True], repeat=len(every))
     )
     assert modelled(graph, kept) == pytest.approx(best)
+
+
+def with_times(graph: Graph, *times: gain.Times) -> gain.Costs:
+    """Measured times of the layers, with conversions that cost nothing."""
+    nothing = gain.Price(0.0, 0.0)
+    return gain.Costs(dict(zip(chosen(graph), times, strict=True)), bind_sizes(graph), nothing, nothing, measured=True)
+
+
+def test_measured_times_decide_against_the_model_where_they_win_more_than_noise():
+    graph = chain(56, "dense", "dense")
+    assert left(graph) == []
+    layers = chosen(graph)
+    fast = gain.Times(100.0, 40.0)
+    for int8, floats in ((90.0, []), (103.0, []), (120.0, ["2"])):
+        costs = with_times(graph, fast, gain.Times(100.0, int8))
+        assert [node.output.name for node in gain.not_worth(graph, layers, costs)] == floats
+
+
+def test_times_of_what_connects_layers_count_too():
+    """Both layers win 10 us each in int8, and the concatenation between them loses 30."""
+    graph = parse("""graph (%x: f32[1,8,8,8]) -> (y) {
+      @w : f32[8,8,1,1] = random(1)
+      %1 = Conv(%x, @w) : f32[1,8,8,8]
+      %2 = Conv(%1, @w) : f32[1,8,8,8]
+      %3 = Concat(%1, %2) {axis=1} : f32[1,16,8,8]
+      return %3
+    }""")
+    costs = with_times(graph, gain.Times(100.0, 90.0), gain.Times(100.0, 90.0))
+    joined = next(node for node in graph if node.op == "Concat")
+    _, kept = gain.cheapest(graph, chosen(graph), costs)
+    assert len(kept) == 2
+    dearer = replace(costs, times={**costs.times, joined: gain.Times(0.0, 30.0)}, images=gain.Price(20.0, 0.0))
+    assert gain.cheapest(graph, chosen(graph), dearer) == (200.0, set())
 
 
 def test_the_pass_says_why_a_layer_stays_in_float():

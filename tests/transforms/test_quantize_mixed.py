@@ -9,7 +9,7 @@ from tersor.backends.runners import OrtRunner
 from tersor.ir import Array, Graph, Model, UsageError, verify
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.quantize import Quantize
-from tersor.transforms.quantize.gain import cheapest
+from tersor.transforms.quantize.gain import cheapest, modelled
 from tersor.transforms.quantize.layers import Layer, layers
 
 CHAIN = """
@@ -66,9 +66,10 @@ def test_no_layer_goes_back_where_nothing_may_be_given_up(graph):
 def test_a_layer_that_must_be_float_makes_the_cheapest_assignment_dearer(graph):
     made = graph(CHAIN.replace("N,", "1,"))
     known = {node: layer for node, layer in layers(made) if isinstance(layer, Layer)}
-    cost, kept = cheapest(made, known, {})
+    costs = modelled(known, {})
+    cost, kept = cheapest(made, known, costs)
     middle = list(known)[1]
-    dearer, left = cheapest(made, known, {}, [middle])
+    dearer, left = cheapest(made, known, costs, [middle])
     assert middle in kept
     assert middle not in left
     assert dearer > cost

@@ -16,11 +16,10 @@ from ...backends.compare import Comparison
 from ...backends.runners import OrtRunner, Samples
 from ...ir import Builder, Graph, Model, Node, Value
 from ..base import Rounded
-from ..cost import Sizes
 from ..walk import pairs
-from . import gain
 from .bias import restored
-from .calibrate import limited, observe
+from .calibrate import few, observe
+from .gain import Costs
 from .insertion import integers_of, pair_behind, scale_and_zero
 from .layers import Layer
 from .observers import Histogram
@@ -28,8 +27,8 @@ from .placement import Placement, results
 from .report import SIGNAL_SAMPLES, spread
 from .scheme import Affine
 
-SAMPLES = 2
-"""Feeds on which layers are measured by themselves."""
+SAMPLES = 4
+"""Calibration samples on which layers are measured by themselves."""
 
 WORST = 6
 """Layers whose inputs' values are counted for the report: those that lose most."""
@@ -47,16 +46,14 @@ class Assigned:
     weights: Mapping[Node, Affine]
 
 
-def evidence(model: Model, found: Assigned, samples: Samples, sizes: Sizes | None) -> dict[Node, Rounded]:
-    """How each layer is rounded and what that costs it; `model` is the one of floats. With `sizes` also the modelled
-    time.
-    """
+def evidence(model: Model, found: Assigned, samples: Samples, costs: Costs | None) -> dict[Node, Rounded]:
+    """How each layer is rounded and what that costs it; `model` is the one of floats. With `costs` also its times."""
     errors = alone(model, found, samples)
     rows: dict[Node, Rounded] = {}
     for node, layer in found.layers.items():
         input, weight = found.parameters[layer.input], found.weights[node]
         low, high = interval(input)
-        time = gain.times(layer, sizes) if sizes is not None else None
+        time = costs.times.get(node) if costs is not None else None
         rows[node] = Rounded(
             scheme=scheme_text(input, weight),
             low=low,
@@ -65,10 +62,11 @@ def evidence(model: Model, found: Assigned, samples: Samples, sizes: Sizes | Non
             alone_sqnr_db=errors.get(node),
             before_us=time.float if time else None,
             after_us=time.int8 if time else None,
+            measured=costs is not None and costs.measured,
         )
     worst = sorted(errors, key=lambda n: errors[n])[:WORST]
     wanted = [(found.layers[n].input, Histogram) for n in worst]
-    seen = observe(model, wanted, samples, limit=SIGNAL_SAMPLES) if worst else []
+    seen = observe(model, wanted, list(few(model.graph, samples, SIGNAL_SAMPLES))) if worst else []
     for node, histogram in zip(worst, seen, strict=True):
         counts, ends = bars(histogram)
         rows[node] = replace(rows[node], counts=counts, seen=ends)
@@ -125,9 +123,7 @@ def alone(model: Model, found: Assigned, samples: Samples) -> dict[Node, float]:
         taps += [own, made]
     runner = OrtRunner(copy, taps=taps)
     compared = [Comparison() for _ in found.layers]
-    for index, feed in enumerate(limited(samples, 0)):
-        if index == SAMPLES:
-            break
+    for feed in few(model.graph, samples, SAMPLES):
         arrays = runner.run_taps(feed)
         for place, comparison in enumerate(compared):
             comparison.update(spread(arrays[2 * place]), spread(arrays[2 * place + 1]))

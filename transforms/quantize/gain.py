@@ -1,16 +1,17 @@
-"""Which layers are worth int8: a model of time on one core, and the cheapest split of a network into int8 and float.
+"""Which layers are worth int8: what each takes in either precision, and the cheapest split of a network into both.
 
 The time of a network is the sum over its layers, in the precision of each, plus that of a QuantizeLinear where a float
 value enters the int8 part and of a DequantizeLinear where one leaves it. The cheapest assignment is a minimum cut
 between "int8" and "float" (Greig, Porteous and Seheult 1989), with auxiliary nodes per value, since a value is
-converted once for all who take it. Small, depthwise and isolated layers fall out by themselves.
+converted once for all who take it. Small, depthwise and isolated layers fall out by themselves. Times are those of a
+model, or measured (see `measured`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...ir import Graph, Node, Value
@@ -18,7 +19,7 @@ from ..cost import Sizes, node_flops, static_shape
 from . import cut
 from .cut import FAST, FLOAT
 from .layers import Layer
-from .placement import data, may_connect, results
+from .placement import IMAGE_RANK, data, may_connect, results
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -39,16 +40,79 @@ SHALLOW = 8
 CALL = (2.0, 2.5)
 """Microseconds that a layer takes beside its arithmetic, in float and in int8."""
 
-CONVERSION = (1.5, 0.3e-3)
-"""Microseconds of a QuantizeLinear or DequantizeLinear: per call and per element."""
+HYSTERESIS = 0.05
+"""Measured times turn what the model of time says only where they win more than this share: noise must not."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Modelled microseconds of a layer."""
+    """Microseconds of a layer."""
 
     float: float
     int8: float
+
+
+@dataclass(frozen=True)
+class Price:
+    """Microseconds of a conversion: per call and per element."""
+
+    call: float
+    element: float
+
+
+CONVERSION = Price(1.5, 0.3e-3)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network takes: each layer, and each operator that may connect layers, in either precision (none where it
+    takes the same in both), and a conversion of `images` and of other values.
+    """
+
+    times: Mapping[Node, Times]
+    sizes: Sizes
+    images: Price = CONVERSION
+    others: Price = CONVERSION
+    measured: bool = False
+
+    @property
+    def word(self) -> str:
+        return "measured" if self.measured else "modelled"
+
+    def conversion(self, value: Value) -> float:
+        """Microseconds of converting a value."""
+        price = self.images if value.rank == IMAGE_RANK else self.others
+        return price.call + price.element * math.prod(static_shape(value, self.sizes) or (0,))
+
+    def said(self, node: Node) -> str:
+        """The times of a layer in words; '' where none are known."""
+        t = self.times.get(node)
+        return f"{t.int8:.0f} us against {t.float:.0f} us {self.word}" if t else ""
+
+    def under(self, names: Mapping[Node, Node]) -> Costs:
+        """The same with other nodes in the place of some."""
+        return replace(self, times={names.get(node, node): t for node, t in self.times.items()})
+
+    def leaning(self, layers: Collection[Node], int8: Collection[Node]) -> Costs:
+        """The same with layers a little cheaper in the precision that they have where `int8` are those in int8."""
+        less, now = 1 - HYSTERESIS, dict(self.times)
+        for node in layers:
+            t = now[node]
+            now[node] = Times(t.float, t.int8 * less) if node in int8 else Times(t.float * less, t.int8)
+        return replace(self, times=now)
+
+
+def group(node: Node, layer: Layer | None) -> list[Node]:
+    """The nodes that a layer or connector takes the place of: itself, the Add of its bias, and a Relu or Clip that
+    vanishes into its result."""
+    last = results(node)[0].node if layer is None or layer.adder is None else None
+    found = (node, layer.adder if layer is not None else None, last)
+    return list(dict.fromkeys(n for n in found if n is not None))
+
+
+def modelled(chosen: Mapping[Node, Layer], sizes: Sizes) -> Costs:
+    """What these layers take by the model."""
+    return Costs({node: times(layer, sizes) for node, layer in chosen.items()}, sizes)
 
 
 def times(layer: Layer, sizes: Sizes) -> Times:
@@ -67,51 +131,48 @@ def kind(layer: Layer) -> str:
     return "depthwise" if layer.weight.tensor.shape[1] == 1 else "grouped"
 
 
-def not_worth(graph: Graph, chosen: Mapping[Node, Layer], sizes: Sizes) -> dict[Node, str]:
+def not_worth(graph: Graph, chosen: Mapping[Node, Layer], costs: Costs) -> dict[Node, str]:
     """The layers that are better left in float, each with the reason."""
-    known = {node: times(layer, sizes) for node, layer in chosen.items()}
-    _, kept = cheapest(graph, chosen, sizes)
+    if costs.measured:
+        _, usual = cheapest(graph, chosen, modelled(chosen, costs.sizes))
+        _, kept = cheapest(graph, chosen, costs.leaning(chosen, usual))
+    else:
+        _, kept = cheapest(graph, chosen, costs)
     return {
-        node: f"int8 would not pay here: {t.int8:.0f} us against {t.float:.0f} us, without conversions"
-        for node, t in known.items()
-        if node not in kept
+        node: f"int8 would not pay here: {costs.said(node)}, without conversions" for node in chosen if node not in kept
     }
 
 
 def cheapest(
-    graph: Graph, chosen: Mapping[Node, Layer], sizes: Sizes, floats: Collection[Node] = ()
+    graph: Graph, chosen: Mapping[Node, Layer], costs: Costs, floats: Collection[Node] = ()
 ) -> tuple[float, set[Node]]:
-    """The modelled microseconds of the fastest assignment in which the layers `floats` are float, and the layers that
-    are int8 in it.
+    """The microseconds of the fastest assignment in which the layers `floats` are float, and the layers that are int8
+    in it.
     """
-    known = {node: times(layer, sizes) for node, layer in chosen.items()}
-    network = _network(graph, chosen, known, sizes)
+    network = _network(graph, chosen, costs)
     for node in floats:
         network.add_edge(node, FLOAT, capacity=math.inf)
     cost, fast = cut.cheapest(network)
     return cost, {node for node in chosen if node in fast}
 
 
-def _network(
-    graph: Graph, chosen: Mapping[Node, Layer], known: Mapping[Node, Times], sizes: Sizes
-) -> nx.DiGraph[object]:
+def _network(graph: Graph, chosen: Mapping[Node, Layer], costs: Costs) -> nx.DiGraph[object]:
     """Edges u -> w cost their capacity where u is in int8 and w in float."""
     import networkx as nx
 
     network: nx.DiGraph[object] = nx.DiGraph()
-    for node, t in known.items():
-        network.add_edge(FAST, node, capacity=t.float)
-        network.add_edge(node, FLOAT, capacity=t.int8)
+    network.add_nodes_from((FAST, FLOAT))
     free = {node for node in graph if node in chosen or may_connect(node)}
+    for node in free:
+        t = costs.times.get(node)
+        if t is not None:
+            network.add_edge(FAST, node, capacity=t.float)
+            network.add_edge(node, FLOAT, capacity=t.int8)
     takers: dict[Value, list[Node]] = {}
     for node in free:
         for value in [chosen[node].input] if node in chosen else data(node):
             takers.setdefault(value, []).append(node)
     makers = {v: node for node in free if node.op not in ("Gemm", "MatMul") for v in results(node)}
     for value in dict.fromkeys((*takers, *makers)):
-        cut.connect(network, value, makers.get(value, FLOAT), takers.get(value, []), _conversion(value, sizes))
+        cut.connect(network, value, makers.get(value, FLOAT), takers.get(value, []), costs.conversion(value))
     return network
-
-
-def _conversion(value: Value, sizes: Sizes) -> float:
-    return CONVERSION[0] + CONVERSION[1] * math.prod(static_shape(value, sizes) or (0,))

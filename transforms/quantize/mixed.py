@@ -1,4 +1,4 @@
-"""Mixed precision: which layers are left in float for accuracy, by what each is measured to cost and modelled to gain.
+"""Mixed precision: which layers are left in float for accuracy, by what each is measured to cost and to gain.
 
 One layer at a time goes back to float: of those whose loss of speed fits what is left to give, the one that wins most
 for the network's outputs, measured on calibration samples with the rest in int8. Layers that int8 hardly makes faster
@@ -15,9 +15,8 @@ from ...backends.compare import Comparison
 from ...backends.runners import Feeds, OrtRunner, Samples
 from ...ir import Array, Graph, Model, Node
 from ..base import Progress
-from ..cost import Sizes
 from .calibrate import limited
-from .gain import cheapest
+from .gain import Costs, cheapest
 from .layers import Layer
 
 MEASURED_SAMPLES = 32
@@ -66,12 +65,12 @@ def choose(
     layers: Mapping[Node, Layer],
     build: Build,
     outputs: Outputs,
-    sizes: Sizes,
+    costs: Costs,
     slack: float,
     progress: Progress,
 ) -> Choice:
-    """The layers to leave in float where the modelled time may grow by the share `slack`."""
-    start, kept = cheapest(graph, layers, sizes)
+    """The layers to leave in float where the time may grow by the share `slack`."""
+    start, kept = cheapest(graph, layers, costs)
     limit = start * (1 + slack)
     choice = Choice()
     if not kept:
@@ -81,7 +80,7 @@ def choose(
     rounds = 0
     while kept and math.isfinite(choice.after):
         rounds += 1
-        prices = {node: cheapest(graph, layers, sizes, {*floats, node}) for node in kept}
+        prices = {node: cheapest(graph, layers, costs, {*floats, node}) for node in kept}
         affordable = sorted((n for n in kept if prices[n][0] <= limit and prices[n][1]), key=lambda n: prices[n][0])
         found: dict[Node, float] = {}
         for node in affordable[:TRIED]:
@@ -93,7 +92,8 @@ def choose(
         won, cost = found[best] - choice.after, prices[best][0]
         for node in kept - prices[best][1]:
             choice.floats[node] = (
-                f"float wins {won:.1f} dB at the outputs for {100 * (cost / start - 1):.1f} % of the modelled time"
+                f"float wins {won:.1f} dB at the outputs for {100 * (cost / start - 1):.1f} % of the {costs.word} time"
+                f"; int8 takes {costs.said(node)}"
             )
         floats |= kept - prices[best][1]
         kept, choice.after = prices[best][1], found[best]

@@ -10,19 +10,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...backends.runners import OrtRunner, Samples
+from ...backends.runners import Feeds, OrtRunner, Samples
 from ...ir import Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
-from ..base import Context, Contract, Decision, Outcome, Pass, Rounded
+from ..base import Context, Contract, Decision, Outcome, Pass, Progress, Rounded
 from ..cost import Sizes, bind_sizes
 from ..select import Selection, label
 from ..walk import pairs
 from . import dynamic, insertion, recurrent, scheme, weights
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
-from .calibrate import observe, require, too_few
-from .gain import not_worth
+from .calibrate import few, observe, require, too_few
+from .gain import Costs, modelled, not_worth
 from .layers import QUANTIZED, Layer, layers
+from .measured import confirmed, measured
 from .mixed import Choice, Outputs, choose
 from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import IMAGE_RANK, TARGETS, Target, place, results
@@ -32,7 +33,10 @@ from .report import float_nodes, lacks_vnni, signal_to_noise
 from .scheme import Affine
 
 MODES = ("static", "dynamic", "weights")
-STATIC_ONLY = ("observer", "percentile", "samples", "cost_aware", "correct_bias", "in_turn", "slack", "target", "form")
+GAINS = ("modelled", "measured")
+STATIC_ONLY = (
+    *("observer", "percentile", "samples", "cost_aware", "gain", "correct_bias", "in_turn", "slack", "target", "form"),
+)
 QFORMS = ("qdq", "qoperator")
 IDLE = {
     "static": ("bits", "block"),
@@ -62,8 +66,10 @@ class Quantize(Pass):
     products read, whose few large channels must not be cut.
     `samples` is how many calibration samples are used (0: all). `per_channel` gives each output channel of a weight
     its scale. `only` and `skip` select layers by node name, module scope or operator. `cost_aware` leaves layers in
-    float that int8 would not make faster, by a model of time (see `gain`) at the sizes of one calibration sample; with
-    `slack`, the share of that time that may be given up for accuracy, also those that win most for it (see `mixed`).
+    float that int8 would not make faster at the sizes of one calibration sample; with `slack`, the share of the time
+    that may be given up for accuracy, also those that win most for it (see `mixed`). `gain` is where times come from: a
+    model of them (see the module `gain`), or "measured" on this machine (see `measured`), which another run may decide
+    otherwise by.
     `correct_bias` has biases take back the mean error that rounded weights make; with `in_turn` layer after layer, each
     with the errors of those before it (see `bias`). `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
     `form` "qdq" writes pairs around float operators, "qoperator" operators on integers (see `qoperator`).
@@ -80,6 +86,7 @@ class Quantize(Pass):
     skip: tuple[str, ...] = ()
     samples: int = 0
     cost_aware: bool = False
+    gain: str = "modelled"
     correct_bias: bool = False
     in_turn: bool = False
     slack: float = 0.0
@@ -95,6 +102,7 @@ class Quantize(Pass):
             ("mode", self.mode, MODES),
             ("target", self.target, tuple(TARGETS)),
             ("form", self.form, QFORMS),
+            ("gain", self.gain, GAINS),
             ("observer", self.observer, (AUTO, *OBSERVERS)),
         ):
             if found not in known:
@@ -127,6 +135,7 @@ class Quantize(Pass):
             ("slack", self.cost_aware, "without cost_aware=True"),
             ("percentile", self.observer == "percentile", f"with observer={self.observer!r}"),
             ("cost_aware", self.runtime.modelled, f"with target={self.target!r}, whose time is not modelled"),
+            ("gain", self.runtime.modelled, f"with target={self.target!r}, whose layers are not timed"),
             ("form", self.runtime.reads_back, f"with target={self.target!r}, which reads QDQ alone"),
         ):
             if name in given and not works:
@@ -147,7 +156,7 @@ class Quantize(Pass):
             return self.store_weights(model, context)
         samples = require(context.samples) if self.mode == "static" else context.samples
         infer(model.graph, context.fallback)
-        decisions = self.decide(model, samples)
+        decisions = self.decide(model)
         chosen = {d.node: d.layer for d in decisions if d.layer is not None}
         outcome = Outcome(changed=len(chosen))
         choice = Choice()
@@ -157,9 +166,11 @@ class Quantize(Pass):
             loops = [d.node for d in decisions if d.recurrent]
             measured = self.dynamic(model, chosen, loops, samples)
             outcome.changed += len(loops)
-        outcome.changed -= len(choice.floats)
-        outcome.decisions = [d.row(measured, choice.floats.get(d.node, "")) for d in decisions]
-        if chosen:
+        outcome.changed -= len(measured.slower) + len(choice.floats)
+        outcome.decisions = [
+            d.row(measured, choice.floats.get(d.node, measured.slower.get(d.node, ""))) for d in decisions
+        ]
+        if outcome.changed:
             outcome.warnings = self.warnings(model)
         few = too_few(samples, self.samples) if samples is not None else ""
         if few:
@@ -186,7 +197,7 @@ class Quantize(Pass):
         outcome.notes.append(f"{len(chosen)} of {len(found)} weights in int{self.bits}")
         return outcome
 
-    def decide(self, model: Model, samples: Samples | None) -> list[Candidate]:
+    def decide(self, model: Model) -> list[Candidate]:
         """Every layer with weights, and the layer or the reason against it."""
         selection = Selection(model.graph, self.only, self.skip)
         found: list[Candidate] = []
@@ -201,10 +212,7 @@ class Quantize(Pass):
             if not why and isinstance(layer, str):
                 why = layer
             found.append(Candidate(node, why, None if why or isinstance(layer, str) else layer))
-        if not self.cost_aware or samples is None:
-            return found
-        slower = not_worth(model.graph, {c.node: c.layer for c in found if c.layer}, one_sample(model.graph, samples))
-        return [Candidate(c.node, slower[c.node], None) if c.node in slower else c for c in found]
+        return found
 
     def static(
         self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context
@@ -212,22 +220,32 @@ class Quantize(Pass):
         """Calibrates and inserts; gives what was measured of each layer under its node of before, and which layers were
         left in float for accuracy.
         """
-        graph = model.graph
+        graph, untouched = model.graph, model.graph.clone()
         if any(node.op == "Conv" for node in chosen):
             means_to_pools(graph)
             swishes_to_products(graph)
+            chosen = {node: replace(layer, input=node.operand(0)) for node, layer in chosen.items()}
+        costs = self.costs(model, chosen, samples, context.progress)
+        slower = not_worth(graph, chosen, costs) if self.cost_aware and costs else {}
+        if slower and self.gain == "measured":
+            feed = alone_in_batch(graph, samples)
+            slower = confirmed(model, chosen, slower, self.quickly, feed, context.progress)
+        chosen = {node: layer for node, layer in chosen.items() if node not in slower}
+        if not chosen:
+            model.graph = untouched
+            return Measured({}, {}, slower), Choice()
         prepared = matmuls_to_gemms(graph, chosen)
         before = dict(zip(prepared, chosen, strict=True))
+        costs = costs.under({old: new for new, old in before.items()}) if costs else None
         placement = place(graph, prepared, self.runtime)
         values = list(placement.quantized) if self.slack else placement.sources()
         found = self.calibrate(model, values, prepared, samples, context)
-        choice = self.mix(model, prepared, found, samples, context) if self.slack else Choice()
+        choice = self.mix(model, prepared, found, samples, costs, context) if self.slack and costs else Choice()
         prepared = {node: layer for node, layer in prepared.items() if node not in choice.floats}
         outputs = {node: results(node)[0] for node in prepared}
         reference = OrtRunner(model, taps=list(outputs.values()))
         assigned = self.assigned(model, prepared, found)
-        sizes = one_sample(graph, samples) if self.runtime.modelled else None
-        rows = evidence(model, assigned, samples, sizes)
+        rows = evidence(model, assigned, samples, costs)
         dequantized = self.put(model, assigned)
         if found.results:
             correct_in_turn(model, assigned.layers, found.results, samples, self.samples, context.progress)
@@ -236,8 +254,27 @@ class Quantize(Pass):
         insertion.erase_unused(dequantized.values())
         if self.form == "qoperator":
             to_qoperator(graph)
-        measured = Measured(noise, {before[node]: row for node, row in rows.items()})
-        return measured, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
+        made = Measured(noise, {before[node]: row for node, row in rows.items()}, slower)
+        return made, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
+
+    def costs(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, progress: Progress) -> Costs | None:
+        """What these layers take in either precision; None for a runtime of which that is not known."""
+        if not self.runtime.modelled:
+            return None
+        sizes = one_sample(model.graph, samples)
+        if self.gain == "modelled":
+            return modelled(chosen, sizes)
+        return measured(model, chosen, self.quickly, alone_in_batch(model.graph, samples), sizes, progress)
+
+    def quickly(self, model: Model, layers: Mapping[Node, Layer], samples: Samples) -> None:
+        """Quantizes these layers in place for their time alone, whatever the error."""
+        plain = replace(self, observer="minmax", percentile=type(self).percentile, correct_bias=False, in_turn=False)
+        prepared = matmuls_to_gemms(model.graph, layers)
+        sources = place(model.graph, prepared, self.runtime).sources()
+        found = plain.calibrate(model, sources, prepared, samples, Context())
+        insertion.erase_unused(plain.put(model, plain.assigned(model, prepared, found)).values())
+        if self.form == "qoperator":
+            to_qoperator(model.graph)
 
     def assigned(self, model: Model, layers: Mapping[Node, Layer], found: Calibrated) -> Assigned:
         """The scales of these layers in int8, and the layers with their corrected biases."""
@@ -256,7 +293,13 @@ class Quantize(Pass):
         return insertion.insert(model.graph, *parts, self.runtime)
 
     def mix(
-        self, model: Model, layers: Mapping[Node, Layer], found: Calibrated, samples: Samples, context: Context
+        self,
+        model: Model,
+        layers: Mapping[Node, Layer],
+        found: Calibrated,
+        samples: Samples,
+        costs: Costs,
+        context: Context,
     ) -> Choice:
         """Which layers are left in float for accuracy (see `mixed`)."""
 
@@ -272,8 +315,7 @@ class Quantize(Pass):
             insertion.erase_unused(dequantized.values())
             return copy
 
-        sizes = one_sample(model.graph, samples)
-        return choose(model.graph, layers, build, Outputs(model, samples), sizes, self.slack, context.progress)
+        return choose(model.graph, layers, build, Outputs(model, samples), costs, self.slack, context.progress)
 
     def dynamic(
         self, model: Model, chosen: Mapping[Node, Layer], loops: Sequence[Node], samples: Samples | None
@@ -375,10 +417,13 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Measured:
-    """Per layer the SQNR of its result with that of the layers before it, and how it is rounded."""
+    """Per layer the SQNR of its result with that of the layers before it, and how it is rounded; the layers that int8
+    would make `slower`, each with the reason.
+    """
 
     noise: Mapping[Node, float]
     rows: Mapping[Node, Rounded]
+    slower: Mapping[Node, str] = field(default_factory=dict[Node, str])
 
 
 class Candidate:
@@ -398,6 +443,14 @@ class Candidate:
             return dataclasses.replace(self.kept, reason=why_float)
         noise, row = measured.noise.get(self.node), measured.rows.get(self.node)
         return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=noise, rounded=row)
+
+
+def alone_in_batch(graph: Graph, samples: Samples) -> Feeds:
+    """The first sample, without the others of its batch where the batch size is open."""
+    found = next(few(graph, samples, 1), None)
+    if found is None:
+        raise UsageError("calibration data is empty", why="it holds no sample", do="give at least one sample")
+    return found
 
 
 def one_sample(graph: Graph, samples: Samples) -> Sizes:
