@@ -1,17 +1,20 @@
 """Structured pruning of real architectures: python benchmarks/prune_zoo.py [--family NAME...] [--only PATTERN...]
 
 Half of all channels, heads and hidden units of the architectures of torch_zoo.py go, through the PyTorch frontend; with
---onnx FOLDER those of the networks in its files `*.onnx` (inputs in `*.npz`, keys `set0__<input>`). Nothing is said
-about heads or layers. Every architecture has a process of its own with a time limit, and so has torch-pruning (--peer,
-where it is installed: same ratio, magnitude, only the layers that make the network's outputs ignored). Figures are kept
-in --results, and what is there is not measured again (--again and --failed do).
+--onnx FOLDER those of the networks in its files `*.onnx`, folders within included (inputs in `*.npz` beside them, keys
+`set0__<input>`; made up where there is none). Nothing is said about heads or layers. Every architecture has a process
+of its own with a time limit, and so has torch-pruning (--peer, where it is installed: same ratio, magnitude, only the
+layers that make the network's outputs ignored). Figures are kept in --results, and what is there is not measured again
+(--again and --failed do).
 
 Half of the residual blocks and half of the experts go as well, each by a pass of its own on the whole network.
 
 exact: every value equals that of the original with the removed channels masked, statistics included; semantic: with
 statistics over the channels that are left; refused: less than half of the parameters of Conv, MatMul, Gemm and their
-like shrank, or a reason; wrong: another function. `moved` is how far masking moves the original's outputs: under 1e-2
-the row proves nothing. torch-pruning's result is compared with its own masked original in the same two ways.
+like shrank, or a reason; wrong: another function; nothing: no such parameters; unreadable: no valid model, or one that
+needs what is not here; crashed: an error that is not explained. `moved` is how far masking moves the original's
+outputs: under 1e-2 the row proves nothing. torch-pruning's result is compared with its own masked original in the same
+two ways.
 
 --report prints the results as Markdown; --shim as in torch_zoo.py.
 """
@@ -26,6 +29,7 @@ import os
 import runpy
 import statistics
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,14 +45,14 @@ import numpy as np
 import tersor as ts
 import torch
 from children import forked
-from tersor.backends.runners import OrtRunner
-from tersor.ir import Dense, Model, Node, ParityError, Value
+from tersor.backends.runners import OrtRunner, synthesize
+from tersor.ir import Dense, Model, Node, ParityError, TersorError, Value
 from tersor.transforms.base import Context, Pass
 from tersor.transforms.cost import graph_flops, stored
 from tersor.transforms.prune import Prune, PruneDepth, PruneExperts
 from tersor.transforms.prune.rules.semantic import MASKED_STATISTICS
 from torch.utils import _pytree as pytree
-from torch_zoo_measure import distance, exported, fed, randomize, saved
+from torch_zoo_measure import distance, exported, fed, randomize
 
 Figures = dict[str, Any]
 
@@ -109,11 +113,20 @@ def made(family: str, name: str) -> tuple[torch.nn.Module, tuple[Any, ...], Any]
 
 def of_file(path: Path, options: argparse.Namespace, found: Figures) -> None:
     found["stage"] = "import"
-    model = ts.load(path)
+    model = ts.load(path, freeze_defaults=True)
     shake(model)
-    samples = np.load(path.with_suffix(".npz"))
-    feeds = {k.removeprefix("set0__"): samples[k] for k in samples.files if k.startswith("set0__")}
-    measure(model, feeds, options, found)
+    found["stage"] = "inputs"
+    measure(model, inputs_of(path, model), options, found)
+
+
+def inputs_of(path: Path, model: Model) -> Mapping[str, Any]:
+    """What the original runs on: what stands beside the file, else made-up numbers."""
+    if path.with_suffix(".npz").exists():
+        samples = np.load(path.with_suffix(".npz"))
+        return {k.removeprefix("set0__"): samples[k] for k in samples.files if k.startswith("set0__")}
+    (feeds,) = synthesize(model.graph)
+    OrtRunner(model, optimize=False).run(feeds)
+    return feeds
 
 
 def shake(model: Model) -> None:
@@ -141,6 +154,7 @@ def measure(model: Model, feeds: Mapping[str, Any], options: argparse.Namespace,
     found["stage"] = "simplify"
     ts.Simplify().run(model, Context())
     found["parameters"] = sum(v.tensor.count for v in model.graph.constants() if v.tensor.dtype.is_float)
+    found["weights"] = sum(v.tensor.count for v in weights(model) if v.tensor.count > 1)
     for mode in MODES:
         found["stage"] = mode
         found[mode] = {}
@@ -149,7 +163,7 @@ def measure(model: Model, feeds: Mapping[str, Any], options: argparse.Namespace,
         except ParityError as error:
             found[mode]["wrong"] = f"{error} | {getattr(error, 'where', '')} | {getattr(error, 'why', '')}"[:400]
         except Exception as error:
-            found[mode]["failed"] = f"{type(error).__name__}: {error} | {getattr(error, 'where', '')}"[:600]
+            found[mode] |= explained(error)
             if options.traceback:
                 raise
         if not any("statistics" in why or "reduces" in why for why in found[mode].get("frozen", {})):
@@ -160,6 +174,13 @@ def measure(model: Model, feeds: Mapping[str, Any], options: argparse.Namespace,
     found["stage"] = "done"
 
 
+def explained(error: Exception) -> Figures:
+    """An error that says what to do about it ("failed"), or another one ("crashed")."""
+    told = isinstance(error, TersorError)
+    text = f"{type(error).__name__}: {error} | {getattr(error, 'where', '')} | {getattr(error, 'why', '')}"
+    return {"failed" if told else "crashed": " ".join(text.split())[:600]}
+
+
 def besides(model: Model, chosen: Pass, feeds: Mapping[str, Any]) -> Figures:
     """What the passes do that remove whole blocks and whole experts."""
     started = time.process_time()
@@ -168,7 +189,7 @@ def besides(model: Model, chosen: Pass, feeds: Mapping[str, Any]) -> Figures:
     except ParityError as error:
         return {"wrong": f"{error} | {getattr(error, 'why', '')}"[:400]}
     except Exception as error:
-        return {"failed": f"{type(error).__name__}: {error} | {getattr(error, 'where', '')}"[:400]}
+        return explained(error)
     row: Figures = {"seconds": time.process_time() - started, "gone": outcome.changed, "of": len(outcome.decisions)}
     row["whys"] = dict(collections.Counter(d.reason.split(" (")[0] for d in outcome.decisions if d.decision == "kept"))
     if outcome.reference is not None:
@@ -179,6 +200,7 @@ def besides(model: Model, chosen: Pass, feeds: Mapping[str, Any]) -> Figures:
 
 def pruned(model: Model, mode: str, feeds: Mapping[str, Any], options: argparse.Namespace, row: Figures) -> None:
     flops = graph_flops(model.graph)
+    before = list(OrtRunner(model, optimize=False).run(feeds).values())
     started = time.process_time()
     chosen = Prune(ratio=options.ratio, norms=mode, compensate=None)  # pyright: ignore[reportArgumentType]
     outcome = chosen.run(model, Context(samples=[dict(feeds)]))
@@ -192,8 +214,33 @@ def pruned(model: Model, mode: str, feeds: Mapping[str, Any], options: argparse.
     row["flops"] = graph_flops(model.graph) / flops
     row["moved"], row["worst"] = check.changed, check.worst
     row["shrunk"] = shrunk(outcome.reference, model)
-    wanted = [torch.from_numpy(np.asarray(a)) for a in OrtRunner(outcome.reference, optimize=False).run(feeds).values()]
-    row["saved"], _ = saved(model, dict(feeds), wanted)
+    row["saved"] = off_when_saved(model, outcome.reference, before, feeds)
+
+
+def off_when_saved(model: Model, reference: Model, before: Sequence[Any], feeds: Mapping[str, Any]) -> float:
+    """How far ONNX Runtime is off with the file that is saved, beside the masked original: as a share of the largest
+    number there, or in the original's output, of which masking may leave next to nothing (a Sigmoid of -10).
+    """
+    masked = OrtRunner(reference, optimize=False).run(feeds).values()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        ts.save(model, path)
+        found = OrtRunner(ts.load(path)).run(feeds).values()
+    return max(off(*each) for each in zip(masked, found, before, strict=True))
+
+
+def off(wanted: Any, got: Any, before: Any) -> float:
+    """max|a - b| / max|a|, and infinite for other shapes, for what is not equal and no float, and for infinities."""
+    a, b = (v.astype(np.float32) if v.dtype.kind == "V" else v for v in (np.asarray(wanted), np.asarray(got)))
+    if a.shape == b.shape and np.array_equal(a, b):
+        return 0.0
+    if a.shape != b.shape or a.dtype.kind != "f":
+        return math.inf
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)):
+        return math.inf
+    scale = max(float(np.abs(v[np.isfinite(v)]).max(initial=0)) for v in (a, np.asarray(before).astype(a.dtype)))
+    return float(np.abs(a - b)[finite].max(initial=0)) / (scale or 1.0)
 
 
 def frozen(decisions: Sequence[Any]) -> dict[str, int]:
@@ -208,14 +255,14 @@ def frozen(decisions: Sequence[Any]) -> dict[str, int]:
 def shrunk(reference: Model, model: Model) -> float:
     """The share of the parameters of weighted operators that are in weights which became smaller."""
     before, after = weights(reference), weights(model)
-    sizes = [(a.tensor.count, b.tensor.count) for a, b in zip(before, after, strict=True)]
+    sizes = [(a.tensor.count, b.tensor.count) for a, b in zip(before, after, strict=True) if a.tensor.count > 1]
     return sum(a for a, b in sizes if b < a) / max(1, sum(a for a, _ in sizes))
 
 
 def weights(model: Model) -> list[Value]:
     nodes: Iterator[Node] = (n for n in model.graph if n.op in WEIGHTED and n.loc.rule != MASKED_STATISTICS)
     values = (stored(n.input(i)) for n in nodes for i in WEIGHTED[n.op])
-    return [v for v in values if v is not None and v.tensor.count > 1]
+    return [v for v in values if v is not None]
 
 
 # torch-pruning
@@ -346,17 +393,23 @@ def child(sender: Connection, work: Callable[[Figures], None]) -> None:
                 import traceback
 
                 traceback.print_exc()
-            found["error"] = f"{type(error).__name__}: {error}"[:600] + f" | {getattr(error, 'where', '')}"
+            found |= explained(error)
+            found["error"] = found.get("failed") or found["crashed"]
     sender.send(found)
 
 
 def state(found: Figures) -> str:
-    """exact, semantic, wrong, refused or idle (masking moved nothing)."""
+    """exact, semantic, wrong, refused, idle (masking moved nothing), nothing (to prune), unreadable or crashed."""
+    parts = [found[m] for m in (*MODES, *BESIDES) if m in found]
     modes = [found[m] for m in MODES if m in found]
-    if any("wrong" in found.get(name, {}) for name in BESIDES):
+    if "error" in found and not modes:
+        return "unreadable" if "failed" in found or found["stage"] in ("make", "export") else "crashed"
+    if any("wrong" in part or part.get("saved", 0) > CLOSE for part in parts):
         return "wrong"
-    if any("wrong" in m or m.get("saved", 0) > CLOSE for m in modes):
-        return "wrong"
+    if "error" in found or any("crashed" in part for part in parts):
+        return "crashed"
+    if not found.get("weights", 1):
+        return "nothing"
     for name, mode in zip(MODES, modes, strict=False):
         if mode.get("shrunk", 0) >= ENOUGH:
             return ("exact" if name == "strict" else name) if mode["moved"] > MOVED else "idle"
@@ -376,13 +429,13 @@ def state_of_peer(found: Figures | None) -> str:
 def cells(name: str, found: Figures) -> list[str]:
     def figures(mode: Figures) -> str:
         if "kept" not in mode:
-            return mode.get("wrong") or mode.get("failed") or ""
+            return mode.get("wrong") or mode.get("crashed") or mode.get("failed") or ""
         return f"{mode['kept']:.3f} / {mode['flops']:.3f} / {mode['shrunk']:.2f}"
 
     def removed(row: Figures) -> str:
         if "kept" in row:
             return f"{row['gone']}: {row['kept']:.3f}"
-        return row.get("wrong") or row.get("failed") or ""
+        return row.get("wrong") or row.get("crashed") or row.get("failed") or ""
 
     modes = [found.get(m, {}) for m in MODES]
     moved = [m["moved"] for m in modes if "moved" in m]
@@ -466,8 +519,9 @@ def main() -> None:
 def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[Figures], None], Any]]:
     """(family, name, what measures tersor, what measures the peer)."""
     if options.onnx:
-        for path in sorted(options.onnx.glob("*.onnx")):
-            yield "onnx", path.stem, lambda found, p=path: of_file(p, options, found), None
+        for path in sorted(options.onnx.rglob("*.onnx")):
+            name = str(path.relative_to(options.onnx).with_suffix(""))
+            yield "onnx", name, lambda found, p=path: of_file(p, options, found), None
         return
     from torch_zoo_models import FAMILIES
 

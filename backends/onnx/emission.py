@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import onnx
 
-from ...ir import ANY, Graph, InvalidModelError, Loc, Model, Node, Schema, Tensor, TensorType, Value, lookup
+from ...ir import ANY, Dense, Graph, InvalidModelError, Loc, Model, Node, Schema, Tensor, TensorType, Value, lookup
 from ...ir.locations import SCOPE_KEY, SOURCE_KEY, TORCH_SCOPES, TORCH_TRACE
+from ...ir.tensors import Sparse
 from ...ir.types import AnyType
 from .lowering import Form
 from .protos import exact_name, text
@@ -89,7 +90,7 @@ class Emission:
             if default is not None:
                 if default.dtype.is_integer:
                     self.replaceable.add(value)
-                self.weights.append((self.names[value], default))
+                self.weights.append((self.names[value], dense(default)))
         self.body(graph, fields)
         self.results(graph, fields, graph.output_names)
         return fields.encoded()
@@ -113,7 +114,7 @@ class Emission:
                 continue
             self.names[value] = name
             if value.const is not None:
-                self.weights.append((name, value.const))
+                self.weights.append((name, dense(value.const)))
 
     def constants(self, graph: Graph) -> None:
         """Names every constant that the forms still use, in order of first use, before other values take the names."""
@@ -245,6 +246,11 @@ class Emission:
         return written[:kept]
 
 
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor written out: of the interface, where a sparse tensor is another type, or where there is no room."""
+    return Dense(tensor.numpy(), tensor.dtype) if isinstance(tensor, Sparse) else tensor
+
+
 def _is_small(value: Value) -> bool:
     return value.const is not None and value.const.count <= SMALL
 
@@ -311,8 +317,12 @@ IR_VERSION_OF_DTYPE = {17: 9, 18: 9, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 1
 FREE_INITIALIZERS = 4
 """The first IR version in which an initializer need not be an input."""
 
+SPARSE_INITIALIZERS = 6
+"""The first IR version that has sparse ones."""
+
 
 def ir_version(proto: onnx.ModelProto, weights: Sequence[tuple[str, Tensor]]) -> int:
     """The lowest IR version that holds the operator sets and element types of the model."""
     needed = onnx.helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
-    return max([needed, FREE_INITIALIZERS, *(IR_VERSION_OF_DTYPE.get(t.dtype.code, 0) for _, t in weights)])
+    stored = SPARSE_INITIALIZERS if any(isinstance(t, Sparse) for _, t in weights) else FREE_INITIALIZERS
+    return max([needed, stored, *(IR_VERSION_OF_DTYPE.get(t.dtype.code, 0) for _, t in weights)])

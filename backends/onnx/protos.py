@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from ...ir import (
+    Dense,
     DType,
     EmptyList,
     InvalidModelError,
@@ -18,6 +19,7 @@ from ...ir import (
 )
 from ...ir.attributes import Attribute, Scalar, kind_of
 from ...ir.dims import Dim, free_symbols
+from ...ir.tensors import Sparse
 
 FIELDS = {
     "INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t", "TYPE_PROTO": "tp",
@@ -126,6 +128,13 @@ def set_tensor(proto: onnx.TensorProto, tensor: Tensor, name: str = "", *, paylo
         proto.string_data.extend(_string_bytes(s) for s in tensor.numpy().reshape(-1).tolist())
     elif payload:
         proto.raw_data = b"".join(bytes(b) for b in tensor.blocks())
+
+
+def set_sparse(proto: onnx.SparseTensorProto, tensor: Sparse, name: str) -> None:
+    """Fills a SparseTensorProto, its indices as places in row-major order."""
+    proto.dims.extend(tensor.shape)
+    set_tensor(proto.values, Dense(tensor.values, tensor.dtype), name)
+    set_tensor(proto.indices, Dense(tensor.indices, DType.I64))
 
 
 def _string_bytes(value: object) -> bytes:

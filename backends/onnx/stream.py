@@ -16,12 +16,14 @@ from pathlib import Path
 import onnx
 
 from ...ir import DType, FileSlice, Tensor, UsageError
+from ...ir.tensors import Sparse
 from ..files import PendingFile, explained, pending
 from .emission import GRAPH, Emitted
-from .protos import set_tensor
+from .protos import set_sparse, set_tensor
 from .wire import tag
 
 INITIALIZER = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
+SPARSE = onnx.GraphProto.SPARSE_INITIALIZER_FIELD_NUMBER
 RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
 
 PROTOBUF_BYTES = 2**31 - 1
@@ -34,8 +36,8 @@ PAGE, PAGED_FROM, ALIGNMENT = 4096, 1 << 16, 64
 """Offsets in a data file are multiples of PAGE for weights from PAGED_FROM bytes on, else of ALIGNMENT."""
 
 Weight = tuple[str, Tensor]
-Initializer = tuple[onnx.TensorProto, Tensor | None]
-"""A TensorProto, and the numbers that belong into its raw data if they are not elsewhere."""
+Initializer = tuple[onnx.TensorProto | onnx.SparseTensorProto, Tensor | None]
+"""A proto, and the numbers that belong into its raw data if they are not elsewhere; those of sparse ones never are."""
 Entry = tuple[bytes, str, Tensor | None]
 """What stands before the raw data of an initializer, its name, and the raw data's tensor."""
 
@@ -67,9 +69,7 @@ def write_external(path: Path, made: Emitted) -> None:
             if not is_large(tensor):
                 initializers.append(_inline(weight, tensor))
                 continue
-            offset = data.align(PAGE if tensor.nbytes >= PAGED_FROM else ALIGNMENT)
-            data.append(tensor, weight)
-            initializers.append((_external(weight, tensor, name, offset), None))
+            initializers.append((_external(weight, tensor, name, data), None))
         _write_model(model, made, initializers)
         _unchanged(made.weights)
         data.finish()
@@ -84,8 +84,10 @@ def write_external(path: Path, made: Emitted) -> None:
 
 
 def is_large(tensor: Tensor) -> bool:
-    """True for a weight that goes to the data file where there is one."""
-    return tensor.dtype is not DType.STRING and tensor.nbytes > INLINE_BYTES
+    """True for a weight that goes to the data file where there is one: not a sparse one, whose places ONNX's checker
+    reads from the model file alone.
+    """
+    return tensor.dtype is not DType.STRING and not isinstance(tensor, Sparse) and tensor.nbytes > INLINE_BYTES
 
 
 def _data_names(path: Path) -> itertools.chain[str]:
@@ -109,14 +111,21 @@ def _remove(paths: Sequence[Path]) -> None:
 
 
 def _inline(name: str, tensor: Tensor) -> Initializer:
+    if isinstance(tensor, Sparse):
+        whole = onnx.SparseTensorProto()
+        set_sparse(whole, tensor, name)
+        return whole, None
     header = onnx.TensorProto()
     set_tensor(header, tensor, name, payload=False)
     return header, None if tensor.dtype is DType.STRING else tensor
 
 
-def _external(name: str, tensor: Tensor, location: str, offset: int) -> onnx.TensorProto:
+def _external(name: str, tensor: Tensor, location: str, data: PendingFile) -> onnx.TensorProto:
+    """A TensorProto whose numbers are appended to the data file."""
     header = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
     set_tensor(header, tensor, name, payload=False)
+    offset = data.align(PAGE if tensor.nbytes >= PAGED_FROM else ALIGNMENT)
+    data.append(tensor, name)
     for key, value in (("location", location), ("offset", offset), ("length", tensor.nbytes)):
         header.external_data.add(key=key, value=str(value))
     return header
@@ -141,8 +150,9 @@ def _laid_out(made: Emitted, initializers: Sequence[Initializer]) -> tuple[bytes
         if tensor is not None:
             payload = tensor.nbytes
             content += tag(RAW_DATA, payload)
-        entry = tag(INITIALIZER, len(content) + payload) + content
-        entries.append((entry, header.name, tensor))
+        sparse = isinstance(header, onnx.SparseTensorProto)
+        entry = tag(SPARSE if sparse else INITIALIZER, len(content) + payload) + content
+        entries.append((entry, header.values.name if sparse else header.name, tensor))
         size += len(entry) + payload
     return made.head.SerializeToString(deterministic=True) + tag(GRAPH, size), made.graph, entries
 

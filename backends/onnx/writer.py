@@ -10,10 +10,11 @@ import onnx
 
 from ...ir import CANONICAL_OPSET, Model, UnsupportedError, UsageError
 from ...ir.collection import no_collection
+from ...ir.tensors import Sparse
 from ..files import target
-from .emission import Emission, Emitted, emitted
+from .emission import Emission, Emitted, dense, emitted
 from .lowering import OLDEST_OPSET, expressible, lowered, lowest, lowest_without_decomposition, newest_needed, spelled
-from .protos import set_tensor
+from .protos import set_sparse, set_tensor
 from .stream import inline_bytes, is_large, write_external, write_inline
 
 EXTERNAL_FROM = 1_800_000_000
@@ -34,7 +35,10 @@ def to_proto(model: Model, opset: Opset = None, *, value_info: bool = False) -> 
         made = emit(model, opset, value_info)
         proto = made.proto()
     for name, tensor in made.weights:
-        set_tensor(proto.graph.initializer.add(), tensor, name)
+        if isinstance(tensor, Sparse):
+            set_sparse(proto.graph.sparse_initializer.add(), tensor, name)
+        else:
+            set_tensor(proto.graph.initializer.add(), tensor, name)
     return proto
 
 
@@ -68,7 +72,7 @@ def save(
         made = emit(model, opset, value_info)
     external = external_data
     if external == "auto":
-        external = sum(t.nbytes for _, t in made.weights) > EXTERNAL_FROM
+        external = sum(t.stored_bytes if isinstance(t, Sparse) else t.nbytes for _, t in made.weights) > EXTERNAL_FROM
     write = write_external if external and any(is_large(t) for _, t in made.weights) else write_inline
     write(place, made)
 
@@ -111,4 +115,7 @@ def emit(model: Model, opset: Opset, value_info: bool) -> Emitted:
 
 
 def _emit_at(model: Model, version: int, value_info: bool) -> Emitted:
-    return emitted(lowered(model, version), version, Emission(lambda node: spelled(node, version), value_info))
+    made = emitted(lowered(model, version), version, Emission(lambda node: spelled(node, version), value_info))
+    if sum(t.stored_bytes for _, t in made.weights if isinstance(t, Sparse)) > EXTERNAL_FROM:
+        return made._replace(weights=[(name, dense(tensor)) for name, tensor in made.weights])
+    return made

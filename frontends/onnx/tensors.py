@@ -10,7 +10,7 @@ import numpy as np
 from onnx import SparseTensorProto, TensorProto
 
 from ...ir import DType, InvalidModelError, Tensor
-from ...ir.tensors import Array, Dense, from_raw
+from ...ir.tensors import Array, Dense, Sparse, from_raw
 from .external import Folder
 from .files import Withheld
 from .limits import Account
@@ -82,7 +82,9 @@ class TensorReader:
         return dtype, shape
 
     def sparse(self, proto: SparseTensorProto, where: object) -> Tensor:
-        """A sparse tensor written out: indices are flat positions, or one row of coordinates per value."""
+        """A sparse tensor: indices are flat positions, or one row of coordinates per value. It is written out where it
+        does not give each position once and in order.
+        """
         shape = tuple(proto.dims)
         values, indices = self.read(proto.values, where), self.read(proto.indices, where)
         if any(d < 0 for d in shape) or values.rank != 1 or indices.dtype is not DType.I64:
@@ -91,12 +93,12 @@ class TensorReader:
             )
         self.account.expanded(max(values.dtype.bits, 8) // 8 * math.prod(shape), where)
         if indices.shape == (values.count,):
-            flat = indices.numpy()
+            flat: Array = indices.numpy()
         elif indices.shape == (values.count, len(shape)):
             inside = indices.numpy()
             if inside.size and not ((inside >= 0).all() and (inside < np.asarray(shape)).all()):
                 raise InvalidModelError("a sparse tensor has an index outside its shape", where=where)
-            flat = (
+            flat = np.asarray(
                 np.ravel_multi_index(tuple(inside.T), shape)
                 if shape and inside.size
                 else np.zeros(len(inside), np.int64)
@@ -107,6 +109,8 @@ class TensorReader:
             )
         if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < math.prod(shape):
             raise InvalidModelError("a sparse tensor has an index outside its shape", where=where)
+        if bool((flat[1:] > flat[:-1]).all()):
+            return Sparse(values.numpy(), flat, values.dtype, shape)
         dense = np.zeros(math.prod(shape), values.dtype.numpy)
         dense[flat] = values.numpy()
         return Dense(dense.reshape(shape), values.dtype)

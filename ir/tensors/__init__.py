@@ -1,4 +1,4 @@
-"""Constant tensors: dense, mapped from a file, or lazy expressions over others."""
+"""Constant tensors: dense, sparse, mapped from a file, or lazy expressions over others."""
 
 from .base import Array, Tensor, from_raw, raw_bytes
 from .lazy import (
@@ -17,6 +17,7 @@ from .lazy import (
     take,
     transpose,
 )
+from .sparse import Sparse, sparse
 from .stored import Dense, FileSlice, MappedFile, Placeholder, spilled
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Lazy",
     "MappedFile",
     "Placeholder",
+    "Sparse",
     "Tensor",
     "TensorLike",
     "as_tensor",
@@ -40,6 +42,7 @@ __all__ = [
     "quantize",
     "raw_bytes",
     "reshape",
+    "sparse",
     "spilled",
     "take",
     "transpose",

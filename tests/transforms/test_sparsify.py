@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tersor.backends.runners import Feeds, OrtRunner
 from tersor.ir import Model, UsageError, verify
+from tersor.ir.tensors import Sparse
 from tersor.transforms import matrices
 from tersor.transforms.base import Context
 from tersor.transforms.manager import run_passes
@@ -83,3 +84,22 @@ def test_layers_that_are_left_out_keep_their_weights(network: Model):
 def test_what_makes_no_sense_is_refused(options: dict[str, object]):
     with pytest.raises(UsageError, match=r"out of range|no pattern"):
         Sparsify(**options)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("stored", ["sparse", "dense"])
+def test_mostly_zeros_become_sparse_tensors_unless_unwanted(network: Model, stored: str):
+    run(network, ratio=0.9, stored=stored)
+    held = {n.operand(1).name: n.operand(1).tensor for n in network.graph if matrices.input_axis(n) is not None}
+    assert {name for name, tensor in held.items() if isinstance(tensor, Sparse)} == set(
+        held if stored == "sparse" else ()
+    )
+
+
+def test_half_of_the_weights_as_zeros_is_no_reason_for_sparse_tensors(network: Model):
+    run(network, ratio=0.5)
+    assert not any(isinstance(v.tensor, Sparse) for v in network.graph.constants())
+
+
+def test_another_storage_is_refused():
+    with pytest.raises(UsageError, match="stored"):
+        Sparsify(stored="packed")  # pyright: ignore[reportArgumentType]

@@ -1,19 +1,20 @@
 """The pass `sparsify`: single weights become zero, anywhere or N of every M along what a layer reads.
 
 The tensors keep their shape. ONNX Runtime multiplies the zeros like other numbers, so nothing gets faster there; files
-compress better, and other runtimes and accelerators use the patterns.
+become smaller, and other runtimes and accelerators use the patterns.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...ir import Array, Model, UsageError
+from ...ir import Array, Model, Node, UsageError, Value
+from ...ir.tensors import sparse
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..matrices import input_axis, matrix, set_matrix
 from ..select import Selection
@@ -22,8 +23,18 @@ from .obs import damped
 from .statistics import Calibration, Moments, Watch
 
 PATTERN = re.compile(r"(\d+):(\d+)\Z")
+STORED = ("sparse", "dense")
 BLOCK = 128
 """Columns whose weights compete with each other, where there is no pattern."""
+
+
+def store_sparse(node: Node) -> bool:
+    """Keeps the node's weight as a sparse tensor, where that is smaller in a file."""
+    old = node.operand(1)
+    made = sparse(old.tensor)
+    if made is not None:
+        node.set_input(1, Value(old.name, old.type, const=made))
+    return made is not None
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,9 @@ class Sparsify(Pass):
     follow each other along the inputs of an output, 2 become zero. Without calibration data the smallest ones go. With
     it a weight's score is what its layer's outputs lose, and the weights that come after it make up for that
     (SparseGPT; Frantar and Alistarh, ICML 2023). Only layers that match `only` and not `skip` are changed.
+
+    Where `stored` is "sparse", weights that make an ONNX file smaller so become sparse initializers: those of single
+    precision from two thirds of zeros on.
     """
 
     name: ClassVar[str] = "sparsify"
@@ -41,6 +55,7 @@ class Sparsify(Pass):
 
     ratio: float = 0.5
     pattern: str = ""
+    stored: Literal["sparse", "dense"] = "sparse"
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
@@ -54,6 +69,9 @@ class Sparsify(Pass):
                 f"sparsify(pattern={self.pattern!r}) is no pattern", do='give zeros:weights, such as "2:4"'
             )
 
+        if self.stored not in STORED:
+            raise UsageError(f"sparsify(stored={self.stored!r}) is unknown", do=f"there are {', '.join(STORED)}")
+
     def run(self, model: Model, context: Context) -> Outcome:
         """Raises UsageError where calibration data does not fit."""
         selection = Selection(model.graph, self.only, self.skip)
@@ -63,13 +81,14 @@ class Sparsify(Pass):
         if context.samples is not None:
             data = Calibration(context.samples, context.progress, context.seed)
             moments[:] = data.moments(model, [Watch(n, n.output) for n in chosen])
-        zeros = total = 0
+        zeros = total = sparse_ones = 0
         decisions: list[Decision] = []
         for node, found in zip(chosen, moments, strict=True):
             weight = matrix(node)
             grams = [None] * len(weight) if found is None else damped(found.gram(Offset.of(node) is not None))
             made = np.stack([self.thinned(part, gram) for part, gram in zip(weight, grams, strict=True)])
             set_matrix(node, made)
+            sparse_ones += self.stored == "sparse" and store_sparse(node)
             if found is not None:
                 correct_bias(node, found)
             count = int((made == 0).sum())
@@ -78,7 +97,8 @@ class Sparsify(Pass):
         others = [n for n in nodes if n not in set(chosen)]
         decisions += [Decision.of(n, "kept", selection.reason(n) or "its weight is shared") for n in others]
         note = f"{zeros:,} of {total:,} weights of {len(chosen)} layers are zero; ONNX Runtime is no faster for it"
-        return Outcome(changed=len(chosen), decisions=decisions, notes=[note])
+        kept_as = f"{sparse_ones} of the layers' weights are stored as sparse initializers"
+        return Outcome(changed=len(chosen), decisions=decisions, notes=[note, *([kept_as] if sparse_ones else [])])
 
     def thinned(self, weight: Array, gram: Array | None) -> Array:
         """A weight [outputs, columns] with zeros, given the Gram matrix of what it reads."""
