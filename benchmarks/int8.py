@@ -28,7 +28,11 @@ PEERS = {
     "cnn": ["ort-minmax", "ort-minmax-channel", "ort-entropy", "ort-percentile", "nncf", "nncf-mixed"],
     "transformer": ["ort-dynamic", "ort-dynamic-channel", "ort-minmax-channel", "ort-matmul", "nncf"],
 }
-OURS = ["tersor", "tersor-accurate", "tersor-mixed"]
+OURS = {
+    "cnn": ["tersor", "tersor-bias", "tersor-gptq", "tersor-mixed", "tersor-entropy", "tersor-percentile"],
+    "transformer": ["tersor", "tersor-smooth", "tersor-dynamic"],
+}
+OURS_SPEED_ONLY = {"cnn": ["tersor", "tersor-mixed"], "transformer": ["tersor-smooth", "tersor-dynamic"]}
 SPEED_ONLY = {"cnn": ["ort-minmax", "ort-minmax-channel", "nncf"], "transformer": ["ort-dynamic", "ort-matmul", "nncf"]}
 MARGIN = 1.03
 TIMEOUT = 1800
@@ -36,10 +40,9 @@ TIMEOUT = 1800
 
 def tools_of(model: str) -> list[str]:
     network = NETWORKS[model]
-    peers = PEERS[network.family] if network.metric else SPEED_ONLY[network.family]
+    ours, peers = (OURS, PEERS) if network.metric else (OURS_SPEED_ONLY, SPEED_ONLY)
     has_nncf = importlib.util.find_spec("nncf") is not None
-    dynamic = ["tersor-dynamic"] if network.family == "transformer" else []
-    return [*OURS, *dynamic, *(t for t in peers if has_nncf or not t.startswith("nncf"))]
+    return [*ours[network.family], *(t for t in peers[network.family] if has_nncf or not t.startswith("nncf"))]
 
 
 def child(name: str, *arguments: str) -> Any:

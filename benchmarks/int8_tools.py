@@ -1,12 +1,14 @@
-"""One tool on one network, in this process: python benchmarks/int8_tools.py TOOL FAMILY FOLDER TARGET
+"""One tool on one network, in this process: python benchmarks/int8_tools.py TOOL FAMILY FOLDER TARGET [SAMPLES]
 
-FOLDER is one that int8_models.py has prepared. Prints one JSON line: seconds and CPU seconds to quantize (reading and
+FOLDER is one that int8_models.py has prepared; with SAMPLES its calibration feeds come again and again until there were
+that many. Prints one JSON line: seconds and CPU seconds to quantize (reading and
 writing files included, imports not), CPU seconds of one float pass over the same samples, resident memory before and at
 the peak, and what the tool says of itself. Every tool is called in the way that its documentation recommends.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import resource
@@ -25,15 +27,17 @@ Work = Callable[[Path, Path, str], Any]
 """Quantizes FOLDER/fp32.onnx into a file for a family; gives what is to be kept of what the tool says."""
 
 
-def tersor(pipeline: str, target: str = "") -> Callable[[], Work]:
+def tersor(pipeline: str) -> Callable[[], Work]:
     def load() -> Work:
         import tersor as ts
         from tersor.backends.onnx import save
 
+        apply, read = ts.apply, ts.load
+
         def quantize(folder: Path, written: Path, family: str) -> Any:
-            data = None if "dynamic" in pipeline else ts.data(read_feeds(folder / "calibration.npz"))
-            model = ts.load(folder / "fp32.onnx")
-            result = ts.apply(model, "simplify," + pipeline, data=data, check=ts.Check(enabled=False))
+            data = None if "dynamic" in pipeline else ts.data(calibration(folder))
+            model = read(folder / "fp32.onnx")
+            result = apply(model, "simplify," + pipeline, data=data, check=ts.Check(enabled=False))
             save(result.model, written)
             step = result.steps[-1]
             return {
@@ -47,10 +51,30 @@ def tersor(pipeline: str, target: str = "") -> Callable[[], Work]:
     return load
 
 
+class Again:
+    """Feeds that come again and again, in the same order, until they held so many samples."""
+
+    def __init__(self, feeds: list[Feed], samples: int) -> None:
+        self.feeds = feeds
+        self.count = -(-samples // len(next(iter(feeds[0].values()))))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Feed]:
+        return itertools.islice(itertools.cycle(self.feeds), self.count)
+
+
+def calibration(folder: Path) -> Again | list[Feed]:
+    """The calibration feeds, as often as was asked for."""
+    feeds = read_feeds(folder / "calibration.npz")
+    return Again(feeds, int(sys.argv[5])) if len(sys.argv) > 5 else feeds
+
+
 class Reader:
     """Feeds as onnxruntime's quantizer reads them."""
 
-    def __init__(self, feeds: list[Feed]) -> None:
+    def __init__(self, feeds: Again | list[Feed]) -> None:
         self.feeds, self.iterator = feeds, iter(feeds)
 
     def get_next(self) -> Feed | None:
@@ -99,7 +123,7 @@ def ort_static(method: str, per_channel: bool, operators: list[str] | None = Non
             options: dict[str, Any] = {"CalibPercentile": 99.99} if method == "Percentile" else {}
             with tempfile.TemporaryDirectory() as scratch:
                 quantize_static(
-                    prepared(folder, scratch), str(target), Reader(read_feeds(folder / "calibration.npz")),
+                    prepared(folder, scratch), str(target), Reader(calibration(folder)),
                     quant_format=QuantFormat.QDQ, op_types_to_quantize=operators, per_channel=per_channel,
                     weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
                     calibrate_method=getattr(CalibrationMethod, method), extra_options=options,
@@ -118,7 +142,7 @@ def nncf(preset: str, openvino: bool = False) -> Callable[[], Work]:
         logging.getLogger("nncf").setLevel(logging.ERROR)
 
         def quantize(folder: Path, target: Path, family: str) -> None:
-            feeds = read_feeds(folder / "calibration.npz")
+            feeds = calibration(folder)
             if openvino:
                 import openvino as ov
 
@@ -141,8 +165,12 @@ def nncf(preset: str, openvino: bool = False) -> Callable[[], Work]:
 
 TOOLS: dict[str, Callable[[], Work]] = {
     "tersor": tersor("quantize"),
-    "tersor-accurate": tersor("smooth,quantize(observer='auto')"),
-    "tersor-mixed": tersor("smooth,quantize(observer='auto', correct_bias=True, cost_aware=True, slack=0.05)"),
+    "tersor-bias": tersor("quantize(observer='auto', correct_bias=True)"),
+    "tersor-gptq": tersor("gptq,quantize(observer='auto')"),
+    "tersor-mixed": tersor("quantize(observer='auto', correct_bias=True, cost_aware=True, slack=0.05)"),
+    "tersor-entropy": tersor("quantize(observer='entropy')"),
+    "tersor-percentile": tersor("quantize(observer='percentile')"),
+    "tersor-smooth": tersor("smooth,quantize"),
     "tersor-dynamic": tersor("quantize(mode='dynamic')"),
     "ort-dynamic": ort_dynamic(False),
     "ort-dynamic-channel": ort_dynamic(True),
@@ -170,7 +198,7 @@ def float_pass(folder: Path) -> float:
 
 
 def main() -> None:
-    tool, family, folder, target = sys.argv[1:]
+    tool, family, folder, target = sys.argv[1:5]
     work = TOOLS[tool]()
     np.random.default_rng(0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -14,11 +14,11 @@ import numpy as np
 
 from ...backends.compare import Comparison
 from ...backends.runners import OrtRunner, Samples
-from ...ir import Builder, Graph, Model, Node, Value
+from ...ir import Array, Builder, Graph, Model, Node, Value
 from ..base import Rounded
 from ..walk import pairs
 from .bias import restored
-from .calibrate import few, observe
+from .calibrate import few
 from .gain import Costs
 from .insertion import integers_of, pair_behind, scale_and_zero
 from .layers import Layer
@@ -26,9 +26,6 @@ from .observers import Histogram
 from .placement import Placement, results
 from .report import SIGNAL_SAMPLES, spread
 from .scheme import Affine
-
-SAMPLES = 4
-"""Calibration samples on which layers are measured by themselves."""
 
 WORST = 6
 """Layers whose inputs' values are counted for the report: those that lose most."""
@@ -46,9 +43,14 @@ class Assigned:
     weights: Mapping[Node, Affine]
 
 
-def evidence(model: Model, found: Assigned, samples: Samples, costs: Costs | None) -> dict[Node, Rounded]:
-    """How each layer is rounded and what that costs it; `model` is the one of floats. With `costs` also its times."""
-    errors = alone(model, found, samples)
+def evidence(
+    model: Model, found: Assigned, samples: Samples, costs: Costs | None
+) -> tuple[dict[Node, Rounded], list[list[Array]]]:
+    """How each layer is rounded and what that costs it; `model` is the one of floats. With `costs` also its times.
+
+    Beside that, for each feed that was measured on (see `few`), what the layers give in float, as `spread` takes it.
+    """
+    measured = alone(model, found, samples)
     rows: dict[Node, Rounded] = {}
     for node, layer in found.layers.items():
         input, weight = found.parameters[layer.input], found.weights[node]
@@ -59,18 +61,15 @@ def evidence(model: Model, found: Assigned, samples: Samples, costs: Costs | Non
             low=low,
             high=high,
             weight_sqnr_db=weight_sqnr(layer, weight),
-            alone_sqnr_db=errors.get(node),
+            alone_sqnr_db=measured.errors.get(node),
             before_us=time.float if time else None,
             after_us=time.int8 if time else None,
             measured=costs is not None and costs.measured,
         )
-    worst = sorted(errors, key=lambda n: errors[n])[:WORST]
-    wanted = [(found.layers[n].input, Histogram) for n in worst]
-    seen = observe(model, wanted, list(few(model.graph, samples, SIGNAL_SAMPLES))) if worst else []
-    for node, histogram in zip(worst, seen, strict=True):
-        counts, ends = bars(histogram)
+    for node in sorted(measured.errors, key=lambda n: measured.errors[n])[:WORST]:
+        counts, ends = bars(measured.inputs[found.layers[node].input])
         rows[node] = replace(rows[node], counts=counts, seen=ends)
-    return rows
+    return rows, measured.floats
 
 
 def scheme_text(input: Affine | None, weight: Affine) -> str:
@@ -104,11 +103,23 @@ def bars(histogram: Histogram) -> tuple[tuple[int, ...], tuple[float, float] | N
     return tuple(int(c) for c in counts), (range.low, range.high)
 
 
-def alone(model: Model, found: Assigned, samples: Samples) -> dict[Node, float]:
-    """SQNR in dB of each layer's result with only its own rounding; a result without any error has none."""
+@dataclass(frozen=True)
+class Alone:
+    """What was measured in one run: `errors`, the SQNR in dB of each layer's result with only its own rounding (none
+    without any error), the values that layers read, and per feed what they give in float.
+    """
+
+    errors: Mapping[Node, float]
+    inputs: Mapping[Value, Histogram]
+    floats: list[list[Array]]
+
+
+def alone(model: Model, found: Assigned, samples: Samples) -> Alone:
+    """Runs the float layers beside their int8 twins."""
     copy = model.clone()
     twins, nodes = pairs(model, copy), dict(zip(model.graph, copy.graph, strict=True))
-    taps: list[Value] = []
+    owns: list[Value] = []
+    mades: list[Value] = []
     inputs: dict[Value, Value] = {}
     for node, layer in found.layers.items():
         x = twins[layer.input]
@@ -120,15 +131,22 @@ def alone(model: Model, found: Assigned, samples: Samples) -> dict[Node, float]:
         if result in found.parameters:
             affine = found.parameters[result]
             made = pair_behind(copy.graph, made, affine, scale_and_zero(affine, made), False)
-        taps += [own, made]
-    runner = OrtRunner(copy, taps=taps)
-    compared = [Comparison() for _ in found.layers]
-    for feed in few(model.graph, samples, SAMPLES):
+        owns, mades = [*owns, own], [*mades, made]
+    runner = OrtRunner(copy, taps=[*owns, *mades, *inputs])
+    compared = [Comparison() for _ in owns]
+    seen = {layer.input: Histogram() for layer in found.layers.values()}
+    floats: list[list[Array]] = []
+    for feed in few(model.graph, samples, SIGNAL_SAMPLES):
         arrays = runner.run_taps(feed)
-        for place, comparison in enumerate(compared):
-            comparison.update(spread(arrays[2 * place]), spread(arrays[2 * place + 1]))
+        rounded = map(spread, arrays[len(owns) : 2 * len(owns)])
+        floats.append([np.array(spread(array)) for array in arrays[: len(owns)]])
+        for comparison, a, b in zip(compared, floats[-1], rounded, strict=True):
+            comparison.update(a, b)
+        for histogram, array in zip(seen.values(), arrays[2 * len(owns) :], strict=True):
+            histogram.extremes.update(array)
+            histogram.update(spread(array))
     errors = {node: c.difference().sqnr_db for node, c in zip(found.layers, compared, strict=True)}
-    return {node: sqnr for node, sqnr in errors.items() if math.isfinite(sqnr)}
+    return Alone({node: sqnr for node, sqnr in errors.items() if math.isfinite(sqnr)}, seen, floats)
 
 
 def twin(graph: Graph, node: Node, layer: Layer, input: Value, found: Assigned) -> tuple[Value, Value]:

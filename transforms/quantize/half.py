@@ -41,7 +41,7 @@ from . import cut, sensitive
 from .calibrate import observe, too_few
 from .layers import is_f32
 from .observers import Statistic, not_finite
-from .report import signal_to_noise
+from .report import signal_to_noise, signals
 
 DTYPES = {"float16": DType.F16, "bfloat16": DType.BF16}
 MODES = ("weights", "compute")
@@ -158,7 +158,9 @@ class Half(Pass):
             plan.reasons.update(self.out_of_range(model, plan, samples, context))
         plan.choose(self.interface == "convert")
         layers = [n for n in graph if n.op in sensitive.LAYERS and n in plan.halves]
-        reference = OrtRunner(model, taps=[n.output for n in layers]) if samples is not None and layers else None
+        floats: list[list[Array]] = []
+        if samples is not None and layers:
+            floats = list(signals(OrtRunner(model, taps=[n.output for n in layers]), model, samples))
         outcome = Outcome(changed=sum(n is not graph.entry and n is not graph.exit for n in plan.halves))
         decided = [n for n in graph if n.op in sensitive.LAYERS]
         decisions = {
@@ -167,8 +169,8 @@ class Half(Pass):
         casts = plan.write()
         self.require_runtime(model)
         noise: Mapping[Node, float] = {}
-        if reference is not None and samples is not None:
-            noise = signal_to_noise(reference, model, {n: n.output for n in layers}, samples)
+        if floats and samples is not None:
+            noise = signal_to_noise(floats, model, {n: n.output for n in layers}, samples)
         outcome.decisions = [with_noise(row, noise.get(n)) for n, row in decisions.items()]
         few = too_few(samples, self.samples) if samples is not None else ""
         if few:

@@ -15,7 +15,7 @@ from ...backends.compare import Comparison
 from ...backends.runners import Feeds, OrtRunner, Samples
 from ...ir import Array, Graph, Model, Node
 from ..base import Progress
-from .calibrate import limited
+from .calibrate import few
 from .gain import Costs, cheapest
 from .layers import Layer
 
@@ -45,7 +45,7 @@ class Outputs:
     """The outputs of the float model on a few samples, to measure quantized copies against."""
 
     def __init__(self, model: Model, samples: Samples) -> None:
-        self.feeds: list[Feeds] = list(limited(samples, MEASURED_SAMPLES))
+        self.feeds: list[Feeds] = list(few(model.graph, samples, MEASURED_SAMPLES))
         runner = OrtRunner(model)
         self.wanted: list[dict[str, Array]] = [runner.run(feed) for feed in self.feeds]
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...backends.runners import Feeds, OrtRunner, Samples
-from ...ir import Graph, Model, Node, UsageError, Value
+from ...ir import Array, Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass, Progress, Rounded
 from ..cost import Sizes, bind_sizes
@@ -29,8 +29,9 @@ from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import IMAGE_RANK, TARGETS, Target, place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .qoperator import to_qoperator
-from .report import float_nodes, lacks_vnni, signal_to_noise
+from .report import float_nodes, lacks_vnni, signal_to_noise, signals
 from .scheme import Affine
+from .stacks import gemms_to_matmuls
 
 MODES = ("static", "dynamic", "weights")
 GAINS = ("modelled", "measured")
@@ -46,6 +47,9 @@ IDLE = {
 """Mode -> the options that have no effect with it."""
 
 AUTO = "auto"
+
+KEPT_INTEGERS = 1 << 27
+"""Bytes of int8 weights up to which they are held in memory, where they are read several times."""
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 
@@ -243,17 +247,18 @@ class Quantize(Pass):
         choice = self.mix(model, prepared, found, samples, costs, context) if self.slack and costs else Choice()
         prepared = {node: layer for node, layer in prepared.items() if node not in choice.floats}
         outputs = {node: results(node)[0] for node in prepared}
-        reference = OrtRunner(model, taps=list(outputs.values()))
         assigned = self.assigned(model, prepared, found)
-        rows = evidence(model, assigned, samples, costs)
+        rows, floats = evidence(model, assigned, samples, costs)
         dequantized = self.put(model, assigned)
         if found.results:
             correct_in_turn(model, assigned.layers, found.results, samples, self.samples, context.progress)
         taps = {before[n]: dequantized.get(v, v) for n, v in outputs.items()}
-        noise = signal_to_noise(reference, model, taps, samples)
+        noise = signal_to_noise(floats, model, taps, samples)
         insertion.erase_unused(dequantized.values())
         if self.form == "qoperator":
             to_qoperator(graph)
+        if self.runtime.stacks:
+            gemms_to_matmuls(graph)
         made = Measured(noise, {before[node]: row for node, row in rows.items()}, slower)
         return made, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
 
@@ -280,7 +285,8 @@ class Quantize(Pass):
         """The scales of these layers in int8, and the layers with their corrected biases."""
         placement = place(model.graph, layers, self.runtime)
         parameters = insertion.activation_parameters(placement, found.ranges)
-        scales = {node: self.weight(layer, parameters[layer.input]) for node, layer in layers.items()}
+        keeps = sum(layer.weight.tensor.count for layer in layers.values()) <= KEPT_INTEGERS
+        scales = {n: replace(self.weight(layer, parameters[layer.input]), keeps=keeps) for n, layer in layers.items()}
         own = {
             node: corrected(layer, scales[node], found.means[node]) if node in found.means else layer
             for node, layer in layers.items()
@@ -325,7 +331,9 @@ class Quantize(Pass):
         """
         read = {node: next((i for i, v in enumerate(node.outputs) if v.users), 0) for node in loops}
         outputs: list[Value] = [node.output for node in chosen] + [node.outputs[read[node]] for node in loops]
-        reference = OrtRunner(model, taps=outputs) if samples is not None and outputs else None
+        floats: list[list[Array]] = []
+        if samples is not None and outputs:
+            floats = list(signals(OrtRunner(model, taps=outputs), model, samples))
         scales = {node: self.weight(layer, None) for node, layer in chosen.items()}
         rows = {
             node: Rounded(scheme_text(None, scales[node]), weight_sqnr_db=weight_sqnr(layer, scales[node]))
@@ -335,9 +343,9 @@ class Quantize(Pass):
         for node in loops:
             made, rows[node] = recurrent.insert(model.graph, node, self.largest, self.per_channel)
             found[node] = made.outputs[read[node]]
-        if reference is None or samples is None:
+        if not floats or samples is None:
             return Measured({}, rows)
-        return Measured(signal_to_noise(reference, model, found, samples), rows)
+        return Measured(signal_to_noise(floats, model, found, samples), rows)
 
     def calibrate(
         self, model: Model, values: list[Value], chosen: Mapping[Node, Layer], samples: Samples, context: Context

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,10 @@ from .calibrate import few
 from .placement import CONNECTORS
 
 FLOAT_KERNELS = frozenset(["Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"])
-SIGNAL_SAMPLES = 8
+SIGNAL_SAMPLES = 4
 """Calibration samples on which the error of each layer is measured."""
 
-SIGNAL_ELEMENTS = 1 << 17
+SIGNAL_ELEMENTS = 1 << 15
 """Elements of a layer's result that are compared for each feed, evenly spread: sums over more say the same."""
 
 
@@ -107,21 +107,27 @@ class _Executed:
         return ""
 
 
+def signals(runner: OrtRunner, model: Model, samples: Samples) -> Iterator[list[Array]]:
+    """For each feed that errors are measured on, the taps of a runner of the model, as `spread` takes them."""
+    for feed in few(model.graph, samples, SIGNAL_SAMPLES):
+        yield [spread(array) for array in runner.run_taps(feed)]
+
+
 def signal_to_noise(
-    reference: OrtRunner, model: Model, layers: Mapping[Node, Value], samples: Samples
+    wanted: Iterable[Sequence[Array]], model: Model, layers: Mapping[Node, Value], samples: Samples
 ) -> dict[Node, float]:
-    """SQNR in dB of every layer's result in `model` against the taps of `reference`, which are in the order of
+    """SQNR in dB of every layer's result in `model` against what is `wanted` (see `signals`), in the order of
     `layers`.
 
     The error of a layer includes that of the layers before it. A result without any error has none.
     """
-    candidate = OrtRunner(model, taps=list(layers.values()))
+    found = signals(OrtRunner(model, taps=list(layers.values())), model, samples)
     compared = [Comparison() for _ in layers]
-    for feed in few(model.graph, samples, SIGNAL_SAMPLES):
-        for comparison, a, b in zip(compared, reference.run_taps(feed), candidate.run_taps(feed), strict=True):
-            comparison.update(spread(a), spread(b))
-    found = {node: c.difference().sqnr_db for node, c in zip(layers, compared, strict=True)}
-    return {node: sqnr for node, sqnr in found.items() if math.isfinite(sqnr)}
+    for expected, arrays in zip(wanted, found, strict=True):
+        for comparison, a, b in zip(compared, expected, arrays, strict=True):
+            comparison.update(a, b)
+    errors = {node: c.difference().sqnr_db for node, c in zip(layers, compared, strict=True)}
+    return {node: sqnr for node, sqnr in errors.items() if math.isfinite(sqnr)}
 
 
 def spread(array: Array) -> Array:

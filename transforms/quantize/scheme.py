@@ -7,7 +7,7 @@ exact.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,19 +32,30 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class Affine:
-    """How a tensor is quantized: `scale` f32 and `zero_point` i8, u8 or i32, both scalars, or vectors along `axis`."""
+    """How a tensor is quantized: `scale` f32 and `zero_point` i8, u8 or i32, both scalars, or vectors along `axis`.
+
+    One that `keeps` its integers computes them once and holds them in memory, else they are computed where they are
+    read.
+    """
 
     scale: NDArray[np.float32]
     zero_point: Array
     axis: int = 0
+    keeps: bool = False
+    _kept: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor], init=False, repr=False, compare=False)
 
     @property
     def dtype(self) -> DType:
         return DType.of_numpy(self.zero_point.dtype)
 
     def apply(self, x: Tensor) -> Tensor:
-        """The tensor quantized, lazily."""
-        return quantize(x, Dense(self.scale), Dense(self.zero_point), self.axis)
+        """The tensor quantized."""
+        if x in self._kept:
+            return self._kept[x]
+        made = quantize(x, Dense(self.scale), Dense(self.zero_point), self.axis)
+        if self.keeps:
+            made = self._kept[x] = Dense(made.numpy())
+        return made
 
 
 def activation(seen: Range, limit: Range | None = None) -> Affine:
