@@ -83,7 +83,8 @@ class Target:
     integer kernel gives u8, so that their result is quantized whoever uses it; the others' is where an int8 kernel
     takes it. `words`: input channels of convolutions are padded to whole words, and pools between float operators are
     kept from the slow u8 kernel. `rounds_floats`: the runtime rounds weights of float layers between two pairs by
-    itself, from which they have to be kept. `modelled`: the model of time in `gain` is of this runtime. `reads_back`:
+    itself, from which they have to be kept. `stacks`: matrix products take any number of axes, and Reshapes around
+    two-dimensional ones cost. `modelled`: the model of time in `gain` is of this runtime. `reads_back`:
     the graph that it executes can be looked at for layers that stayed float.
     """
 
@@ -91,6 +92,7 @@ class Target:
     writes: frozenset[str] = frozenset()
     words: bool = False
     rounds_floats: bool = False
+    stacks: bool = False
     modelled: bool = False
     reads_back: bool = False
 
@@ -100,7 +102,7 @@ PLAIN = ("Add", "Concat", "MaxPool", *(op for op, row in CONNECTORS.items() if r
 
 TARGETS: dict[str, Target] = {
     "ort-cpu": Target(CONNECTORS, frozenset(["Conv"]), words=True, rounds_floats=True, modelled=True, reads_back=True),
-    "openvino-cpu": Target({op: CONNECTORS[op] for op in PLAIN}),
+    "openvino-cpu": Target({op: CONNECTORS[op] for op in PLAIN}, stacks=True),
 }
 ORT = TARGETS["ort-cpu"]
 

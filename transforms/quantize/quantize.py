@@ -31,6 +31,7 @@ from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .qoperator import to_qoperator
 from .report import float_nodes, lacks_vnni, signal_to_noise, signals
 from .scheme import Affine
+from .stacks import gemms_to_matmuls
 
 MODES = ("static", "dynamic", "weights")
 GAINS = ("modelled", "measured")
@@ -256,6 +257,8 @@ class Quantize(Pass):
         insertion.erase_unused(dequantized.values())
         if self.form == "qoperator":
             to_qoperator(graph)
+        if self.runtime.stacks:
+            gemms_to_matmuls(graph)
         made = Measured(noise, {before[node]: row for node, row in rows.items()}, slower)
         return made, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
 
