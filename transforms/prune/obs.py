@@ -8,7 +8,7 @@ becomes dear once that one is gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from .statistics import Moments
 
 DAMPING = 1e-3
 """Added to the diagonal of H, as a share of its mean."""
-ROUNDS = 128
+ROUNDS = 64
 """Classes that meet in the same readers are eliminated in at most about this many rounds, several at once where there
 are more."""
 TINY = 1e-30
@@ -54,11 +54,19 @@ class Reading:
         found: dict[int, float] = {}
         for classes in by_size.values():
             j = np.stack([self.columns[c] for c in classes])
-            part = np.moveaxis(self.weight[:, :, j], 1, -1)
-            inner = self.inverse[:, j[:, :, None], j[:, None, :]]
-            total = np.einsum("gcjo,gcjo->c", np.linalg.solve(inner, part), part) / self.energy
+            total = (self.single(j[:, 0]) if j.shape[1] == 1 else self.several(j)) / self.energy
             found.update(zip(classes, total.tolist(), strict=True))
         return found
+
+    def single(self, j: Ids) -> Array:
+        """tr(W_j (H^-1_jj)^-1 W_j^T) of every column of j for itself."""
+        return (np.square(self.weight[:, :, j]).sum(1) / self.inverse[:, j, j]).sum(0)
+
+    def several(self, j: Ids) -> Array:
+        """tr(W_j (H^-1_jj)^-1 W_j^T) of every row of j."""
+        part = np.moveaxis(self.weight[:, :, j], 1, -1)
+        inner = self.inverse[:, j[:, :, None], j[:, None, :]]
+        return np.einsum("gcjo,gcjo->c", np.linalg.solve(inner, part), part)
 
     def without(self, j: Ids) -> Array:
         """The weight once some columns are zero and the others are corrected for it; the layer stays as it is."""
@@ -67,12 +75,21 @@ class Reading:
         weight[:, :, j] = 0
         return weight
 
-    def remove(self, each: int) -> None:
-        j = self.columns.pop(each)
-        step = np.linalg.solve(self.inverse[:, j[:, None], j[None, :]], self.inverse[:, j, :])
-        self.weight = self.weight - self.weight[:, :, j] @ step
-        self.inverse = self.inverse - self.inverse[:, :, j] @ step
-        self.weight[:, :, j] = 0
+    def remove(self, classes: Iterable[int]) -> None:
+        """Takes classes away together, with their rows and columns: the matrices shrink."""
+        gone = [self.columns.pop(each) for each in classes if each in self.columns]
+        if not gone:
+            return
+        j, size = np.concatenate(gone), self.inverse.shape[-1]
+        left = np.setdiff1d(np.arange(size), j)
+        step = np.linalg.solve(self.inverse[:, j[:, None], j[None, :]], self.inverse[:, j[:, None], left])
+        self.weight = self.weight[:, :, left] - self.weight[:, :, j] @ step
+        beside = self.inverse[:, left[:, None], j]
+        self.inverse = self.inverse[:, left[:, None], left]
+        self.inverse -= beside @ step
+        place = np.zeros(size, np.int64)
+        place[left] = np.arange(left.size)
+        self.columns = {each: place[found] for each, found in self.columns.items()}
 
 
 def eliminate(moments: Mapping[Reader, Moments], count: int) -> NDArray[np.float64]:
@@ -89,12 +106,12 @@ def eliminate(moments: Mapping[Reader, Moments], count: int) -> NDArray[np.float
             for layer in layers:
                 for each, cost in layer.costs().items():
                     costs[each] += cost
-            for each in sorted(left, key=lambda c: costs[c])[:at_once]:
+            left.sort(key=lambda c: costs[c])
+            for each in left[:at_once]:
                 floor = scores[each] = max(floor * (1 + 1e-9), costs[each])
-                left.remove(each)
-                for layer in layers:
-                    if each in layer.columns:
-                        layer.remove(each)
+            for layer in layers:
+                layer.remove(left[:at_once])
+            left = sorted(left[at_once:])
     return scores
 
 

@@ -17,6 +17,8 @@ from .atoms import Ids
 
 PLACES = 128
 """Rows of one sample that take part, chosen at random: neighbouring positions of an image say much the same."""
+ENOUGH = 1024
+"""Rows that are multiplied together."""
 
 
 @dataclass
@@ -88,22 +90,22 @@ class Calibration:
 
     def portion(self, model: Model, watched: Sequence[Watch]) -> list[Moments]:
         segment = Segment(model, [v for w in watched for v in (w.node.operand(0), w.target)])
-        made, random = [empty(w.node) for w in watched], np.random.default_rng(self.seed)
+        random = np.random.default_rng(self.seed)
+        made = [Gathering(watch, random) for watch in watched]
         for feeds in self.feeds():
             found = segment.run(feeds)
-            for watch, moments in zip(watched, made, strict=True):
-                accumulate(watch, moments, found[watch.node.operand(0)], found[watch.target], random)
-        return made
+            for each in made:
+                each.add(found[each.watch.node.operand(0)], found[each.watch.target])
+        return [each.moments() for each in made]
 
     def between(self, pruned: Walk, reference: Walk, watch: Watch) -> Moments:
         """What a layer reads in the pruned model, and what it should give by the reference."""
-        made, random = empty(watch.node), np.random.default_rng(self.seed)
-        x = watch.node.operand(0)
+        made, x = Gathering(watch, np.random.default_rng(self.seed)), watch.node.operand(0)
         for found, wanted in zip(
             pruned.step([x], watch.node), reference.step([watch.target], behind(watch.target)), strict=True
         ):
-            accumulate(watch, made, found[x], wanted[watch.target], random)
-        return made
+            made.add(found[x], wanted[watch.target])
+        return made.moments()
 
     def channels(self, walk: Walk, value: Value) -> tuple[Array, Array]:
         """The mean and variance of each channel (axis 1) of a value."""
@@ -130,16 +132,33 @@ class Calibration:
             raise UsageError("calibration data is empty", why="it holds no sample", do="give at least one sample")
 
 
-def accumulate(watch: Watch, moments: Moments, x: Array, y: Array, random: np.random.Generator) -> None:
-    rows, samples = matrices.row_count(watch.node, y), max(1, x.shape[0])
-    places = random.permutation(rows)[: PLACES * samples] if rows > PLACES * samples else None
-    made = matrices.results(watch.node, y, places, watch.left)
-    moments.update(matrices.columns(watch.node, x, places), made)
+class Gathering:
+    """The moments of a layer while they are measured. Rows wait until there are enough for a product of matrices: one
+    sample alone often has few.
+    """
 
+    def __init__(self, watch: Watch, random: np.random.Generator) -> None:
+        groups, outputs, columns = matrices.matrix(watch.node).shape
+        self.watch, self.random, self.found = watch, random, Moments.empty(groups, columns, outputs)
+        self.waiting: list[tuple[Array, Array]] = []
 
-def empty(node: Node) -> Moments:
-    groups, outputs, columns = matrices.matrix(node).shape
-    return Moments.empty(groups, columns, outputs)
+    def add(self, x: Array, y: Array) -> None:
+        """What the layer reads, and what it should give."""
+        node = self.watch.node
+        rows, samples = matrices.row_count(node, y), max(1, x.shape[0])
+        places = self.random.permutation(rows)[: PLACES * samples] if rows > PLACES * samples else None
+        self.waiting.append((matrices.columns(node, x, places), matrices.results(node, y, places, self.watch.left)))
+        if sum(part.shape[1] for part, _ in self.waiting) >= ENOUGH:
+            self.settle()
+
+    def settle(self) -> None:
+        if self.waiting:
+            self.found.update(*(np.concatenate(parts, axis=1) for parts in zip(*self.waiting, strict=True)))
+            self.waiting.clear()
+
+    def moments(self) -> Moments:
+        self.settle()
+        return self.found
 
 
 def moment_bytes(watch: Watch) -> int:
