@@ -7,13 +7,15 @@
 FOLDER of --data is as in int8_models.py, which writes models and feeds into --work once (MiniLM needs transformers). A
 seed chooses --images of the calibration samples; test samples only score. What is lost is paired over the same test
 samples, averaged over the seeds, with a 95 % interval over the samples (Spearman: by bootstrap). --peer is a Python
-with torch and torch-pruning, which prunes the ResNets to the same FLOPs. Cases in --results are not run again.
+with torch, torch-pruning and, for MiniLM, transformers, which prunes to the same FLOPs. Cases in --results are not run
+again. MiniLM is calibrated on training sentences that are not padded.
 `seconds` are processor seconds of pruning; latency is that of one sample in ONNX Runtime beside the original.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -24,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from int8_models import Feed, prepare, read_feeds
+from int8_models import Feed, prepare, read_feeds, write_feeds
 from prune_report import plots, table
 from tersor.backends.benchmark import latency
 from tersor.backends.runners import OrtRunner
+from tersor.backends.torch import emit
 from tersor.frontends.onnx import load
 from tersor.ir import Array, Model
 from tersor.transforms.base import Context
@@ -39,6 +42,10 @@ NETWORKS = ("resnet20", "resnet56", "squeezenet11", "minilm")
 PEERS = ("magnitude-local", "magnitude-global", "taylor-local")
 KEY = ("network", "tool", "criterion", "scope", "compensate", "multiple_of", "less", "seed")
 RUNS = 30
+TEXTS = 2048
+"""Sentences to choose from."""
+SENTENCES = 16
+"""Sentences of a batch."""
 Case = dict[str, Any]
 
 
@@ -67,13 +74,39 @@ def scorer(network: str) -> Callable[[Model, Path], Array]:
 
 
 def calibration(folder: Path, count: int, seed: int) -> list[Feed]:
-    """`count` calibration samples that the seed chooses, in the batches of the file."""
-    feeds = read_feeds(folder / "calibration.npz")
+    """`count` calibration samples that the seed chooses, in the batches of the file; sentences, which are not padded,
+    in batches of one length.
+    """
+    sentences = folder / "sentences.npz"
+    feeds = read_feeds(sentences if sentences.exists() else folder / "calibration.npz")
+    random = np.random.default_rng(seed)
+    if sentences.exists():
+        chosen = [feeds[i] for i in random.permutation(len(feeds))[:count]]
+        by_length: dict[int, list[Feed]] = {}
+        for feed in chosen:
+            by_length.setdefault(next(iter(feed.values())).shape[1], []).append(feed)
+        batches = [same[i : i + SENTENCES] for same in by_length.values() for i in range(0, len(same), SENTENCES)]
+        together = [{k: np.concatenate([feed[k] for feed in batch]) for k in batch[0]} for batch in batches]
+        return [together[i] for i in random.permutation(len(together))]
     batch = len(next(iter(feeds[0].values())))
     whole = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-    chosen = np.random.default_rng(seed).permutation(len(next(iter(whole.values()))))[:count]
+    chosen = random.permutation(len(next(iter(whole.values()))))[:count]
     parts = [chosen[i : i + batch] for i in range(0, len(chosen), batch)]
     return [{name: array[part] for name, array in whole.items()} for part in parts]
+
+
+def write_sentences(data: Path, folder: Path) -> None:
+    """Training sentences of STS-B as they are, once: those of int8_models.py are padded, and little else."""
+    from transformers import AutoTokenizer
+
+    if (folder / "sentences.npz").exists():
+        return
+    tokenizer = AutoTokenizer.from_pretrained(data / "models/minilm")
+    with open(data / "stsb/stsb-en-train.csv", newline="", encoding="utf-8") as file:
+        texts = list(dict.fromkeys(text for row in csv.reader(file) for text in row[:2]))
+    chosen = np.random.default_rng(0).permutation(len(texts))[:TEXTS]
+    tokens = [tokenizer(texts[i], return_tensors="np") for i in chosen]
+    write_feeds(folder / "sentences.npz", [{k: v.astype(np.int64) for k, v in each.items()} for each in tokens])
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
@@ -91,9 +124,8 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         )
     if options.peer:
         for network, less, criterion in product(options.networks, options.less, PEERS):
-            if network.startswith("resnet"):
-                kind, scope = criterion.split("-")
-                yield dict(zip(KEY, (network, "torch-pruning", kind, scope, "none", 1, less, 0), strict=True))
+            kind, scope = criterion.split("-")
+            yield dict(zip(KEY, (network, "torch-pruning", kind, scope, "none", 1, less, 0), strict=True))
 
 
 def run(case: Case, folder: Path, options: argparse.Namespace) -> Case:
@@ -119,7 +151,9 @@ def run(case: Case, folder: Path, options: argparse.Namespace) -> Case:
 
 
 def peer(case: Case, folder: Path, options: argparse.Namespace) -> Case:
-    """The same by torch-pruning, in a process of its own."""
+    """The same by torch-pruning, in a process of its own. SqueezeNet is the module that tersor emits."""
+    if case["network"] == "squeezenet11" and not (folder / "torch").exists():
+        emit(load(folder / "fp32.onnx"), folder / "torch")
     script = Path(__file__).with_name("prune_quality_peer.py")
     given = [case["network"], str(options.data), str(folder), case["criterion"], case["scope"], str(case["less"])]
     done = subprocess.run([options.peer, str(script), *given], capture_output=True, text=True, check=False)
@@ -164,6 +198,8 @@ def main() -> None:
             continue
         folder = options.work / case["network"]
         prepare(case["network"], folder, options.data, options.work)
+        if case["network"] == "minilm":
+            write_sentences(options.data, folder)
         if case["tool"] == "original":
             made = case | dense(case["network"], folder)
         else:

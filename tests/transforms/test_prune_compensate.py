@@ -12,9 +12,14 @@ from tersor.ir import Model, UsageError, verify
 from tersor.transforms import matrices as linear
 from tersor.transforms.base import Context
 from tersor.transforms.manager import Step, run_passes
-from tersor.transforms.prune import Prune
+from tersor.transforms.prune import Prune, obs
+from tersor.transforms.prune.analysis import analyse
+from tersor.transforms.prune.groups import slots
 from tersor.transforms.prune.importance import IMPORTANCE
-from tersor.transforms.prune.statistics import Moments
+from tersor.transforms.prune.obs import eliminate
+from tersor.transforms.prune.readers import readers
+from tersor.transforms.prune.statistics import Calibration, Moments, Watch
+from tersor.transforms.select import Selection
 
 Make = Callable[..., Model]
 
@@ -129,6 +134,37 @@ def test_feeding_the_samples_in_other_batches_gives_the_same_statistics(build: M
     np.testing.assert_allclose(
         parts.xx / parts.count, whole.swapaxes(1, 2) @ whole / whole.shape[1], rtol=1e-4, atol=1e-4
     )
+
+
+def test_samples_one_by_one_give_the_moments_of_all_together(build: Make):
+    """Whether a layer's rows are multiplied at once or wait for each other."""
+    made = build(CONVOLUTIONS, **distinct())
+    layers = [Watch(n, n.output) for n in made.graph if n.op in ("Conv", "Gemm")]
+    feeds = samples(8)
+    parts = [{"x": feed["x"][i : i + 1]} for feed in feeds for i in range(len(feed["x"]))]
+    whole, single = (Calibration(each, lambda *_: None).moments(made, layers) for each in (feeds, parts))
+    for a, b in zip(whole, single, strict=True):
+        assert a.count == b.count
+        np.testing.assert_allclose(a.gram(True), b.gram(True), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a.cross(True), b.cross(True), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounds", [64, 5])
+def test_what_the_classes_cost_in_turn_adds_up_to_all_that_the_reader_says(
+    build: Make, monkeypatch: pytest.MonkeyPatch, rounds: int
+):
+    """One class at a time it is the variance of what the reader makes; several at once miss what they share."""
+    monkeypatch.setattr(obs, "ROUNDS", rounds)
+    graph = build(CONVOLUTIONS, **distinct()).graph
+    found = readers(slots(analyse(graph, Selection(graph, ("first",), ()))))
+    x = np.random.default_rng(3).standard_normal((1, 4000, 144))
+    (reader,) = found
+    moments = Moments.empty(1, 144, 12)
+    moments.update(x, x @ linear.matrix(reader.node).swapaxes(1, 2))
+    scores = eliminate({reader: moments}, int(reader.slot.roots.max()) + 1)
+    costs = scores[~np.isnan(scores)]
+    assert costs.size == 16
+    assert costs.sum() == pytest.approx(1, abs=0.02 if rounds == 64 else 0.2)
 
 
 @pytest.mark.parametrize(
