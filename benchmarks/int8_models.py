@@ -18,18 +18,22 @@ Feed = dict[str, np.ndarray]
 Parts = tuple[list[Feed], list[Feed], Feed]
 """Feeds to calibrate, feeds to score, the feed to time."""
 
+Make = Callable[[Path, Path, Path], Parts]
+"""Takes the folder of data, the file with random weights, and the folder to write to."""
+
 MEAN, STD = np.array((0.485, 0.456, 0.406), "f"), np.array((0.229, 0.224, 0.225), "f")
 LENGTH = 128
 CALIBRATION_SENTENCES, PAIRS = 64, 400
+PHOTOGRAPHS = 96
 
 
 @dataclass(frozen=True)
 class Network:
-    """`make` writes the float model to a path and gives the feeds; `metric` is a key of METRICS, or "" for random
-    weights, where only speed counts. `family` chooses what is asked of the peers.
+    """`make` writes the float model to a path and gives the feeds; `metric` is a key of METRICS, "outputs" where only
+    these are compared, or "" for random weights, where only speed counts. `family` chooses what is asked of the peers.
     """
 
-    make: Callable[[Path, Path, Path], Parts]
+    make: Make
     metric: str = ""
     family: str = "cnn"
 
@@ -66,7 +70,7 @@ def images(pixels: np.ndarray, input: str, size: int) -> list[Feed]:
     return [{input: np.ascontiguousarray(x[i : i + size])} for i in range(0, len(x), size)]
 
 
-def cifar(depth: int) -> Callable[[Path, Path, Path], Parts]:
+def cifar(depth: int) -> Make:
     def make(data: Path, _: Path, folder: Path) -> Parts:
         train, test = (np.load(data / "cifar10" / f) for f in ("train5085.npz", "test512.npz"))
         shutil.copy(data / f"models/cifar_resnet/resnet{depth}_bn.onnx", folder / "fp32.onnx")
@@ -75,6 +79,43 @@ def cifar(depth: int) -> Callable[[Path, Path, Path], Parts]:
         return images(train["x"][:1024], "x", 32), scoring, {"x": scoring[0]["x"][:1]}
 
     return make
+
+
+def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """NHWC images of another size, by bilinear interpolation; float32."""
+
+    def along(images: np.ndarray, axis: int, size: int) -> np.ndarray:
+        held = images.shape[axis]
+        place = np.clip((np.arange(size) + 0.5) * held / size - 0.5, 0, held - 1)
+        low = np.floor(place).astype(int)
+        part = (place - low).astype("f").reshape([-1 if a == axis else 1 for a in range(images.ndim)])
+        high = np.minimum(low + 1, held - 1)
+        return images.take(low, axis) * (1 - part) + images.take(high, axis) * part
+
+    return along(along(pixels.astype("f"), 1, height), 2, width)
+
+
+def small(file: str, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], bgr: bool = False) -> Make:
+    """A small depthwise network of models/, calibrated and scored on photographs as its authors prepare them."""
+
+    def make(data: Path, _: Path, folder: Path) -> Parts:
+        shutil.copy(data / "models" / file, folder / "fp32.onnx")
+        pixels = resized(np.load(data / "imagenet/images200.npz")["x"][:PHOTOGRAPHS], *size)
+        x = (((pixels[..., ::-1] if bgr else pixels) - np.array(mean, "f")) / np.array(std, "f")).transpose(0, 3, 1, 2)
+        name = inputs_of(folder / "fp32.onnx")[0]
+        feeds = [{name: np.ascontiguousarray(x[i : i + 1])} for i in range(len(x))]
+        return feeds[: PHOTOGRAPHS // 2], feeds[PHOTOGRAPHS // 2 :], feeds[PHOTOGRAPHS // 2]
+
+    return make
+
+
+def inputs_of(path: Path) -> list[str]:
+    """The names of a file's inputs that are no weights."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value.name for value in graph.input if value.name not in weights]
 
 
 def squeezenet(data: Path, _: Path, folder: Path) -> Parts:
@@ -132,11 +173,18 @@ def random_tokens(_: Path, source: Path, folder: Path) -> Parts:
     return made[:4], made[4:], made[4]
 
 
+# fmt: off
 NETWORKS: dict[str, Network] = {
     "squeezenet11": Network(squeezenet, "top1"),
     "resnet20": Network(cifar(20), "top1"),
     "resnet56": Network(cifar(56), "top1"),
     "minilm": Network(minilm, "spearman", "transformer"),
+    "ultraface": Network(small("ultraface/version-RFB-320.onnx", (240, 320), [127] * 3, [128] * 3), "outputs"),
+    "fastestdet": Network(small("fastestdet/FastestDet.onnx", (352, 352), [0] * 3, [255] * 3, True), "outputs"),
+    "nanodet": Network(small("nanodet/nanodet_m.onnx", (416, 416), [103.53, 116.28, 123.675],
+                             [57.375, 57.12, 58.395], True), "outputs"),
+    "ppocr_det": Network(small("ppocr/det.onnx", (320, 320), 255 * MEAN, 255 * STD), "outputs"),
+    "ppocr_cls": Network(small("ppocr/cls.onnx", (48, 192), [127.5] * 3, [127.5] * 3), "outputs"),
     "resnet50": Network(random_images),
     "mobilenet_v2": Network(random_images),
     "mobilenet_v3_large": Network(random_images),
@@ -144,6 +192,7 @@ NETWORKS: dict[str, Network] = {
     "bert_base": Network(random_tokens, family="transformer"),
     "gpt2": Network(random_tokens, family="transformer"),
 }
+# fmt: on
 
 
 # Metrics: of the first output over the feeds that score, and the labels.

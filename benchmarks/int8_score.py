@@ -82,16 +82,18 @@ def runner_of(name: str) -> Runner:
 def quality(folder: Path, metric: str, name: str) -> dict[str, Any]:
     feeds = read_feeds(folder / "scoring.npz")
     reference, candidate = File(str(folder / "fp32.onnx")), runner_of(name)
-    comparison = Comparison()
+    compared = [Comparison() for _ in reference.names]
     expected: list[np.ndarray] = []
     found: list[np.ndarray] = []
     for feed in feeds:
-        expected.append(next(iter(reference.run(feed).values())))
-        found.append(next(iter(candidate.run(feed).values())))
-        comparison.update(expected[-1], found[-1])
+        wanted, given = (list(runner.run(feed).values()) for runner in (reference, candidate))
+        for comparison, a, b in zip(compared, wanted, given, strict=True):
+            comparison.update(a, b)
+        expected.append(wanted[0])
+        found.append(given[0])
     path = Path(name.rpartition(":")[2])
     rows: dict[str, Any] = {
-        "sqnr": comparison.difference().sqnr_db,
+        "sqnr": min(comparison.difference().sqnr_db for comparison in compared),
         "bytes": sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*") if p.suffix in SUFFIXES),
         "bytes_fp32": (folder / "fp32.onnx").stat().st_size,
     }  # fmt: skip
