@@ -120,6 +120,11 @@ def positive(text: str) -> int:
     return number
 
 
+def multiple(text: str) -> int | str:
+    """A number from 1 on, or "auto". Raises ValueError otherwise."""
+    return text if text == "auto" else positive(text)
+
+
 def _prune(verb: argparse.ArgumentParser) -> None:
     _transform(verb)
     _selection(verb)
@@ -135,8 +140,14 @@ def _prune(verb: argparse.ArgumentParser) -> None:
         help="rank in groups, over the network, or by what outputs lose (default: optimal under a budget, else local)",
     )
     verb.add_argument(
-        "--multiple-of", type=int, default=1, metavar="N", help="keep a multiple of N channels (default: 1)"
+        "--multiple-of",
+        type=multiple,
+        default=1,
+        metavar="N",
+        help="keep a multiple of N channels; auto: of the runtime's vectors, measured here (default: 1)",
     )
+    part = "prune in so many rounds, measuring again in each; needs --data (default: 1)"
+    verb.add_argument("--rounds", type=positive, default=1, metavar="N", help=part)
     verb.add_argument(
         "--norms",
         choices=["strict", "semantic"],

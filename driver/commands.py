@@ -72,7 +72,18 @@ def simplify(options: Namespace) -> int:
 
 def prune(options: Namespace) -> int:
     budget = ("flops", "parameters", "latency")
-    names = (*budget, "ratio", "scope", "multiple_of", "max_ratio", "norms", "heads", "importance", "compensate")
+    names = (
+        *budget,
+        "ratio",
+        "scope",
+        "multiple_of",
+        "max_ratio",
+        "norms",
+        "heads",
+        "importance",
+        "compensate",
+        "rounds",
+    )
     return _one_pass(options, "prune", **{name: getattr(options, name) for name in names})
 
 

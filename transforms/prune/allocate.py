@@ -109,7 +109,7 @@ def optimal(market: Market, share: float, curves: Curves) -> Choice:
         state.descend(goal * whole)
         gone = market.flags(np.concatenate([*(state.gone(i) for i in range(len(ladders))), np.zeros(0, np.int64)]))
         revive_empty(market.axes, gone, market.scores)
-        round_up(market.slots, gone, market.scores, market.limits.multiple_of)
+        round_up(market.slots, gone, market.scores, market.limits)
         dead = np.flatnonzero(gone)
         choice = Choice(dead, market.left(dead))
         if choice.left <= share + SLACK or state.exhausted:
@@ -124,8 +124,7 @@ class Ladder:
     def __init__(self, pool: Pool, order: Ids, curve: Curve, market: Market) -> None:
         self.order = order
         limits, size = market.limits, pool.size
-        left = [n for n in range(limits.multiple_of, size, limits.multiple_of) if n >= limits.least(size)]
-        counts = sorted({size - n for n in left if size - n <= min(len(order), size - 1)})
+        counts = sorted({size - n for n in limits.allowed(size, pool.gone) if size - n <= min(len(order), size - 1)})
         stride = -(-len(counts) // STEPS) or 1
         self.counts = [0, *(counts[::-1][::stride][::-1])]
         self.damage = curve[self.counts]

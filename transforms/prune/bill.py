@@ -22,12 +22,22 @@ Flags = NDArray[np.bool_]
 Axis = tuple[Value, int]
 
 
+Price = Callable[[Sequence[float]], float]
+"""The share of a cost that is left when these shares of the axes along which it falls are."""
+
+
 @dataclass(frozen=True)
 class Term:
-    """A cost, and the places in `Bill.vectors` of the axes along which it falls."""
+    """A cost, and the places in `Bill.vectors` of the axes along which it falls.
+
+    It falls as the product of what stays of them, or as `price` says, which is given what stays of each of `axes`; None
+    is an axis that keeps everything.
+    """
 
     cost: float
     vectors: tuple[int, ...]
+    price: Price | None = None
+    axes: tuple[int | None, ...] = ()
 
 
 class Bill:
@@ -36,22 +46,25 @@ class Bill:
     `vectors` has for each axis the class of every index along it.
     """
 
-    def __init__(self, axes: AxisMap | None = None, priced: Iterable[tuple[float, Sequence[Axis]]] = ()) -> None:
+    def __init__(
+        self, axes: AxisMap | None = None, priced: Iterable[tuple[float, Sequence[Axis], Price | None]] = ()
+    ) -> None:
         self.vectors: list[Ids] = []
         known: dict[bytes, int] = {}
         self.terms: list[Term] = []
-        for cost, along in priced:
-            places: list[int] = []
+        for cost, along, price in priced:
+            places: list[int | None] = []
             for value, axis in along:
                 ids = axes[value, axis] if axes is not None and value in axes else None
                 if axes is None or ids is None or not axes.is_active(ids):
+                    places.append(None)
                     continue
                 roots = axes.atoms.roots(ids)
                 place = known.setdefault(roots.tobytes(), len(self.vectors))
                 if place == len(self.vectors):
                     self.vectors.append(roots)
                 places.append(place)
-            self.terms.append(Term(cost, tuple(places)))
+            self.terms.append(Term(cost, tuple(p for p in places if p is not None), price, tuple(places)))
 
     def shares(self, gone: Flags) -> NDArray[np.float64]:
         """What stays of each vector."""
@@ -64,6 +77,8 @@ class Bill:
 
 def pay(term: Term, shares: NDArray[np.float64]) -> float:
     cost = term.cost
+    if term.price is not None:
+        return cost * term.price([1.0 if place is None else float(shares[place]) for place in term.axes])
     for place in term.vectors:
         cost *= shares[place]
     return cost
@@ -95,14 +110,9 @@ def along(node: Node) -> Sequence[Axis]:
 def flops(graph: Graph, axes: AxisMap) -> Bill:
     """Floating-point operations of one run."""
     sizes = bind_sizes(graph)
-    return Bill(axes, [(float(node_flops(node, sizes)), along(node)) for node in graph])
+    return Bill(axes, [(float(node_flops(node, sizes)), along(node), None) for node in graph])
 
 
 def parameters(graph: Graph, axes: AxisMap) -> Bill:
     """Elements of the weights."""
-    return Bill(axes, [(float(v.tensor.count), every(v)) for v in graph.constants() if is_parameter(v)])
-
-
-def seconds(times: Mapping[Node, float], axes: AxisMap) -> Bill:
-    """Measured seconds of each node."""
-    return Bill(axes, [(time, along(node)) for node, time in times.items()])
+    return Bill(axes, [(float(v.tensor.count), every(v), None) for v in graph.constants() if is_parameter(v)])

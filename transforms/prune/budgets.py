@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
-from ...backends.benchmark import latency
-from ...backends.runners import Feeds, OrtRunner
-from ...ir import Model
+import numpy as np
+
+from ...backends.runners import Feeds
+from ...ir import Graph, Model
 from ..base import Context
-from . import bill
+from ..cost import graph_flops, parameter_count
+from . import bill, timetable
 from .allocate import Choice, Market, by_ratio, optimal
 from .atoms import Ids
 from .axes import AxisMap
@@ -25,11 +28,12 @@ Resource = Literal["flops", "parameters", "latency"]
 RESOURCES: tuple[Resource, ...] = ("flops", "parameters", "latency")
 """What can be given as a budget."""
 
-VECTOR = 8
-"""Channels that the runtime computes at once."""
-TRIALS = 5
-"""Networks that are timed in the search for a latency."""
-RUNS = 25
+TRIALS = 8
+"""Networks, at most, that are timed in the search for a latency."""
+CLOSE = 0.97
+"""The share of a latency from which on it counts as used."""
+RUNS, SECONDS = 200, 2.0
+"""How often, and about how long, a network is timed."""
 SLACK = 1e-6
 
 
@@ -41,12 +45,18 @@ class Budget:
     share: float
 
 
-BILLS: Mapping[Resource, Callable[[Model, AxisMap], Bill]] = {
-    "flops": lambda model, axes: bill.flops(model.graph, axes),
-    "parameters": lambda model, axes: bill.parameters(model.graph, axes),
-    "latency": lambda model, axes: bill.flops(model.graph, axes),
+@dataclass(frozen=True)
+class Row:
+    """How a resource is counted: in a graph, and as a bill of what any choice leaves."""
+
+    total: Callable[[Graph], float]
+    bill: Callable[[Graph, AxisMap], Bill]
+
+
+COUNTED: Mapping[Resource, Row] = {
+    "flops": Row(graph_flops, bill.flops),
+    "parameters": Row(parameter_count, bill.parameters),
 }
-"""How each is counted; latency is searched for along the FLOPs."""
 
 Rebuild = Callable[[], tuple[Model, AxisMap]]
 """The model once more, analysed alike."""
@@ -54,9 +64,13 @@ Rebuild = Callable[[], tuple[Model, AxisMap]]
 
 @dataclass(frozen=True)
 class Case:
-    """A model with everything that a choice under a budget looks at; `feeds` is the input that is timed."""
+    """A model with everything that a choice under a budget looks at.
+
+    `original` is what shares are of; `feeds` is the input that is timed.
+    """
 
     model: Model
+    original: Model
     market: Market
     evidence: Evidence
     context: Context
@@ -66,7 +80,6 @@ class Case:
 
 def keep_to(budget: Budget, best: bool, case: Case) -> Choice:
     """What goes under a budget: where it costs the outputs least if `best`, else by the ratios of `market.limits`."""
-    priced = replace(case.market, bill=BILLS[budget.resource](case.model, case.market.axes))
     known: list[Sequence[Curve]] = []
 
     def curves(orders: Sequence[Ids]) -> Sequence[Curve]:
@@ -74,49 +87,72 @@ def keep_to(budget: Budget, best: bool, case: Case) -> Choice:
             known.append(damage(case, orders))
         return known[0]
 
-    def pick(share: float, multiple: int) -> Choice:
-        market = replace(priced, limits=replace(priced.limits, multiple_of=multiple))
+    def pick(priced: Bill, share: float) -> Choice:
+        market = replace(case.market, bill=priced)
         return optimal(market, share, curves) if best else by_ratio(market, share)
 
-    multiple = priced.limits.multiple_of
-    if budget.resource != "latency":
-        return pick(budget.share, multiple)
-    return by_latency(budget.share, multiple, pick, lambda choice: measured(case, choice))
+    if budget.resource == "latency":
+        priced = timed(case)
+        return by_latency(budget.share, partial(pick, priced), partial(measured, case))
+    row = COUNTED[budget.resource]
+    there = row.total(case.model.graph) / max(1, row.total(case.original.graph))
+    choice = pick(row.bill(case.model.graph, case.market.axes), budget.share / there)
+    return replace(choice, left=choice.left * there)
 
 
-def by_latency(
-    share: float, multiple: int, pick: Callable[[float, int], Choice], time: Callable[[Choice], float]
-) -> Choice:
-    """The choice that keeps most of the FLOPs while its measured time is at most `share` of the original's, or the
-    fastest one. Whole vectors of channels are kept where that is faster at equal FLOPs.
+def timed(case: Case) -> Bill:
+    """The bill in seconds, of layers that are timed on the input's shapes."""
+    feeds = one(case.feeds, case.model)
+    shapes = {name: np.shape(array) for name, array in feeds.items()}
+    return timetable.latency(
+        case.model.graph, case.market.axes, shapes, total(case.model, feeds), timetable.width(), timetable.seconds
+    )
+
+
+def total(model: Model, feeds: Feeds) -> float:
+    """Seconds of the shortest run, as for layers."""
+    return timetable.shortest([(model, feeds)])[0]
+
+
+def by_latency(share: float, pick: Callable[[float], Choice], time: Callable[[Choice], float]) -> Choice:
+    """The choice that keeps most by the bill while its measured time is at most `share` of the original's, or the
+    fastest one; nothing where everything would be slower than the original.
+
+    What was measured of one choice scales what the bill is to say of the next one; where that leads out of what is
+    known, the middle is tried.
     """
-    tried: list[Choice] = []
-
-    def attempt(flops: float, multiple: int) -> Choice:
-        choice = pick(flops, multiple)
-        tried.append(replace(choice, left=time(choice)))
-        return tried[-1]
-
-    first = attempt(share, multiple)
-    if multiple == 1 and attempt(share, VECTOR).left < first.left:
-        first, multiple = tried[-1], VECTOR
-    low, high = (share, 1.0) if first.left <= share else (0.0, share)
-    kept = first if first.left <= share else None
+    nothing = Choice(np.zeros(0, np.int64))
+    tried = {nothing.dead.tobytes(): replace(nothing, left=time(nothing))}
+    kept: Choice | None = None
+    low, high, target = 0.0, 1.0, share / tried[nothing.dead.tobytes()].left
     for _ in range(TRIALS):
-        middle = (low + high) / 2
-        found = attempt(middle, multiple)
+        choice = pick(min(target, 1.0))
+        key = choice.dead.tobytes()
+        found = tried[key] = tried.get(key) or replace(choice, left=time(choice))
         if found.left <= share:
-            kept, low = found, middle
+            low, kept = target, found
         else:
-            high = middle
-    return kept or min(tried, key=lambda choice: choice.left)
+            high = target
+        if CLOSE * share <= found.left <= share or low >= 1:
+            break
+        scaled = target * share / max(found.left, SLACK)
+        target = scaled if low < scaled < high else (low + high) / 2
+    return kept or min([nothing, *tried.values()], key=lambda choice: choice.left)
 
 
 def measured(case: Case, choice: Choice) -> float:
     """The latency of a pruned network as a share of the original's, taken in turns."""
     model, axes = case.rebuild()
     operate(model.graph, Kept(axes, choice.dead))
-    return latency([OrtRunner(case.model), OrtRunner(model)], case.feeds, runs=RUNS)[1].ratio
+    feeds = one(case.feeds, model)
+    before, after = timetable.shortest([(case.original, feeds), (model, feeds)], RUNS, SECONDS)
+    return after / before
+
+
+def one(feeds: Feeds, model: Model) -> Feeds:
+    """The first of the samples that lie along axes of unknown sizes; all of them where some input has none such."""
+    first = [value.shape[0] if value.shape else 0 for value in model.graph.inputs]
+    return feeds if any(isinstance(size, int) for size in first) else {n: a[:1] for n, a in feeds.items()}
 
 
 def damage(case: Case, orders: Sequence[Ids]) -> Sequence[Curve]:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir import Value
+from ...ir import Node, Value
 from .atoms import Ids
 from .axes import AxisMap
+
+Place = tuple[Node, int, int]
+"""An axis of an operand: (node, index of the operand, axis)."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,26 @@ class Slot:
 
 @dataclass(frozen=True)
 class Family:
-    """Classes that touch the same slots, named by their roots in ascending order."""
+    """Classes that touch the same slots, named by their roots in ascending order; `gone` more went before."""
 
     classes: Ids
     slots: tuple[Slot, ...]
+    gone: int = 0
 
     @property
     def size(self) -> int:
         return int(self.classes.size)
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """What it touches, which stays the same while channels go."""
+        return frozenset(
+            (user, index, slot.axis)
+            for slot in self.slots
+            for user in slot.constant.users
+            for index, value in enumerate(user.inputs)
+            if value is slot.constant
+        )
 
 
 def slots(axes: AxisMap) -> list[Slot]:

@@ -5,28 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
 
+from ...backends.runners import Feeds
 from ...ir import Array, Model, UsageError, Value
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..select import Selection
+from . import timetable
 from .allocate import Choice, Market
 from .analysis import analyse, has_choice
 from .axes import AxisMap, Heads, Layer
 from .budgets import RESOURCES, SLACK, Budget, Case, keep_to
 from .choose import Limits, choose
-from .compensate import COMPENSATION, affected
+from .compensate import COMPENSATION
 from .gradients import curvature
 from .groups import Slot, families, slots
 from .importance import IMPORTANCE, Evidence
 from .kept import Kept
 from .oracle import check
-from .prepare import prepare
-from .proof import feeds, proved, say_compensated
+from .prepare import prepare, unshare
+from .proof import feeds, proved, require, say_compensated
 from .readers import Reader
 from .readers import readers as readers_of
+from .rounds import Job, Original, Proof, Round, goals, together
+from .shortcuts import projected
 from .statistics import Calibration, Moments, Watch
 from .surgery import masked, operate, touched
 
@@ -70,7 +75,7 @@ class Prune(Pass):
     flops: float | None = None
     parameters: float | None = None
     latency: float | None = None
-    multiple_of: int = 1
+    multiple_of: int | Literal["auto"] = 1
     max_ratio: float = 0.9
     norms: Norms = "strict"
     heads: Heads = "auto"
@@ -78,16 +83,10 @@ class Prune(Pass):
     skip: tuple[str, ...] = ()
     compensate: str | None = "auto"
     ridge: float = 1e-3
+    rounds: int = 1
 
     def __post_init__(self) -> None:
-        if self.importance not in IMPORTANCE:
-            raise UsageError(f"prune has no importance {self.importance!r}", do=f"there are {', '.join(IMPORTANCE)}")
-        if self.scope not in SCOPES:
-            raise UsageError(f"prune has no scope {self.scope!r}", do=f"there are {', '.join(SCOPES)}")
-        if self.norms not in NORMS:
-            raise UsageError(f"prune has no norms {self.norms!r}", do=f"there are {', '.join(NORMS)}")
-        if self.heads not in HEADS:
-            raise UsageError(f"prune has no heads {self.heads!r}", do=f"there are {', '.join(HEADS)}")
+        self.require_known()
         budgets = {name: getattr(self, name) for name in RESOURCES if getattr(self, name) is not None}
         if len(budgets) > 1:
             raise UsageError(f"prune has {len(budgets)} budgets: {', '.join(budgets)}", do="give one of them")
@@ -103,63 +102,104 @@ class Prune(Pass):
                 f"prune(ratio={self.ratio}, max_ratio={self.max_ratio}) is out of range",
                 do="give shares from 0 up to, not including, 1",
             )
-        if self.compensate not in (None, "auto", *COMPENSATION):
-            raise UsageError(
-                f"prune has no compensation {self.compensate!r}", do=f"there are auto, None, {', '.join(COMPENSATION)}"
-            )
         if not 0 <= self.ridge < math.inf:
             raise UsageError(f"prune(ridge={self.ridge}) is out of range", do="give a share from 0 on, such as 0.001")
-        if self.multiple_of < 1:
+        if self.multiple_of != "auto" and (isinstance(self.multiple_of, str) or self.multiple_of < 1):
             raise UsageError(
-                f"prune(multiple_of={self.multiple_of}) is out of range", do="give a number of channels from 1 on"
+                f"prune(multiple_of={self.multiple_of!r}) is out of range",
+                do="give a number of channels from 1 on, or 'auto'",
             )
+        if self.rounds < 1:
+            raise UsageError(f"prune(rounds={self.rounds}) is out of range", do="give a number of rounds from 1 on")
+
+    def require_known(self) -> None:
+        """Raises UsageError for a name that no table has."""
+        tables: dict[str, tuple[str | None, ...]] = {
+            "importance": tuple(IMPORTANCE), "scope": SCOPES, "norms": NORMS, "heads": HEADS,
+            "compensate": ("auto", None, *COMPENSATION),
+        }  # fmt: skip
+        for option, known in tables.items():
+            value = getattr(self, option)
+            if value not in known:
+                named = "compensation" if option == "compensate" else option
+                raise UsageError(f"prune has no {named} {value!r}", do=f"there are {', '.join(map(str, known))}")
 
     def run(self, model: Model, context: Context) -> Outcome:
         """Raises ParityError when the pruned graph does not compute what the masked original does, and UsageError where
         calibration data is missing, empty or unfit, or no attention can lose the `heads` that were asked for.
         """
         data, method = self.calibration(context), self.method(context)
-        original, selection = model.clone(), Selection(model.graph, self.only, self.skip)
+        before, timed = model.clone(), feeds(model, context)
+        selection = Selection(model.graph, self.only, self.skip)
         prepare(model.graph, context.fallback)
-        dense = model.clone()
-        axes = analyse(model.graph, selection, self.norms == "semantic", self.heads)
+        notes = self.fit(model, timed)
+        original, done = Original(model), list[Round]()
+        for share, ratio in zip(self.shares(), goals(1 - self.ratio, self.rounds), strict=True):
+            done.append(self.once(Job(model, before, original, selection, timed, context, data), share, 1 - ratio))
+            proof = done[-1].proof
+            if proof is not None and method is not None and data is not None:
+                proof.compensated = COMPENSATION[method](proof.weaker, model, original.model, data, self.ridge)
+        outcome = self.outcome(model, before, done, notes)
+        if method is not None and outcome.checks:
+            say_compensated(outcome, method, [each.proof.compensated for each in done if each.proof is not None][-1])
+        return outcome
+
+    def once(self, job: Job, share: float, ratio: float) -> Round:
+        """One round: what is left of the budget is `share`, and without one what is gone of the groups is `ratio`."""
+        model, context = job.model, job.context
+        unshare(model.graph)
+        since = None if job.original.moved else job.before
+        now = model.clone()
+        axes = analyse(model.graph, job.selection, self.norms == "semantic", self.heads)
         self.require_heads(axes)
         found = slots(axes)
         context.progress("ranking channels", 0, None)
-        evidence = self.evidence(model, axes, found, data, context.seed)
-        limits = Limits(self.ratio, "global" if self.scope == "global" else "local", self.multiple_of, self.max_ratio)
+        evidence = self.evidence(model, axes, found, job.data, context.seed)
+        limits = self.limits(ratio)
         scores = IMPORTANCE[self.importance].score(evidence)
-        market = Market(axes, families(found), found, scores, limits)
-        case = Case(model, market, evidence, context, lambda: self.analysed(dense, selection), feeds(original, context))
-        choice = self.choose(case)
+        market = Market(axes, job.original.families(families(found)), found, scores, limits)
+        rebuild = partial(self.analysed, now, job.selection)
+        choice = self.choose(Case(model, job.before, market, evidence, context, rebuild, job.timed), share)
         kept = Kept(axes, choice.dead)
-        decisions = [decide(layer, kept, limits) for layer in axes.layers]
+        decisions = [decide(layer, kept, limits, job.original) for layer in axes.layers]
         if not any(touched(node, kept) for node in model.graph):
-            model.restore(original)
-            return Outcome(decisions=decisions, notes=["no channel was removed"], missed=self.missed(choice, decisions))
-        reference, weaker = masked(model, kept), affected(model, dense, kept)
+            return Round(choice, decisions)
+        reference, weaker = masked(model, kept), job.original.affected(model, now, kept)
         operate(model.graph, kept)
         context.progress("comparing with the masked original", 0, None)
-        comparison = check(original, reference, model, kept, feeds(original, context))
-        outcome = proved(original, reference, model, comparison)
+        comparison = check(since or now, reference, model, kept, job.timed)
+        require(comparison)
+        return Round(choice, decisions, Proof(comparison, reference, weaker))
+
+    def outcome(self, model: Model, before: Model, done: Sequence[Round], notes: list[str]) -> Outcome:
+        """What all rounds did."""
+        decisions, missed = done[-1].decisions, self.missed(done[-1].choice, done[-1].decisions)
+        proofs = [each.proof for each in done if each.proof is not None]
+        if not proofs:
+            if not notes:
+                model.restore(before)
+            return Outcome(decisions=decisions, notes=[*notes, "no channel was removed"], missed=missed)
+        outcome = proved(before, proofs[-1].reference, model, together([each.comparison for each in proofs]))
         outcome.changed = sum(d.decision != "kept" for d in decisions)
-        outcome.decisions, outcome.missed = decisions, self.missed(choice, decisions)
-        if method is not None and data is not None:
-            count = COMPENSATION[method](weaker, model, dense, data, self.ridge)
-            say_compensated(outcome, method, count)
+        outcome.decisions, outcome.missed = decisions, missed
+        outcome.notes += notes
+        if self.rounds > 1:
+            outcome.notes.append(f"{len(proofs)} rounds, each proved against the network before it, masked")
         return outcome
 
     def missed(self, choice: Choice, decisions: Sequence[Decision]) -> list[str]:
         """Why the best effort does not reach the budget, or nothing went; empty where it does."""
         budget, kept = self.budget(), [d for d in decisions if not d.decision.startswith("pruned")]
-        if len(kept) == len(decisions) and (self.ratio if budget is None else budget.share < 1):
+        if budget is not None and choice.left <= budget.share * (1 + SLACK):
+            return []
+        if len(kept) == len(decisions) and (self.ratio or budget is not None):
             first = (
                 "; ".join(f"{d.layer}: {d.reason}" for d in kept[:FEW])
                 or "the network has no layer that makes channels"
             )
             more = f"; and {len(kept) - FEW} more" if len(kept) > FEW else ""
             return [f"no channel was removed: {first}{more}"]
-        if budget is None or choice.left <= budget.share * (1 + SLACK):
+        if budget is None:
             return []
         return [
             f"{budget.resource}={budget.share:g} was not reached: {choice.left:.3f} is left with "
@@ -179,6 +219,7 @@ class Prune(Pass):
             return Calibration(context.samples, context.progress, context.seed)
         criterion = IMPORTANCE[self.importance].needs_data and f"importance={self.importance!r}"
         wants = criterion or (self.compensate not in (None, "auto") and f"compensate={self.compensate!r}")
+        wants = wants or (self.rounds > 1 and f"rounds={self.rounds}")
         if wants:
             raise UsageError(
                 f"prune({wants}) needs calibration data",
@@ -207,6 +248,28 @@ class Prune(Pass):
         """The scope that is used."""
         return self.scope if self.scope != "auto" else "local" if self.budget() is None else "optimal"
 
+    def shares(self) -> list[float]:
+        """What share of the budget's resource may be left after each round; 1 without a budget."""
+        budget = self.budget()
+        return goals(budget.share if budget is not None else 1.0, self.rounds)
+
+    def vector(self) -> bool:
+        """Whether channels are to fill the runtime's vectors."""
+        return self.multiple_of == "auto" or (self.latency is not None and self.multiple_of == 1)
+
+    def limits(self, ratio: float) -> Limits:
+        multiple = timetable.width() if isinstance(self.multiple_of, str) or self.vector() else self.multiple_of
+        scope = "global" if self.scope == "global" else "local"
+        return Limits(ratio, scope, multiple, self.max_ratio, parts=self.vector())
+
+    def fit(self, model: Model, timed: Feeds) -> list[str]:
+        """Where channels are to fill vectors, gives the graph the form that makes use of them; says so."""
+        changed = projected(model, timed) if self.vector() else None
+        if changed is None:
+            return []
+        model.restore(changed)
+        return ["shortcuts without weights became convolutions of 1 x 1, which the runtime adds without reordering"]
+
     def analysed(self, model: Model, selection: Selection) -> tuple[Model, AxisMap]:
         """A copy of a prepared model, with its axes."""
         copy = model.clone()
@@ -223,24 +286,24 @@ class Prune(Pass):
             do="run simplify in front, which finds attention that is written out, or leave the option out",
         )
 
-    def choose(self, case: Case) -> Choice:
-        """What goes, by ratio or by budget."""
+    def choose(self, case: Case, share: float) -> Choice:
+        """What goes, by ratio or by the share of the budget's resource that is to be left."""
         budget, market = self.budget(), case.market
         if budget is None:
             return Choice(choose(market.axes, market.families, market.slots, market.scores, market.limits))
-        return keep_to(budget, self.method_of_choice() == "optimal", case)
+        return keep_to(Budget(budget.resource, share), self.method_of_choice() == "optimal", case)
 
 
-def decide(layer: Layer, kept: Kept, limits: Limits) -> Decision:
-    """What happens to the channels that a layer makes, and why. Called before surgery, while sizes are the old ones."""
+def decide(layer: Layer, kept: Kept, limits: Limits, original: Original) -> Decision:
+    """What happened to the channels that a layer made, and why. Called before surgery, while sizes are those of the
+    round before.
+    """
     node, axes = layer.node, kept.axes
-    ids, left = axes[node.output, layer.axis], kept.indices(node.output, layer.axis)
-    inputs = fewer_inputs(layer, kept)
-    if left is not None:
+    stay, made = kept.count(node.output, layer.axis), original.made(layer)
+    inputs = fewer_inputs(layer, kept, original)
+    if isinstance(stay, int) and isinstance(made, int) and stay < made:
         return Decision.of(
-            node,
-            f"pruned {100 * (1 - left.size / ids.size):.0f} %",
-            f"{left.size} of {ids.size} channels kept{inputs and '; ' + inputs}",
+            node, f"pruned {100 * (1 - stay / made):.0f} %", f"{stay} of {made} channels kept{inputs and '; ' + inputs}"
         )
     why = kept_because(axes, layer, limits)
     return Decision.of(
@@ -248,14 +311,15 @@ def decide(layer: Layer, kept: Kept, limits: Limits) -> Decision:
     )
 
 
-def fewer_inputs(layer: Layer, kept: Kept) -> str:
-    """How many of the weight's other channels stay, where some go."""
-    weight = layer.node.operand(0 if layer.node.op == "Gather" else 1)
+def fewer_inputs(layer: Layer, kept: Kept, original: Original) -> str:
+    """How many of the weight's other channels stay, where some went."""
+    index = 0 if layer.node.op == "Gather" else 1
+    weight = layer.node.operand(index)
     own = kept.axes[layer.node.output, layer.axis]
-    for axis, left in kept.changed(weight).items():
-        ids = kept.axes[weight, axis]
-        if ids is not own and (ids.size != own.size or bool((ids != own).any())):
-            return f"{left.size} of {ids.size} inputs kept"
+    for axis, there in enumerate(original.read(layer.node, index) if weight in kept.axes else ()):
+        stay, ids = kept.count(weight, axis), kept.axes[weight, axis]
+        if stay != there and ids is not own and (ids.size != own.size or bool((ids != own).any())):
+            return f"{stay} of {there} inputs kept"
     return ""
 
 
