@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tersor.backends.compare import compare
+from tersor.backends.onnx import default_opset
 from tersor.backends.runners import OrtRunner
 from tersor.ir import DType, Graph, Model, UsageError, parse, structural_hash, verify
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.quantize import OBSERVERS, Quantize, calibrate
 from tersor.transforms.quantize.observers import NotFinite
 from tersor.transforms.quantize.report import SIGNAL_ELEMENTS, float_nodes, lacks_vnni, optimised, spread
+from tersor.transforms.quantize.scheme import PER_CHANNEL_OPSET
 
 NETWORK = """
 graph @net(%x: f32[N,3,16,16]) -> (y) {
@@ -311,6 +313,33 @@ def test_a_bias_too_large_for_int32_does_not_wrap_around():
     feed = images(1)[0]
     reference = OrtRunner(Model(parse(text, {"body.weight": tiny})))
     assert compare(reference.run(feed)["y"], OrtRunner(model).run(feed)["y"]).sqnr_db > 20
+
+
+def test_a_file_of_an_opset_without_scales_per_channel_is_written_at_the_first_that_has_them():
+    model = Model(parse(NETWORK), source_opset=11)
+    Quantize().run(model, Context(samples=images()))
+    assert default_opset(model) == PER_CHANNEL_OPSET
+    assert not float_nodes(model)
+    assert fused(model)["QLinearConv"] == 4
+
+
+def test_a_file_of_which_nothing_is_quantized_keeps_its_opset():
+    model = Model(parse(NETWORK), source_opset=11)
+    Quantize(skip=("Conv", "Gemm")).run(model, Context(samples=images()))
+    assert default_opset(model) == 11
+
+
+def test_weights_that_callers_may_replace_stay_float_with_a_warning_that_says_what_to_do():
+    model = Model(parse("graph (%x: f32[N,64]) -> (y) { @w : f32[64,8] = random(1) %1 = MatMul(%x, @w) return %1 }"))
+    (weight,) = (v for v in model.graph.constants() if v.name == "w")
+    weight.replace_by(model.graph.add_input("w", weight.type, weight.tensor))
+    samples = [{"x": np.ones((2, 64), np.float32)}]
+    outcome = Quantize().run(model, Context(samples=samples))
+    assert [code for code, what, _ in outcome.warnings if "freeze_defaults" in what] == ["TSR205"]
+    model.graph.freeze_defaults()
+    outcome = Quantize().run(model, Context(samples=samples))
+    assert outcome.changed == 1
+    assert not outcome.warnings
 
 
 def test_dynamic_int8_has_one_quantization_for_layers_that_share_their_input():

@@ -13,6 +13,7 @@ from ...ir import DType, Graph, Node, TensorType, Value
 from .scheme import amplitude
 
 QUANTIZED = "already quantized"
+REPLACEABLE = "its weight is an input with a default, which callers may replace"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def _operands(node: Node) -> str:
     weight, bias = node.operand(1), node.input(2)
     if any(v is not None and v.op == "DequantizeLinear" for v in node.inputs):
         return QUANTIZED
+    if weight in node.graph.defaults:
+        return REPLACEABLE
     if weight.const is None:
         return "it has no constant weight"
     if bias is not None and bias.const is None:

@@ -21,6 +21,7 @@ from ...ir.tensors import integer_range
 from ..base import Context, Contract, Outcome, Pass
 from ..simplify.structure import erase_dead
 from .placement import CONNECTORS, clip_range
+from .scheme import PER_CHANNEL_OPSET
 
 MICROSOFT = "com.microsoft"
 
@@ -104,6 +105,8 @@ class ToQdq(Pass):
 
     def run(self, model: Model, context: Context) -> Outcome:
         changed = to_qdq(model.graph)
+        if changed and model.source_opset:
+            model.source_opset = max(model.source_opset, PER_CHANNEL_OPSET)
         infer(model.graph, context.fallback)
         return Outcome(changed=changed, notes=[f"{changed} nodes between pairs"])
 

@@ -22,7 +22,7 @@ from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import few, observe, require, too_few
 from .gain import Costs, modelled, not_worth
-from .layers import QUANTIZED, Layer, layers
+from .layers import QUANTIZED, REPLACEABLE, Layer, layers
 from .measured import confirmed, measured
 from .mixed import Choice, Outputs, choose
 from .observers import OBSERVERS, Observer, Range, Statistic
@@ -179,6 +179,10 @@ class Quantize(Pass):
         few = too_few(samples, self.samples) if samples is not None else ""
         if few:
             outcome.warnings.append(("TSR204", few, ""))
+        held = sum(d.kept.reason == REPLACEABLE for d in decisions)
+        if held:
+            what = f"weights of {held} layers are inputs with a default, as old files list them: load the model with"
+            outcome.warnings.append(("TSR205", f"{what} freeze_defaults=True (--freeze-defaults) to quantize them", ""))
         outcome.notes.append(f"{outcome.changed} of {len(decisions)} layers in int8")
         if choice.floats:
             outcome.notes.append(
@@ -224,7 +228,8 @@ class Quantize(Pass):
         """Calibrates and inserts; gives what was measured of each layer under its node of before, and which layers were
         left in float for accuracy.
         """
-        graph, untouched = model.graph, model.graph.clone()
+        graph, untouched, opset = model.graph, model.graph.clone(), model.source_opset
+        model.source_opset = opset and max(opset, scheme.PER_CHANNEL_OPSET)
         if any(node.op == "Conv" for node in chosen):
             means_to_pools(graph)
             swishes_to_products(graph)
@@ -236,7 +241,7 @@ class Quantize(Pass):
             slower = confirmed(model, chosen, slower, self.quickly, feed, context.progress)
         chosen = {node: layer for node, layer in chosen.items() if node not in slower}
         if not chosen:
-            model.graph = untouched
+            model.graph, model.source_opset = untouched, opset
             return Measured({}, {}, slower), Choice()
         prepared = matmuls_to_gemms(graph, chosen)
         before = dict(zip(prepared, chosen, strict=True))

@@ -26,6 +26,10 @@ REDUCED_WEIGHT_MAX = 63
 BIAS_MAX = 2**30
 """Largest |bias| in int32; the other half of the range is left for the sum of products (255 * 127 * 33000 < 2**30)."""
 
+PER_CHANNEL_OPSET = 13
+"""The first ai.onnx with a scale per channel: at older ones the weights would be restored by float arithmetic, which no
+runtime takes for integers."""
+
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Scales are never subnormal: their reciprocals and products would overflow or lose digits."""
 
