@@ -182,7 +182,8 @@ def main() -> None:
     parser.add_argument("--scopes", nargs="+", default=["optimal", "local"])
     parser.add_argument("--compensate", nargs="+", default=["least-squares", "none"])
     parser.add_argument("--only", nargs="*", default=[], help="patterns of layers that may lose channels")
-    parser.add_argument("--multiple-of", type=int, default=1, help="channels that stay are a multiple of this")
+    whole = "channels that stay are a multiple of this; auto: of the runtime's vectors"
+    parser.add_argument("--multiple-of", type=lambda text: text if text == "auto" else int(text), default=1, help=whole)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=512, help="calibration samples (default: 512)")
     parser.add_argument("--peer", help="a Python that has torch and torch-pruning")

@@ -59,7 +59,9 @@ class Prune(Pass):
     then follows ("local", "global"), or ("optimal", the default then) each family loses what costs the outputs least,
     as measured on calibration data, for what it saves. What cannot be kept is kept to as far as possible; the outcome's
     `missed` says so. `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
-    stays, and a multiple of `multiple_of` groups where there are that many. Where `norms` is "semantic", channels also
+    stays, and a multiple of `multiple_of` groups where there are that many; "auto" is what the runtime computes at
+    once, or half or a quarter of that, and the default under `latency`. With `rounds` part after part goes, and what is
+    left is compensated and measured again in between. Where `norms` is "semantic", channels also
     go over which normalisations and means take statistics, and the masked original takes these over the channels that
     stay; where it is "strict", such channels stay. `heads` says whether attention loses whole "heads" or the same
     "dims" of every head; "auto" takes what leaves more to choose from. Only layers that match `only` and not
