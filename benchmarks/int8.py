@@ -68,7 +68,7 @@ def measure(model: str, options: argparse.Namespace) -> None:
     folder: Path = options.work / model
     prepare(model, folder, options.data, options.zoo)
     network = NETWORKS[model]
-    tools = list(options.tools or tools_of(model))
+    tools = [] if options.time else list(options.tools or tools_of(model))
     fresh = False
     for tool in tools:
         known = read(options.results).get(model, {}).get(tool, {})
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--tools", nargs="*", default=[], help="tools (default: all that fit the network)")
     parser.add_argument("--runs", type=int, default=40, help="timed rounds (default: 40)")
     parser.add_argument("--again", action="store_true", help="measure what is in the results, too")
-    parser.add_argument("--time", action="store_true", help="time again what is written")
+    parser.add_argument("--time", action="store_true", help="quantize nothing, time what is written")
     parser.add_argument("--report", action="store_true", help="show the results and measure nothing")
     options = parser.parse_args()
     if not options.report:
