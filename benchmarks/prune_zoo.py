@@ -51,6 +51,7 @@ from tersor.transforms.base import Context, Pass
 from tersor.transforms.cost import graph_flops, stored
 from tersor.transforms.prune import Prune, PruneDepth, PruneExperts
 from tersor.transforms.prune.rules.semantic import MASKED_STATISTICS
+from tersor.transforms.quantize.qoperator import has_qoperators, to_qdq
 from torch.utils import _pytree as pytree
 from torch_zoo_measure import distance, exported, fed, randomize
 
@@ -114,6 +115,8 @@ def made(family: str, name: str) -> tuple[torch.nn.Module, tuple[Any, ...], Any]
 def of_file(path: Path, options: argparse.Namespace, found: Figures) -> None:
     found["stage"] = "import"
     model = ts.load(path, freeze_defaults=True)
+    if has_qoperators(model.graph):
+        to_qdq(model.graph)
     shake(model)
     found["stage"] = "inputs"
     measure(model, inputs_of(path, model), options, found)

@@ -90,7 +90,7 @@ FORBIDDEN = {
         "If is control flow",
     ),
     "a size that is read": (
-        "%s = Shape(%a) %f = Expand(f32[]{2.0}, %s) %b = Mul(%a, %f) %y = Conv(%b, @head)",
+        "%n = Size(%a) %m = Cast(%n) {to=1} %b = Div(%a, %m) %y = Conv(%b, @head)",
         HEAD,
         "its size is read at run time",
     ),

@@ -5,7 +5,9 @@ Every case also runs the mask oracle on every value, and compares the outputs wi
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from tersor.backends.runners import OrtRunner
 from tersor.ir import UsageError, skeleton
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.manager import run_passes
@@ -502,6 +504,43 @@ def test_a_view_with_two_sizes_that_are_computed_lets_the_others_go(model):
     prune(pruned)
     found = {v.name: v.tensor.shape for v in pruned.graph.constants()}
     assert (found["w"], found["v"]) == ((12, 8), (8, 5))
+
+
+def test_a_row_that_is_repeated_for_every_sample_loses_channels(model):
+    pruned = model("""graph(%x: f32[N,4,12]) -> (y) {
+      @row : f32[4,8] = random(1)
+      @w : f32[12,8] = random(2)
+      @v : f32[8,5] = random(3)
+      %n = Shape(%x) {start=0, end=1}
+      %sizes = Concat(%n, i64[2]{1,1}) {axis=0}
+      %t = Expand(@row, %sizes)
+      %f = MatMul(%x, @w)
+      %c = Concat(%t, %f) {axis=1}
+      %y = MatMul(%c, @v)
+      return %y
+    }""")
+    prune(pruned)
+    assert sizes(pruned).items() >= {"row": (4, 4), "w": (12, 4), "v": (4, 5)}.items()
+    assert OrtRunner(pruned).run({"x": np.ones((3, 4, 12), np.float32)})["y"].shape == (3, 8, 5)
+
+
+def test_a_shape_that_is_kept_for_later_is_no_obstacle(model):
+    pruned = model("""graph(%x: f32[N,L,12]) -> (y) {
+      @w : f32[12,16] = random(1)
+      @v : f32[16,5] = random(2)
+      %f = MatMul(%x, @w)
+      %s = Shape(%f)
+      %rows = Reshape(%f, i64[2]{-1,16})
+      %r = Relu(%rows)
+      %b = Reshape(%r, %s)
+      %c = Cast(%s) {to=1}
+      %m = ReduceMax(%c)
+      %d = Div(%b, %m)
+      %y = MatMul(%d, @v)
+      return %y
+    }""")
+    prune(pruned)
+    assert sizes(pruned).items() >= {"w": (12, 8), "v": (8, 5)}.items()
 
 
 RESIDUAL = """graph(%x: i64[2,6]) -> (y) {{

@@ -14,6 +14,7 @@ from .groups import slots
 from .rules import RULES
 from .rules.attention import POLICY
 
+ON_INTEGERS = frozenset(["QLinearConv", "QLinearMatMul"])
 TRIALS = 3
 """Forward passes with other factors, at most."""
 
@@ -81,7 +82,8 @@ def forward(
     """One pass of the rules, with the factors that are wanted where axes are split."""
     axes = AxisMap(semantic, wanted, heads)
     for value in graph.inputs:
-        why = "whose default the caller may replace" if value in graph.defaults else "whose size the caller sets"
+        replaceable = "whose default the caller may replace unless it is made a constant (freeze_defaults)"
+        why = replaceable if value in graph.defaults else "whose size the caller sets"
         axes.bind(
             value, [axes.atoms.frozen(Reason("", "", f"it is the input {value.name!r}, {why}"))] * (value.rank or 0)
         )
@@ -106,7 +108,8 @@ def visit(node: Node, axes: AxisMap) -> None:
     if node.regions:
         axes.kill(node, f"{node.op} is control flow")
     elif rule is None:
-        axes.kill(node, f"{node.op} has no axis rule")
+        hint = "; the pass to_qdq in front makes pairs of it that have one" if node.op in ON_INTEGERS else ""
+        axes.kill(node, f"{node.op} has no axis rule{hint}")
     elif (value := of_unknown_rank(node)) is not None:
         axes.kill(node, f"the rank of %{value.name} is not known")
     else:

@@ -1,11 +1,13 @@
 """Exact rewrites that put a graph into the form that the axis rules expect.
 
 What is computed from known sizes becomes constant, a Resize names only the axes that it resizes, known ones among sizes
-that are computed are stated, and a constant that several operands share is given to each of them separately, so that
-each may lose other channels. Surgery joins again what stayed equal.
+that are read or computed are stated, and a constant that several operands share is given to each of them separately, so
+that each may lose other channels. Surgery joins again what stayed equal.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,6 +32,8 @@ def prepare(graph: Graph, fallback: Fallback | None = None) -> None:
             narrow_resize(node, inference)
         elif node.op in SIZES and not node.domain:
             pin_sizes(node, inference)
+    for node in [n for n in graph if n.op == "Shape" and not n.domain]:
+        pin_shape(node, inference)
     erase_dead(graph)
     unshare(graph)
 
@@ -94,15 +98,44 @@ def pin_sizes(node: Node, inference: Inference) -> None:
     known = [size if isinstance(size, int) else None for size in shape[len(shape) - count :]]
     if node.op == "Expand":
         before = (*[None] * (len(shape) - (node.operand(0).rank or 0)), *(node.operand(0).shape or ()))
-        known = [1 if size == old else size for size, old in zip(known, before[len(shape) - count :], strict=True)]
+        known = [
+            1 if size is not None and size == old else size
+            for size, old in zip(known, before[len(shape) - count :], strict=True)
+        ]
     if all(size is None for size in known):
         return
+    made = stated_sizes(node, known, node)
+    made.set_input(2, sizes)
+    inference.node(made)
+    node.set_input(index, made.output)
+
+
+def stated_sizes(node: Node, known: Sequence[int | None], before: Node) -> Node:
+    """Where(known, sizes, ?) in front of a node, with the location of `node`."""
     assert node.graph is not None
     stated = constant(np.asarray([-1 if size is None else size for size in known], np.int64))
     which = constant(np.asarray([size is not None for size in known]))
-    made = node.graph.insert(Node("Where", [which, stated, sizes], loc=node.loc), node)
+    return node.graph.insert(Node("Where", [which, stated, stated], loc=node.loc), before)
+
+
+def pin_shape(node: Node, inference: Inference) -> None:
+    """States the known ones among sizes that are read, so that whoever computes with them goes on with those of the
+    original.
+    """
+    found = inference.contents_of(node.output)
+    readers = [(n, i) for n in node.output.users for i, v in enumerate(n.inputs) if v is node.output and not states(n)]
+    if not readers or found is None or not any(isinstance(size, int) for size in found):
+        return
+    made = stated_sizes(node, [size if isinstance(size, int) else None for size in found], node.next)
+    made.set_input(2, node.output)
     inference.node(made)
-    node.set_input(index, made.output)
+    for reader, index in readers:
+        reader.set_input(index, made.output)
+
+
+def states(node: Node) -> bool:
+    """Whether a node states the known ones among computed sizes."""
+    return node.op == "Where" and pinned(node.output) is not None
 
 
 def unshare(graph: Graph) -> None:

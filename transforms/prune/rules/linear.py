@@ -30,12 +30,17 @@ def freeze_space(node: Node, axes: AxisMap, *values: Value) -> None:
         axes.freeze_axes(value, range(2, len(shape(value))), node, SPATIAL)
 
 
+ENOUGH_POSITIONS = 4
+"""From so many channels in a group on the same ones of every group are removed: a share of fewer is no share."""
+
+
 def whole_groups(channels: int, groups: int) -> bool:
     """Whether a grouped convolution loses whole groups, rather than the same positions in every group.
 
-    Both are exact; the one with more units to choose from wins. A depthwise convolution has one channel a group.
+    Both are exact, and as many channels go. Positions take their share of each group's inputs along. A depthwise
+    convolution has one channel a group.
     """
-    return groups >= channels // groups
+    return channels // groups < min(groups, ENOUGH_POSITIONS)
 
 
 def conv(node: Node, axes: AxisMap) -> None:

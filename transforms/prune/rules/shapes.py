@@ -19,7 +19,11 @@ def shape_of(node: Node, axes: AxisMap) -> None:
     first, last, _ = slice(node.int("start", 0), node.attr("end")).indices(rank)  # pyright: ignore[reportArgumentType]
     read: set[int] = set()
     for user in node.output.users:
-        chosen = integers(user.input(1)) if user.op == "Gather" and user.input(1) is not node.output else None
+        stated = pinned(user.output) if user.input(2) is node.output else None
+        if stated is not None:
+            chosen = [place for place, size in enumerate(stated) if size is None]
+        else:
+            chosen = integers(user.input(1)) if user.op == "Gather" and user.input(1) is not node.output else None
         read |= set(range(first, last)) if chosen is None else {range(first, last)[c] for c in chosen}
     axes.freeze_axes(x, read, node, "its size is read at run time")
     axes.bind_frozen(node.output, node, "it holds sizes")
