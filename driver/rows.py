@@ -35,6 +35,7 @@ SUCCESSORS = {
     "MatMul": ("MatMulInteger", "Gemm", "QLinearMatMul", "QGemm"),
     "Gemm": ("MatMulInteger", "MatMul", "QGemm"),
     "Conv": ("ConvInteger", "QLinearConv"),
+    "ConvTranspose": ("Conv", "QLinearConv"),
     "LSTM": ("DynamicQuantizeLSTM",),
 }
 """What may stand in a layer's place afterwards besides its own operator."""

@@ -405,7 +405,7 @@ def test_half_precision_is_left_alone_with_the_reason():
         ("Gemm(%x, @v, @c)", "%x: f32[2,3]", "one number per column"),
         ("Gemm(%x, @n)", "%x: f32[2,3]", "NaN"),
         ("ConvTranspose(%x, @t)", "%x: f32[1,3,4,4]", "no int8 kernel"),
-        ("Conv(%x, @o)", "%x: f32[1,3,9]", "two spatial axes"),
+        ("Conv(%x, @o)", "%x: f32[1,3,9,9,9]", "two spatial axes"),
     ],
 )
 def test_forms_without_a_kernel_stay_float_and_say_why(node: str, inputs: str, why: str):
@@ -415,7 +415,7 @@ def test_forms_without_a_kernel_stay_float_and_say_why(node: str, inputs: str, w
           @c : f32[2,1] = random(2)
           @n : f32[3,4]
           @t : f32[3,5,2,2] = random(3)
-          @o : f32[5,3,3] = random(4)
+          @o : f32[5,3,3,3,3] = random(4)
           %1 = {node}
           return %1
         }}""",

@@ -18,6 +18,7 @@ from ...ir import Graph, Node, Value
 from ..cost import Sizes, node_flops, static_shape
 from . import cut
 from .cut import FAST, FLOAT
+from .images import phases
 from .layers import Layer
 from .placement import IMAGE_RANK, data, may_connect, results
 
@@ -30,9 +31,10 @@ RATES = {
     "grouped": (38.0, 24.0),
     "depthwise": (9.0, 10.0),
     "matrix": (50.0, 170.0),
+    "transposed": (45.0, 280.0),
 }
-"""GFLOP/s in float and in int8 per kind of layer. Like all figures here: medians measured with ONNX Runtime 1.31 on one
-core with AVX-512 VNNI; their ratios matter, not their size."""
+"""GFLOP/s in float and in int8 per kind of layer; for a transposed convolution in int8, of its phases. Like all figures
+here: medians measured with ONNX Runtime 1.31 on one core with AVX-512 VNNI; their ratios matter, not their size."""
 
 SHALLOW = 8
 """Convolutions of fewer input channels than this spend their time gathering pixels, not multiplying."""
@@ -59,6 +61,9 @@ class Price:
     call: float
     element: float
 
+
+MOVED = 2e-3
+"""Microseconds for each number that the phases of a transposed convolution put into its place."""
 
 CONVERSION = Price(1.5, 0.3e-3)
 
@@ -119,11 +124,17 @@ def times(layer: Layer, sizes: Sizes) -> Times:
     """The modelled time of a layer in both precisions, conversions not counted."""
     flops = node_flops(layer.node, sizes)
     slow, fast = (flops / (1e3 * rate) for rate in RATES[kind(layer)])
+    form = phases(layer.node) if layer.node.op == "ConvTranspose" else None
+    if form is not None:
+        more = form.stride**2 * math.prod(form.taps) / math.prod(layer.weight.tensor.shape[2:])
+        fast = more * fast + MOVED * math.prod(static_shape(layer.node.output, sizes) or (0,))
     return Times(CALL[0] + slow, CALL[1] + fast)
 
 
 def kind(layer: Layer) -> str:
     """The row of `RATES` for a layer."""
+    if layer.node.op == "ConvTranspose":
+        return "transposed"
     if layer.node.op != "Conv":
         return "matrix"
     if layer.node.int("group") == 1:
@@ -140,6 +151,17 @@ def not_worth(graph: Graph, chosen: Mapping[Node, Layer], costs: Costs) -> dict[
         _, kept = cheapest(graph, chosen, costs)
     return {
         node: f"int8 would not pay here: {costs.said(node)}, without conversions" for node in chosen if node not in kept
+    }
+
+
+def forms_not_worth(chosen: Mapping[Node, Layer], costs: Costs) -> dict[Node, str]:
+    """The layers whose other form, which has an int8 kernel, takes no less than theirs in float, each with the
+    reason."""
+    found = {node: costs.times[node] for node in chosen if node.op == "ConvTranspose" and node in costs.times}
+    return {
+        node: f"convolutions of its phases would not pay: {costs.said(node)}"
+        for node, t in found.items()
+        if t.int8 >= t.float
     }
 
 

@@ -137,10 +137,17 @@ class Histogram(Observer):
         self.widen(exponent_for(self.extremes.low, self.extremes.high))
         flat = array.reshape(-1)
         # Scaling by a power of two is exact but for underflow to zero, so bins are those of real numbers.
-        index = np.floor(flat * flat.dtype.type(2.0**-self.exponent)).astype(np.int32)
-        index[(index == 0) & (flat < 0)] = -1
-        self.counts += np.bincount(index + BINS // 2, minlength=BINS)
-        self.zeros += array.size - int(np.count_nonzero(array))
+        scaled = flat * flat.dtype.type(2.0**-self.exponent)
+        if self.extremes.low < 0:
+            np.floor(scaled, out=scaled)
+        index = scaled.astype(np.int16)
+        if self.extremes.low < 0 and self.exponent > 0:
+            index[(index == 0) & (flat < 0)] = -1
+        # Below zero comes behind the rest, as unsigned numbers do.
+        counts = np.bincount(index.view(np.uint16), minlength=1 << 16)
+        self.counts[: BINS // 2] += counts[-(BINS // 2) :]
+        self.counts[BINS // 2 :] += counts[: BINS // 2]
+        self.zeros += int(np.count_nonzero(flat == 0))
 
     def merge(self, other: Statistic) -> None:
         other = _same_kind(self, other)

@@ -84,7 +84,8 @@ class Target:
     takes it. `words`: input channels of convolutions are padded to whole words, and pools between float operators are
     kept from the slow u8 kernel. `rounds_floats`: the runtime rounds weights of float layers between two pairs by
     itself, from which they have to be kept. `stacks`: matrix products take any number of axes, and Reshapes around
-    two-dimensional ones cost. `modelled`: the model of time in `gain` is of this runtime. `reads_back`:
+    two-dimensional ones cost. `images`: convolutions over one axis and transposed ones have an int8 kernel only as
+    convolutions over two axes. `modelled`: the model of time in `gain` is of this runtime. `reads_back`:
     the graph that it executes can be looked at for layers that stayed float.
     """
 
@@ -93,6 +94,7 @@ class Target:
     words: bool = False
     rounds_floats: bool = False
     stacks: bool = False
+    images: bool = False
     modelled: bool = False
     reads_back: bool = False
 
@@ -101,7 +103,15 @@ PLAIN = ("Add", "Concat", "MaxPool", *(op for op, row in CONNECTORS.items() if r
 """What OpenVINO keeps in u8."""
 
 TARGETS: dict[str, Target] = {
-    "ort-cpu": Target(CONNECTORS, frozenset(["Conv"]), words=True, rounds_floats=True, modelled=True, reads_back=True),
+    "ort-cpu": Target(
+        CONNECTORS,
+        frozenset(["Conv"]),
+        words=True,
+        rounds_floats=True,
+        images=True,
+        modelled=True,
+        reads_back=True,
+    ),
     "openvino-cpu": Target({op: CONNECTORS[op] for op in PLAIN}, stacks=True),
 }
 ORT = TARGETS["ort-cpu"]

@@ -21,7 +21,8 @@ from . import dynamic, insertion, recurrent, scheme, weights
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import few, observe, require, too_few
-from .gain import Costs, modelled, not_worth
+from .gain import Costs, forms_not_worth, modelled, not_worth
+from .images import as_images, candidate
 from .layers import QUANTIZED, REPLACEABLE, Layer, layers
 from .measured import confirmed, measured
 from .mixed import Choice, Outputs, choose
@@ -209,7 +210,8 @@ class Quantize(Pass):
         """Every layer with weights, and the layer or the reason against it."""
         selection = Selection(model.graph, self.only, self.skip)
         found: list[Candidate] = []
-        for node, layer in layers(model.graph):
+        for node, known in layers(model.graph):
+            layer = (self.other_form(model.graph, node) or known) if isinstance(known, str) else known
             why = selection.reason(node)
             if not why and self.mode == "dynamic" and node.op in RECURRENT and node.graph is model.graph:
                 why = recurrent.why_not(node)
@@ -221,6 +223,11 @@ class Quantize(Pass):
                 why = layer
             found.append(Candidate(node, why, None if why or isinstance(layer, str) else layer))
         return found
+
+    def other_form(self, graph: Graph, node: Node) -> Layer | None:
+        """The layer that a node is in a form that has an int8 kernel, though itself has none."""
+        fits = self.mode == "static" and self.runtime.images and node.graph is graph
+        return candidate(node) if fits else None
 
     def static(
         self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context
@@ -236,14 +243,15 @@ class Quantize(Pass):
             chosen = {node: replace(layer, input=node.operand(0)) for node, layer in chosen.items()}
         costs = self.costs(model, chosen, samples, context.progress)
         slower = not_worth(graph, chosen, costs) if self.cost_aware and costs else {}
-        if slower and self.gain == "measured":
+        slower |= forms_not_worth(chosen, costs) if costs else {}
+        if slower and self.cost_aware and self.gain == "measured":
             feed = alone_in_batch(graph, samples)
             slower = confirmed(model, chosen, slower, self.quickly, feed, context.progress)
         chosen = {node: layer for node, layer in chosen.items() if node not in slower}
         if not chosen:
             model.graph, model.source_opset = untouched, opset
             return Measured({}, {}, slower), Choice()
-        prepared = matmuls_to_gemms(graph, chosen)
+        prepared = matmuls_to_gemms(graph, as_images(graph, chosen))
         before = dict(zip(prepared, chosen, strict=True))
         costs = costs.under({old: new for new, old in before.items()}) if costs else None
         placement = place(graph, prepared, self.runtime)
@@ -279,7 +287,7 @@ class Quantize(Pass):
     def quickly(self, model: Model, layers: Mapping[Node, Layer], samples: Samples) -> None:
         """Quantizes these layers in place for their time alone, whatever the error."""
         plain = replace(self, observer="minmax", percentile=type(self).percentile, correct_bias=False, in_turn=False)
-        prepared = matmuls_to_gemms(model.graph, layers)
+        prepared = matmuls_to_gemms(model.graph, as_images(model.graph, layers))
         sources = place(model.graph, prepared, self.runtime).sources()
         found = plain.calibrate(model, sources, prepared, samples, Context())
         insertion.erase_unused(plain.put(model, plain.assigned(model, prepared, found)).values())
