@@ -80,7 +80,7 @@ def of_torch(family: str, name: str, options: argparse.Namespace, found: Figures
         samples = np.load(path.with_suffix(".npz"))
         measure(ts.load(path), {key: samples[key] for key in samples.files}, options, found)
         return
-    module, arguments, dynamic = made(family, name)
+    module, arguments, dynamic = made(family, name, options.head)
     found["stage"] = "export"
     program = exported(module, arguments, dynamic, options, found)
     found["stage"] = "import"
@@ -94,12 +94,34 @@ def of_torch(family: str, name: str, options: argparse.Namespace, found: Figures
         measure(model, feeds, options, found)
 
 
-def made(family: str, name: str) -> tuple[torch.nn.Module, tuple[Any, ...], Any]:
+class Headed(torch.nn.Module):
+    """A network whose outputs go through a layer of ten classes each, so that their channels are nobody's business."""
+
+    def __init__(self, module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.module = module.eval()
+        self.heads = torch.nn.ModuleList(self.head(x) for x in floats(module(*arguments)))
+
+    def head(self, x: torch.Tensor) -> torch.nn.Module:
+        return torch.nn.Conv2d(x.shape[1], 10, 1) if x.ndim == 4 else torch.nn.Linear(x.shape[-1], 10)
+
+    def forward(self, *arguments: Any) -> Any:
+        return [head(x) for head, x in zip(self.heads, floats(self.module(*arguments)), strict=True)]
+
+
+def floats(results: Any) -> list[torch.Tensor]:
+    """The tensors of floats with channels among results."""
+    return [t for t in pytree.tree_leaves(results) if torch.is_tensor(t) and t.is_floating_point() and t.ndim > 1]
+
+
+def made(family: str, name: str, head: bool = False) -> tuple[torch.nn.Module, tuple[Any, ...], Any]:
     """The module with weights that let a wrong channel show: no two alike, products about as large as their inputs."""
     from torch_zoo_models import FAMILIES
 
     torch.manual_seed(0)
     module, arguments, dynamic = FAMILIES[family][name]()
+    if head:
+        module = Headed(module, arguments)
     randomize(module)
     for parameter in module.parameters():
         if parameter.ndim >= 2 and parameter.is_floating_point():
@@ -209,14 +231,14 @@ def pruned(model: Model, mode: str, feeds: Mapping[str, Any], options: argparse.
     outcome = chosen.run(model, Context(samples=[dict(feeds)]))
     row["seconds"] = time.process_time() - started
     row["frozen"] = frozen(outcome.decisions)
-    row["kept"], row["flops"], row["shrunk"] = 1.0, 1.0, 0.0
+    row["kept"], row["flops"], row["shrunk"], row["layers"] = 1.0, 1.0, 0.0, 1.0
     if outcome.reference is None:
         return
     check = outcome.checks["mask_oracle"]
     row["kept"] = check.parameters[1] / check.parameters[0]
     row["flops"] = graph_flops(model.graph) / flops
     row["moved"], row["worst"] = check.changed, check.worst
-    row["shrunk"] = shrunk(outcome.reference, model)
+    row["shrunk"], row["layers"] = shrunk(outcome.reference, model)
     row["saved"] = off_when_saved(model, outcome.reference, before, feeds)
 
 
@@ -255,11 +277,12 @@ def frozen(decisions: Sequence[Any]) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def shrunk(reference: Model, model: Model) -> float:
-    """The share of the parameters of weighted operators that are in weights which became smaller."""
+def shrunk(reference: Model, model: Model) -> tuple[float, float]:
+    """Of the parameters of weighted operators: the share in weights that became smaller, and the share that is left."""
     before, after = weights(reference), weights(model)
     sizes = [(a.tensor.count, b.tensor.count) for a, b in zip(before, after, strict=True) if a.tensor.count > 1]
-    return sum(a for a, b in sizes if b < a) / max(1, sum(a for a, _ in sizes))
+    whole = max(1, sum(a for a, _ in sizes))
+    return sum(a for a, b in sizes if b < a) / whole, sum(b for _, b in sizes) / whole
 
 
 def weights(model: Model) -> list[Value]:
@@ -277,7 +300,7 @@ def of_peer(family: str, name: str, options: argparse.Namespace, found: Figures)
 
     import torch_pruning  # pyright: ignore[reportMissingImports]
 
-    module, arguments, _ = made(family, name)
+    module, arguments, _ = made(family, name, options.head)
     original = copy.deepcopy(module)
     for each in (module, original):
         for parameter in each.parameters():
@@ -308,14 +331,18 @@ def of_peer(family: str, name: str, options: argparse.Namespace, found: Figures)
 
 
 def makers(module: torch.nn.Module, arguments: tuple[Any, ...]) -> list[torch.nn.Module]:
-    """The layers whose results are outputs of the network."""
+    """The layers whose results are outputs of the network, functions without weights in between."""
     results: dict[int, torch.nn.Module] = {}
 
-    def note(layer: torch.nn.Module, _: Any, result: Any) -> None:
-        if torch.is_tensor(result):
+    def note(layer: torch.nn.Module, given: Any, result: Any) -> None:
+        if not torch.is_tensor(result):
+            return
+        if list(layer.parameters()):
             results[result.data_ptr()] = layer
+        elif given and torch.is_tensor(given[0]) and given[0].data_ptr() in results:
+            results[result.data_ptr()] = results[given[0].data_ptr()]
 
-    layers = [m for m in module.modules() if not list(m.children()) and list(m.parameters())]
+    layers = [m for m in module.modules() if not list(m.children())]
     handles = [layer.register_forward_hook(note) for layer in layers]
     outputs = [t for t in pytree.tree_leaves(module(*arguments)) if torch.is_tensor(t)]
     for handle in handles:
@@ -433,7 +460,7 @@ def cells(name: str, found: Figures) -> list[str]:
     def figures(mode: Figures) -> str:
         if "kept" not in mode:
             return mode.get("wrong") or mode.get("crashed") or mode.get("failed") or ""
-        return f"{mode['kept']:.3f} / {mode['flops']:.3f} / {mode['shrunk']:.2f}"
+        return f"{mode['kept']:.3f} / {mode.get('layers', math.nan):.3f} / {mode['flops']:.3f} / {mode['shrunk']:.2f}"
 
     def removed(row: Figures) -> str:
         if "kept" in row:
@@ -464,7 +491,8 @@ def report(results: Mapping[str, Mapping[str, Figures]]) -> Iterator[str]:
             if kept:
                 yield f"parameters kept, {mode}: median {statistics.median(kept):.3f} of {len(kept)}\n"
         yield (
-            "| architecture | result | strict: parameters kept / FLOPs kept / share of weights that shrank | semantic "
+            "| architecture | result | strict: parameters kept / of the layers alone / FLOPs kept / share of "
+            "weights that shrank | semantic "
             "| moved | CPU s | blocks gone: parameters kept | experts | torch-pruning |\n"
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         )
@@ -489,6 +517,7 @@ def main() -> None:
     parser.add_argument("--export", action="store_true", help="fill --keep and measure nothing")
     parser.add_argument("--ratio", type=float, default=0.5)
     parser.add_argument("--peer", action="store_true", help="torch-pruning, too")
+    parser.add_argument("--head", action="store_true", help="with a layer of ten classes behind every output")
     parser.add_argument("--static", action="store_true", help="export with fixed sizes")
     parser.add_argument("--again", action="store_true", help="measure what is in the results, too")
     parser.add_argument("--failed", action="store_true", help="measure again what was refused or wrong")
@@ -531,8 +560,9 @@ def jobs(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[Figu
     for family in options.family or FAMILIES:
         __import__(family)
         for name in FAMILIES[family]:
+            label = f"{family}, with a head" if options.head else family
             yield (
-                family, name, lambda found, f=family, n=name: of_torch(f, n, options, found),
+                label, name, lambda found, f=family, n=name: of_torch(f, n, options, found),
                 lambda found, f=family, n=name: of_peer(f, n, options, found),
             )  # fmt: skip
 
