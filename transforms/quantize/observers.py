@@ -277,6 +277,8 @@ def exponent_for(low: float, high: float) -> int:
 
 def _rebinned(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:
     """The counts on a grid that is 2**doublings times as wide."""
+    if doublings and not counts.any():
+        return counts
     for _ in range(min(doublings, BINS.bit_length())):
         merged = counts.reshape(-1, 2).sum(1)
         counts = np.zeros(BINS, np.int64)
