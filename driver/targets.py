@@ -63,8 +63,8 @@ CANDIDATES: Mapping[str, Mapping[str, Candidate]] = {
         "mixed": _int8(OPENVINO, "bf16"),
     },
 }
-"""Target -> precision -> how it is made. "mixed" is int8 with layers in float where that was measured to pay, and on OpenVINO with
-bfloat16 for what is not quantized."""
+"""Target -> precision -> how it is made. "mixed" is int8 with layers in float where that was measured to pay, and on
+OpenVINO with bfloat16 for what is not quantized."""
 
 
 @dataclass(frozen=True)

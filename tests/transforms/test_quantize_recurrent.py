@@ -70,7 +70,7 @@ def test_the_table_says_how_it_is_rounded_and_how_much_is_lost():
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("LSTM(", "GRU(", "no int8 kernel"),
+        ("LSTM(", "RNN(", "no int8 kernel"),
         ("hidden_size=16", "hidden_size=16, layout=1", "its batch comes first"),
     ],
 )

@@ -117,7 +117,7 @@ LAYERS: dict[str, Callable[[Node], str]] = {
     "MatMul": _matmul,
     "ConvTranspose": _never("ONNX Runtime has no int8 kernel for it on the CPU"),
     "LSTM": _never("recurrent layers are quantized at run time only: use mode='dynamic'"),
-    "GRU": _never("ONNX Runtime has no int8 kernel for it on the CPU"),
+    "GRU": _never("recurrent layers are quantized at run time only: use mode='dynamic'"),
     "RNN": _never("ONNX Runtime has no int8 kernel for it on the CPU"),
 }
 """Per operator with weights: what, apart from the operands' types, keeps a node from its int8 kernel ('' for

@@ -17,7 +17,7 @@ from ..base import Context, Contract, Decision, Outcome, Pass, Progress, Rounded
 from ..cost import Sizes, bind_sizes
 from ..select import Selection, label
 from ..walk import pairs
-from . import dynamic, insertion, recurrent, scheme, weights
+from . import dynamic, gru, insertion, recurrent, scheme, weights
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import few, observe, require, too_few
@@ -161,7 +161,7 @@ class Quantize(Pass):
             return self.store_weights(model, context)
         samples = require(context.samples) if self.mode == "static" else context.samples
         infer(model.graph, context.fallback)
-        decisions = self.decide(model)
+        decisions = self.decide(model, one_sample(model.graph, samples or ()))
         chosen = {d.node: d.layer for d in decisions if d.layer is not None}
         outcome = Outcome(changed=len(chosen))
         choice = Choice()
@@ -206,15 +206,15 @@ class Quantize(Pass):
         outcome.notes.append(f"{len(chosen)} of {len(found)} weights in int{self.bits}")
         return outcome
 
-    def decide(self, model: Model) -> list[Candidate]:
-        """Every layer with weights, and the layer or the reason against it."""
+    def decide(self, model: Model, sizes: Sizes) -> list[Candidate]:
+        """Every layer with weights, and the layer or the reason against it, at these sizes."""
         selection = Selection(model.graph, self.only, self.skip)
         found: list[Candidate] = []
         for node, known in layers(model.graph):
             layer = (self.other_form(model.graph, node) or known) if isinstance(known, str) else known
             why = selection.reason(node)
             if not why and self.mode == "dynamic" and node.op in RECURRENT and node.graph is model.graph:
-                why = recurrent.why_not(node)
+                why = gru.why_not(node, sizes) if node.op == "GRU" else recurrent.why_not(node)
                 found.append(Candidate(node, why, None, recurrent=not why))
                 continue
             if not why and self.mode == "dynamic" and node.op == "Conv":
@@ -354,8 +354,9 @@ class Quantize(Pass):
         }
         found = dynamic.insert(model.graph, chosen, scales)
         for node in loops:
-            made, rows[node] = recurrent.insert(model.graph, node, self.largest, self.per_channel)
-            found[node] = made.outputs[read[node]]
+            rewrite = gru.insert if node.op == "GRU" else recurrent.insert
+            made, rows[node] = rewrite(model.graph, node, self.largest, self.per_channel)
+            found[node] = made[read[node]]
         if not floats or samples is None:
             return Measured({}, rows)
         return Measured(signal_to_noise(floats, model, found, samples), rows)

@@ -1,7 +1,7 @@
 """Dynamic int8 for LSTM: weights i8 per channel in the file, inputs and states quantized at run time.
 
 The operator is DynamicQuantizeLSTM of ONNX Runtime (domain com.microsoft), whose weights lie as [directions, inputs,
-4 * hidden]. There is none for GRU and RNN.
+4 * hidden]. There is none for GRU (see `gru`) and RNN.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def flat(weight: Tensor) -> Tensor:
     return reshape(weight, [weight.shape[0] * weight.shape[1], weight.shape[2]])
 
 
-def insert(graph: Graph, node: Node, largest: int, per_channel: bool) -> tuple[Node, Rounded]:
-    """Rewrites an LSTM; gives the node that stands in its place, and how its weights are rounded."""
+def insert(graph: Graph, node: Node, largest: int, per_channel: bool) -> tuple[list[Value], Rounded]:
+    """Rewrites an LSTM; gives its results, and how its weights are rounded."""
     operands = [*node.inputs, *[None] * (8 - len(node.inputs))]
     signal = noise = 0.0
     for index in WEIGHTS:
@@ -69,7 +69,7 @@ def insert(graph: Graph, node: Node, largest: int, per_channel: bool) -> tuple[N
     node.erase()
     scheme_text = f"u8 at run time x i8 per {'channel' if per_channel else 'direction'}"
     lost = 10 * math.log10(signal / noise) if signal and noise else None
-    return made, Rounded(scheme_text, weight_sqnr_db=lost)
+    return list(made.outputs), Rounded(scheme_text, weight_sqnr_db=lost)
 
 
 def quantized(weight: Value, largest: int, per_channel: bool) -> tuple[Affine, tuple[Value, Value, Value]]:
