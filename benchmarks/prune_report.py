@@ -83,9 +83,7 @@ def rows(found: Sequence[Case]) -> list[Row]:
         original = originals[key[0]]
         before, labels = np.array(original["samples"]), np.array(original["labels"])
         figures = loss(key[0], before, np.array([case["samples"] for case in cases]), labels)
-        means = [
-            float(np.mean([case.get(name, np.nan) for case in cases])) for name in ("fewer_flops", "latency", "seconds")
-        ]
+        means = [mean_of(name, cases) for name in ("fewer_flops", "latency", "seconds")]
         made.append(Row(*key, len(cases), means[0], *figures, means[1], means[2]))
     return sorted(made, key=lambda r: (list(NAMES).index(r.network), r.less, r.lost))
 

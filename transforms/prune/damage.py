@@ -32,7 +32,7 @@ from .surgery import masked
 LEVELS = (0.3, 0.6)
 """Shares of a pool at which the network is run without them."""
 PROBES = 256
-"""About as many samples take part in these runs."""
+"""About as many samples take part in these runs, half of them at each level."""
 
 Curve = NDArray[np.float64]
 """The damage when the first k classes of a pool are gone, for k = 0, 1, ...; it never falls."""
@@ -73,7 +73,7 @@ class Probe:
 
     def curves(self, orders: Sequence[Ids], scores: Scores) -> list[Curve]:
         """The damage curve of each pool, given its classes in the order of removal."""
-        walk = Walk(self.model, lambda: some(self.samples, PROBES))
+        walk = Walk(self.model, lambda: some(self.samples, PROBES // len(LEVELS)))
         expected = list(walk.outputs(self.model))
         first = [self.first(order) for order in orders]
         made: dict[int, Curve] = {}
