@@ -126,6 +126,16 @@ def test_a_layer_left_in_float_says_its_measured_time_in_int8(monkeypatch: pytes
     assert "80 us against 40 us measured" in last.reason
 
 
+def test_a_layer_that_the_user_leaves_out_is_timed_all_the_same():
+    outcome = Quantize(gain="measured", skip=("MatMul",)).run(Model(parse(NETWORK)), Context(samples=[FEED]))
+    last = outcome.decisions[-1]
+    assert (last.op, last.decision) == ("MatMul", "fp32")
+    assert last.reason.startswith("skipped by pattern 'MatMul'; int8 takes ")
+    assert last.reason.endswith(" us measured")
+    outcome = Quantize(skip=("MatMul",)).run(Model(parse(NETWORK)), Context(samples=[FEED]))
+    assert outcome.decisions[-1].reason == "skipped by pattern 'MatMul'"
+
+
 def test_a_network_that_is_not_faster_as_a_whole_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "tersor.transforms.quantize.quantize.not_worth", lambda _g, chosen, _c: dict.fromkeys(chosen, "no gain")

@@ -166,7 +166,8 @@ class Quantize(Pass):
         outcome = Outcome(changed=len(chosen))
         choice = Choice()
         if chosen and samples is not None and self.mode == "static":
-            measured, choice = self.static(model, chosen, samples, context)
+            spared = {d.node: d.spared for d in decisions if d.spared is not None and self.gain == "measured"}
+            measured, choice = self.static(model, chosen, spared, samples, context)
         else:
             loops = [d.node for d in decisions if d.recurrent]
             measured = self.dynamic(model, chosen, loops, samples)
@@ -213,6 +214,7 @@ class Quantize(Pass):
         for node, known in layers(model.graph):
             layer = (self.other_form(model.graph, node) or known) if isinstance(known, str) else known
             why = selection.reason(node)
+            spared = layer if why and not isinstance(layer, str) else None
             if not why and self.mode == "dynamic" and node.op in RECURRENT and node.graph is model.graph:
                 why = gru.why_not(node, sizes) if node.op == "GRU" else recurrent.why_not(node)
                 found.append(Candidate(node, why, None, recurrent=not why))
@@ -221,7 +223,7 @@ class Quantize(Pass):
                 why = "dynamic int8 is for matrix products"
             if not why and isinstance(layer, str):
                 why = layer
-            found.append(Candidate(node, why, None if why or isinstance(layer, str) else layer))
+            found.append(Candidate(node, why, None if why or isinstance(layer, str) else layer, spared=spared))
         return found
 
     def other_form(self, graph: Graph, node: Node) -> Layer | None:
@@ -230,18 +232,27 @@ class Quantize(Pass):
         return candidate(node) if fits else None
 
     def static(
-        self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, context: Context
+        self,
+        model: Model,
+        chosen: Mapping[Node, Layer],
+        spared: Mapping[Node, Layer],
+        samples: Samples,
+        context: Context,
     ) -> tuple[Measured, Choice]:
         """Calibrates and inserts; gives what was measured of each layer under its node of before, and which layers were
-        left in float for accuracy.
+        left in float for accuracy. `spared` are layers that the user leaves out, to be timed all the same.
         """
         graph, untouched, opset = model.graph, model.graph.clone(), model.source_opset
         model.source_opset = opset and max(opset, scheme.PER_CHANNEL_OPSET)
         if any(node.op == "Conv" for node in chosen):
             means_to_pools(graph)
             swishes_to_products(graph)
-            chosen = {node: replace(layer, input=node.operand(0)) for node, layer in chosen.items()}
-        costs = self.costs(model, chosen, samples, context.progress)
+            chosen, spared = (
+                {node: replace(layer, input=node.operand(0)) for node, layer in some.items()}
+                for some in (chosen, spared)
+            )
+        costs = self.costs(model, {**chosen, **spared}, samples, context.progress)
+        aside = {node: costs.said(node) for node in spared} if costs else {}
         slower = not_worth(graph, chosen, costs) if self.cost_aware and costs else {}
         slower |= forms_not_worth(chosen, costs) if costs else {}
         if slower and self.cost_aware and self.gain == "measured":
@@ -250,7 +261,7 @@ class Quantize(Pass):
         chosen = {node: layer for node, layer in chosen.items() if node not in slower}
         if not chosen:
             model.graph, model.source_opset = untouched, opset
-            return Measured({}, {}, slower), Choice()
+            return Measured({}, {}, slower, aside), Choice()
         prepared = matmuls_to_gemms(graph, as_images(graph, chosen))
         before = dict(zip(prepared, chosen, strict=True))
         costs = costs.under({old: new for new, old in before.items()}) if costs else None
@@ -272,7 +283,7 @@ class Quantize(Pass):
             to_qoperator(graph)
         if self.runtime.stacks:
             gemms_to_matmuls(graph)
-        made = Measured(noise, {before[node]: row for node, row in rows.items()}, slower)
+        made = Measured(noise, {before[node]: row for node, row in rows.items()}, slower, aside)
         return made, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
 
     def costs(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, progress: Progress) -> Costs | None:
@@ -440,27 +451,33 @@ class Calibrated:
 @dataclass(frozen=True)
 class Measured:
     """Per layer the SQNR of its result with that of the layers before it, and how it is rounded; the layers that int8
-    would make `slower`, each with the reason.
+    would make `slower`, each with the reason, and what int8 would take of those that the user left `aside`.
     """
 
     noise: Mapping[Node, float]
     rows: Mapping[Node, Rounded]
     slower: Mapping[Node, str] = field(default_factory=dict[Node, str])
+    aside: Mapping[Node, str] = field(default_factory=dict[Node, str])
 
 
 class Candidate:
     """A layer with weights as it was before the pass: `layer` is None where it stays float, and `why` says so; it is
-    None, too, for a `recurrent` one that is quantized.
+    None, too, for a `recurrent` one that is quantized. `spared` is what int8 could have had, but for the user.
     """
 
-    def __init__(self, node: Node, why: str, layer: Layer | None, *, recurrent: bool = False) -> None:
-        self.node, self.layer, self.recurrent = node, layer, recurrent
+    def __init__(
+        self, node: Node, why: str, layer: Layer | None, *, recurrent: bool = False, spared: Layer | None = None
+    ) -> None:
+        self.node, self.layer, self.recurrent, self.spared = node, layer, recurrent, spared
         self.kept = Decision.of(node, "int8" if why == QUANTIZED else "fp32", why)
 
     def row(self, measured: Measured, why_float: str = "") -> Decision:
         """The decision, with what was measured of the layer."""
         if self.layer is None and not self.recurrent:
-            return self.kept
+            said = measured.aside.get(self.node, "")
+            return dataclasses.replace(
+                self.kept, reason=f"{self.kept.reason}; int8 takes {said}" if said else self.kept.reason
+            )
         if why_float:
             return dataclasses.replace(self.kept, reason=why_float)
         noise, row = measured.noise.get(self.node), measured.rows.get(self.node)
