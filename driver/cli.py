@@ -146,6 +146,8 @@ def _prune(verb: argparse.ArgumentParser) -> None:
         metavar="N",
         help="keep a multiple of N channels; auto: of the runtime's vectors, measured here (default: 1)",
     )
+    whole = "whole residual blocks may go, too, where that costs less than channels for what is saved; needs --data"
+    verb.add_argument("--blocks", action="store_true", help=whole)
     part = "prune in so many rounds, measuring again in each; needs --data (default: 1)"
     verb.add_argument("--rounds", type=positive, default=1, metavar="N", help=part)
     verb.add_argument(

@@ -83,6 +83,7 @@ def prune(options: Namespace) -> int:
         "importance",
         "compensate",
         "rounds",
+        "blocks",
     )
     return _one_pass(options, "prune", **{name: getattr(options, name) for name in names})
 

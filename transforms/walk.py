@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,9 +111,11 @@ class Walk:
         if advances and made.size <= STORED_BYTES:
             self.reached, self.live, self.store = place, live, made
 
-    def outputs(self, changed: Model) -> Iterator[list[Array]]:
-        """The outputs of a copy of the model that differs only behind the place that was reached."""
-        twins = pairs(self.model, changed)
+    def outputs(self, changed: Model, twins: Mapping[Value, Value] | None = None) -> Iterator[list[Array]]:
+        """The outputs of a copy of the model that differs only behind the place that was reached. `twins` says what the
+        model's values are in a copy that has other nodes.
+        """
+        twins = twins if twins is not None else pairs(self.model, changed)
         wanted = list(changed.graph.outputs)
         segment = Segment(changed, wanted, [twins[v] for v in self.live])
         for feeds, arrays in self.waiting():

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 from tersor.backends.runners import Feeds, OrtRunner, synthesize
-from tersor.ir import Model, ParityError, UsageError, skeleton
-from tersor.transforms.base import Context
+from tersor.ir import Model, ParityError, UsageError, constant, skeleton
+from tersor.transforms.base import Context, silent
 from tersor.transforms.cost import graph_flops, parameter_count
 from tersor.transforms.manager import Step, run_passes
-from tersor.transforms.prune import PruneDepth, blocks, depth
+from tersor.transforms.prune import Prune, PruneDepth, blocks, depth
 from tersor.transforms.prune.blocks import layers
+from tersor.transforms.prune.statistics import Calibration
+from tersor.transforms.prune.worth import WORTH
 
 Make = Callable[..., Model]
 
@@ -216,7 +218,7 @@ def test_blocks_that_repeat_in_a_row_are_layers_and_go_together(model):
     assert "of the same layer stays: skipped by pattern 'Softmax'" in step.outcome.decisions[1].reason
 
 
-@pytest.mark.parametrize("importance", ["outputs", "cosine", "norm"])
+@pytest.mark.parametrize("importance", ["outputs", "linear", "cosine", "norm"])
 def test_calibration_data_tell_blocks_apart_whose_weights_do_not(model, importance):
     # The hidden units of the second block are never positive on the data, whatever its weights are.
     network = made(model, 1.0, 1.0, 1.0)
@@ -251,7 +253,7 @@ def test_a_latency_is_kept_by_timing_what_is_left(model, monkeypatch):
         def __init__(self, ratio: float) -> None:
             self.ratio = ratio
 
-    def latency(runners, feeds, runs):
+    def latency(runners, feeds, runs, seconds):
         return [Timed(1.0), Timed(len(runners[1].graph) / len(runners[0].graph))]
 
     monkeypatch.setattr(depth, "OrtRunner", lambda m: m)
@@ -306,3 +308,79 @@ def test_options_that_make_no_sense_are_refused(options, why):
 def test_what_is_measured_needs_data(model, options):
     with pytest.raises(UsageError, match="needs calibration data"):
         run(made(model, 1.0, 1.0), **options)
+
+
+def test_what_later_layers_can_take_over_is_worth_nothing(model):
+    """The second block is small but not linear in its stream, the first one is large and linear."""
+    text = residual(1.0, 0.3).replace("%r0 = Relu(%h0)", "%r0 = Identity(%h0)")
+    draw = np.random.default_rng(0).standard_normal
+    network = model(text, **{f"b{i}": (size * draw((8, 6))).astype(np.float32) for i, size in enumerate((1.0, 0.3))})
+    scores = {
+        name: WORTH[name].score(
+            network, [(b,) for b in blocks.blocks(network.graph)], Calibration(inputs(network, 40), silent)
+        )
+        for name in ("outputs", "linear")
+    }
+    assert scores["outputs"][0] > scores["outputs"][1]
+    assert scores["linear"][0] < 1e-3 < scores["linear"][1]
+
+
+def both(network: Model, **options: object) -> Step:
+    passes = [Prune(importance="obs", **options)]  # pyright: ignore[reportArgumentType]
+    (step,) = run_passes(network, passes, Context(samples=inputs(network, 40)))
+    return step
+
+
+def test_blocks_and_channels_compete_for_one_budget(model):
+    """The second block does hardly anything; the others need their units."""
+    network = made(model, 1.0, 0.001, 1.0)
+    before = graph_flops(network.graph)
+    step = both(network, flops=0.6, blocks=True)
+    removed = [d.layer for d in step.outcome.decisions if d.decision == "removed"]
+    assert removed == ["x2"]
+    assert [n.op for n in network.graph].count("Add") == 2
+    assert 0.5 < graph_flops(network.graph) / before <= 0.6
+    assert not step.outcome.missed
+    assert "1 residual blocks removed" in step.outcome.notes
+    assert step.outcome.checks["mask_oracle"].passed
+
+
+def test_a_budget_that_blocks_alone_keep_takes_no_channel(model):
+    network = made(model, 1.0, 0.001, 1.0)
+    step = both(network, flops=0.72, blocks=True)
+    assert [n.operand(1).tensor.shape for n in network.graph if n.op == "MatMul"] == [(6, 8), (8, 6)] * 2 + [(6, 6)]
+    assert not step.outcome.missed
+
+
+def test_blocks_that_are_dear_stay(model):
+    network = made(model, 1.0, 1.0, 1.0, inner=32)
+    for index in range(3):
+        silent_units(network, index)
+    step = both(network, flops=0.6, blocks=True)
+    assert not [d for d in step.outcome.decisions if d.decision == "removed"]
+    assert not step.outcome.missed
+
+
+def silent_units(network: Model, index: int) -> None:
+    """Half of the hidden units of a block do nothing."""
+    (node,) = [n for n in network.graph if n.op == "MatMul" and n.operand(1).name == f"b{index}"]
+    weight = node.operand(1).tensor.numpy().copy()
+    weight[::2] = 0
+    node.set_input(1, constant(weight, f"b{index}"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"blocks": True}, "nothing to weigh blocks and channels by"),
+        ({"blocks": True, "flops": 0.5, "scope": "local"}, "nothing to weigh blocks and channels by"),
+    ],
+)
+def test_blocks_and_channels_need_a_budget_to_compete_for(options: dict[str, object], said: str):
+    with pytest.raises(UsageError, match=said):
+        Prune(**options)  # pyright: ignore[reportArgumentType]
+
+
+def test_blocks_among_channels_need_data(model):
+    with pytest.raises(UsageError, match=r"blocks=True\) needs calibration data"):
+        Prune(flops=0.5, blocks=True).run(made(model, 1.0, 1.0), Context())

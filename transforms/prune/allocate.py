@@ -7,14 +7,15 @@ for what they save, as in a knapsack whose curves are convex. What is saved is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...ir import Node
 from .atoms import Ids
 from .axes import AxisMap
-from .bill import Bill, Flags, pay
+from .bill import Bill, Flags, Term, pay
 from .choose import Limits, Pool, choose, locally, pooled, ranked, revive_empty, round_up
 from .damage import Curve
 from .groups import Family, Slot
@@ -99,9 +100,7 @@ Curves = Callable[[Sequence[Ids]], Sequence[Curve]]
 
 def optimal(market: Market, share: float, curves: Curves) -> Choice:
     """The greedy choice under the budget; everything that may go where it cannot be kept."""
-    going = [(p, order) for p, order in zip(pooled(market.families), orders(market), strict=True) if len(order)]
-    found = curves([order for _, order in going])
-    ladders = [Ladder(*pool, curve, market) for pool, curve in zip(going, found, strict=True)]
+    ladders = ladders_of(market, curves)
     whole, goal = market.bill.total(market.flags(np.zeros(0, np.int64))), share
     state = State(market.bill, ladders)
     choice = Choice(np.zeros(0, np.int64), 1.0)
@@ -116,6 +115,20 @@ def optimal(market: Market, share: float, curves: Curves) -> Choice:
             break
         goal -= choice.left - share
     return choice
+
+
+def ladders_of(market: Market, curves: Curves) -> list[Ladder]:
+    """A ladder for each pool of which something may go."""
+    going = [(p, order) for p, order in zip(pooled(market.families), orders(market), strict=True) if len(order)]
+    found = curves([order for _, order in going])
+    return [Ladder(*pool, curve, market) for pool, curve in zip(going, found, strict=True)]
+
+
+def wholes(market: Market, share: float, curves: Curves, parts: Sequence[Part]) -> list[Part]:
+    """The parts that go as a whole where they compete with channels under one budget."""
+    state = State(market.bill, ladders_of(market, curves), parts)
+    state.descend(share * state.total)
+    return state.cut
 
 
 class Ladder:
@@ -137,11 +150,20 @@ class Ladder:
                 self.lost[place] = np.r_[0, np.cumsum(times)][self.counts] / roots.size
 
 
-class State:
-    """How far down each ladder is, and what stays of each vector."""
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of the network that may go as a whole: its nodes, and the damage."""
 
-    def __init__(self, bill: Bill, ladders: Sequence[Ladder]) -> None:
-        self.bill, self.ladders = bill, ladders
+    nodes: frozenset[Node]
+    damage: float
+
+
+class State:
+    """How far down each ladder is, what stays of each vector, and which parts are gone as a whole."""
+
+    def __init__(self, bill: Bill, ladders: Sequence[Ladder], parts: Sequence[Part] = ()) -> None:
+        self.bill, self.ladders, self.parts = bill, ladders, parts
+        self.cut, self.without = list[Part](), set[Node | None]()
         self.at = [0] * len(ladders)
         self.shares = np.ones(len(bill.vectors))
         self.total = sum(t.cost for t in bill.terms)
@@ -164,23 +186,57 @@ class State:
     def next(self, i: int) -> tuple[float, int, float] | None:
         """The step of a ladder with the least damage for what it saves: (damage per cost, step, cost)."""
         ladder, now = self.ladders[i], self.at[i]
-        before = sum(pay(t, self.shares) for t in self.terms[i])
+        before = self.cost(self.terms[i], self.shares)
         found: list[tuple[float, int, float]] = []
         for step in range(now + 1, min(now + AHEAD, len(ladder.counts) - 1) + 1):
             shares = self.after(i, step)
-            saved = before - sum(pay(t, shares) for t in self.terms[i])
+            saved = before - self.cost(self.terms[i], shares)
             if saved > 0:
                 found.append((float(ladder.damage[step] - ladder.damage[now]) / saved, step, saved))
         return min(found, default=None)
 
+    def cost(self, terms: Iterable[Term], shares: np.ndarray) -> float:
+        return sum(pay(t, shares) for t in terms if t.node not in self.without)
+
+    def whole(self, part: Part, needed: float) -> tuple[float, float]:
+        """What a part costs for what it saves, of which no more counts than is `needed`, and what it saves. Damage that
+        was done inside of it is undone.
+        """
+        saved = self.cost((t for t in self.bill.terms if t.node in part.nodes), self.shares)
+        undone = sum(
+            float(ladder.damage[at])
+            for ladder, at, terms in zip(self.ladders, self.at, self.terms, strict=True)
+            if at and all(t.node in part.nodes for t in terms)
+        )
+        return (max(part.damage - undone, 0.0) / min(saved, needed) if saved > 0 else np.inf), saved
+
     def descend(self, goal: float) -> None:
         """Takes steps until the bill is at most `goal` or no step is left."""
-        while self.total > goal * (1 + SLACK) and not self.exhausted:
-            i = min((i for i, b in enumerate(self.best) if b), key=lambda i: (self.best[i] or (0.0, 0, 0.0))[0])
-            _, step, saved = self.best[i] or (0.0, 0, 0.0)
-            self.shares = self.after(i, step)
-            self.at[i], self.total = step, self.total - saved
-            touched = set(self.ladders[i].lost)
-            for j, terms in enumerate(self.terms):
-                if j == i or any(touched & set(t.vectors) for t in terms):
-                    self.best[j] = self.next(j)
+        while self.total > goal * (1 + SLACK):
+            steps = [(best[0], i) for i, best in enumerate(self.best) if best]
+            needed = self.total - goal
+            parts = [(*self.whole(part, needed), part) for part in self.parts if not part.nodes <= self.without]
+            rate, i = min(steps, default=(np.inf, -1))
+            least = min(parts, key=lambda each: each[0], default=None)
+            if least is not None and least[0] < rate:
+                self.take_out(least[2], least[1])
+            elif i >= 0:
+                self.step(i)
+            else:
+                return
+
+    def step(self, i: int) -> None:
+        """Takes the best step of a ladder."""
+        _, step, saved = self.best[i] or (0.0, 0, 0.0)
+        self.shares = self.after(i, step)
+        self.at[i], self.total = step, self.total - saved
+        touched = set(self.ladders[i].lost)
+        for j, terms in enumerate(self.terms):
+            if j == i or any(touched & set(t.vectors) for t in terms):
+                self.best[j] = self.next(j)
+
+    def take_out(self, part: Part, saved: float) -> None:
+        self.cut.append(part)
+        self.without |= part.nodes
+        self.total -= saved
+        self.best = [self.next(i) for i in range(len(self.ladders))]

@@ -30,14 +30,15 @@ Price = Callable[[Sequence[float]], float]
 class Term:
     """A cost, and the places in `Bill.vectors` of the axes along which it falls.
 
-    It falls as the product of what stays of them, or as `price` says, which is given what stays of each of `axes`; None
-    is an axis that keeps everything.
+    `node` is what it is for. It falls as the product of what stays of them, or as `price` says, which is given what
+    stays of each of `axes`; None is an axis that keeps everything.
     """
 
     cost: float
     vectors: tuple[int, ...]
     price: Price | None = None
     axes: tuple[int | None, ...] = ()
+    node: Node | None = None
 
 
 class Bill:
@@ -47,12 +48,12 @@ class Bill:
     """
 
     def __init__(
-        self, axes: AxisMap | None = None, priced: Iterable[tuple[float, Sequence[Axis], Price | None]] = ()
+        self, axes: AxisMap | None = None, priced: Iterable[tuple[Node, float, Sequence[Axis], Price | None]] = ()
     ) -> None:
         self.vectors: list[Ids] = []
         known: dict[bytes, int] = {}
         self.terms: list[Term] = []
-        for cost, along, price in priced:
+        for node, cost, along, price in priced:
             places: list[int | None] = []
             for value, axis in along:
                 ids = axes[value, axis] if axes is not None and value in axes else None
@@ -64,7 +65,7 @@ class Bill:
                 if place == len(self.vectors):
                     self.vectors.append(roots)
                 places.append(place)
-            self.terms.append(Term(cost, tuple(p for p in places if p is not None), price, tuple(places)))
+            self.terms.append(Term(cost, tuple(p for p in places if p is not None), price, tuple(places), node))
 
     def shares(self, gone: Flags) -> NDArray[np.float64]:
         """What stays of each vector."""
@@ -110,9 +111,12 @@ def along(node: Node) -> Sequence[Axis]:
 def flops(graph: Graph, axes: AxisMap) -> Bill:
     """Floating-point operations of one run."""
     sizes = bind_sizes(graph)
-    return Bill(axes, [(float(node_flops(node, sizes)), along(node), None) for node in graph])
+    return Bill(axes, [(node, float(node_flops(node, sizes)), along(node), None) for node in graph])
 
 
 def parameters(graph: Graph, axes: AxisMap) -> Bill:
     """Elements of the weights."""
-    return Bill(axes, [(float(v.tensor.count), every(v), None) for v in graph.constants() if is_parameter(v)])
+    return Bill(
+        axes,
+        [(next(iter(v.users)), float(v.tensor.count), every(v), None) for v in graph.constants() if is_parameter(v)],
+    )

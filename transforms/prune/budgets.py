@@ -14,7 +14,7 @@ from ...ir import Graph, Model
 from ..base import Context
 from ..cost import graph_flops, parameter_count
 from . import bill, timetable
-from .allocate import Choice, Market, by_ratio, optimal
+from .allocate import Choice, Curves, Market, Part, by_ratio, optimal, wholes
 from .atoms import Ids
 from .axes import AxisMap
 from .bill import Bill
@@ -80,6 +80,33 @@ class Case:
 
 def keep_to(budget: Budget, best: bool, case: Case) -> Choice:
     """What goes under a budget: where it costs the outputs least if `best`, else by the ratios of `market.limits`."""
+    curves = measured_once(case)
+
+    def pick(priced: Bill, share: float) -> Choice:
+        market = replace(case.market, bill=priced)
+        return optimal(market, share, curves) if best else by_ratio(market, share)
+
+    if budget.resource == "latency":
+        return by_latency(budget.share, partial(pick, timed(case)), partial(measured, case))
+    row = COUNTED[budget.resource]
+    there = row.total(case.model.graph) / max(1, row.total(case.original.graph))
+    choice = pick(row.bill(case.model.graph, case.market.axes), budget.share / there)
+    return replace(choice, left=choice.left * there)
+
+
+def compete(budget: Budget, case: Case, parts: Sequence[Part]) -> list[Part]:
+    """The parts of the network that go as a whole where they compete with channels under a budget."""
+    if budget.resource == "latency":
+        priced, there = timed(case), measured(case, Choice(np.zeros(0, np.int64)))
+    else:
+        row = COUNTED[budget.resource]
+        priced = row.bill(case.model.graph, case.market.axes)
+        there = row.total(case.model.graph) / max(1, row.total(case.original.graph))
+    return wholes(replace(case.market, bill=priced), budget.share / there, measured_once(case), parts)
+
+
+def measured_once(case: Case) -> Curves:
+    """The damage curves, measured when they are first asked for."""
     known: list[Sequence[Curve]] = []
 
     def curves(orders: Sequence[Ids]) -> Sequence[Curve]:
@@ -87,17 +114,7 @@ def keep_to(budget: Budget, best: bool, case: Case) -> Choice:
             known.append(damage(case, orders))
         return known[0]
 
-    def pick(priced: Bill, share: float) -> Choice:
-        market = replace(case.market, bill=priced)
-        return optimal(market, share, curves) if best else by_ratio(market, share)
-
-    if budget.resource == "latency":
-        priced = timed(case)
-        return by_latency(budget.share, partial(pick, priced), partial(measured, case))
-    row = COUNTED[budget.resource]
-    there = row.total(case.model.graph) / max(1, row.total(case.original.graph))
-    choice = pick(row.bill(case.model.graph, case.market.axes), budget.share / there)
-    return replace(choice, left=choice.left * there)
+    return curves
 
 
 def timed(case: Case) -> Bill:

@@ -23,11 +23,12 @@ from ..select import Selection
 from ..simplify.structure import erase_dead
 from ..walk import pairs
 from .blocks import Block, blocks, cut, layers, reason
-from .budgets import RESOURCES, RUNS, SLACK, Budget
+from .budgets import RESOURCES, RUNS, SECONDS, SLACK, Budget
 from .choose import share
 from .compensate import COMPENSATION, Affected, following
 from .oracle import Pair, compared
 from .proof import feeds, proved, say_compensated
+from .rounds import Proof
 from .rules.semantic import builder
 from .statistics import Calibration
 from .worth import WORTH
@@ -116,23 +117,15 @@ class PruneDepth(Pass):
         if not gone:
             model.restore(original)
             return Outcome(decisions=decisions, notes=["no block was removed"], missed=missed)
-        dense, reference = model.clone(), model.clone()
-        twins, counterparts = (dict(zip(model.graph, m.graph, strict=True)) for m in (dense, reference))
-        chosen = [block for block in found if block in removed]
-        silence(chosen, counterparts)
-        weaker = following(twins.items(), {b.add.output for b in chosen})
-        cut(block.branch for block in chosen)
-        erase_dead(model.graph)
+        dense, chosen = model.clone(), [block for block in found if block in removed]
         context.progress("comparing with the masked original", 0, None)
-        comparison = compared(
-            original, reference, model, paired(model, reference, counterparts), feeds(original, context)
-        )
-        outcome = proved(original, reference, model, comparison)
+        proof = remove(model, chosen, original, dense, feeds(original, context))
+        outcome = proved(original, proof.reference, model, proof.comparison)
         outcome.changed, outcome.decisions, outcome.missed = len(chosen), decisions, missed
         outcome.notes[0] = f"{len(chosen)} of {len(found)} blocks removed; {outcome.notes[0]}"
         method = self.method(data)
         if method is not None and data is not None:
-            count = COMPENSATION[method](alive(weaker, model), model, dense, data, self.ridge)
+            count = COMPENSATION[method](proof.weaker, model, dense, data, self.ridge)
             say_compensated(outcome, method, count)
         return outcome
 
@@ -244,7 +237,7 @@ def keep_to(
         cut(twins[block.branch] for unit in order[:count] for block in unit)
         erase_dead(copy.graph)
         if budget.resource == "latency":
-            return latency([OrtRunner(model), OrtRunner(copy)], timed, runs=RUNS)[1].ratio
+            return latency([OrtRunner(model), OrtRunner(copy)], timed, runs=RUNS, seconds=SECONDS)[1].ratio
         cost = graph_flops if budget.resource == "flops" else parameter_count
         return cost(copy.graph) / max(1, cost(model.graph))
 
@@ -258,6 +251,20 @@ def keep_to(
         else:
             low = middle + 1
     return list(order[:high]), best
+
+
+def remove(model: Model, chosen: Sequence[Block], original: Model, dense: Model, timed: Feeds) -> Proof:
+    """Takes blocks out of a model, of which `dense` is a copy, and asks the oracle about that; `original` is what
+    masking is seen to move.
+    """
+    reference = model.clone()
+    twins, counterparts = (dict(zip(model.graph, m.graph, strict=True)) for m in (dense, reference))
+    silence(chosen, counterparts)
+    weaker = following(twins.items(), {b.add.output for b in chosen})
+    cut(block.branch for block in chosen)
+    erase_dead(model.graph)
+    comparison = compared(original, reference, model, paired(model, reference, counterparts), timed)
+    return Proof(comparison, reference, alive(weaker, model))
 
 
 def silence(chosen: Sequence[Block], twins: Mapping[Node, Node]) -> None:

@@ -15,12 +15,14 @@ from ...ir import Array, Model, UsageError, Value
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..select import Selection
 from . import timetable
-from .allocate import Choice, Market
+from .allocate import Choice, Market, Part
 from .analysis import analyse, has_choice
 from .axes import AxisMap, Heads, Layer
-from .budgets import RESOURCES, SLACK, Budget, Case, keep_to
+from .blocks import blocks, reason
+from .budgets import RESOURCES, SLACK, Budget, Case, compete, keep_to
 from .choose import Limits, choose
 from .compensate import COMPENSATION
+from .depth import remove
 from .gradients import curvature
 from .groups import Slot, families, slots
 from .importance import IMPORTANCE, Evidence
@@ -34,6 +36,7 @@ from .rounds import Job, Original, Proof, Round, goals, together
 from .shortcuts import projected
 from .statistics import Calibration, Moments, Watch
 from .surgery import masked, operate, touched
+from .worth import WORTH
 
 Scope = Literal["auto", "local", "global", "optimal"]
 SCOPES = ("auto", "local", "global", "optimal")
@@ -58,14 +61,14 @@ class Prune(Pass):
     ranked together ("global"). Instead of it `flops`, `parameters` or `latency` may say what share stays: the ratio
     then follows ("local", "global"), or ("optimal", the default then) each family loses what costs the outputs least,
     as measured on calibration data, for what it saves. What cannot be kept is kept to as far as possible; the outcome's
-    `missed` says so. `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family
-    stays, and a multiple of `multiple_of` groups where there are that many; "auto" is what the runtime computes at
-    once, or half or a quarter of that, and the default under `latency`. With `rounds` part after part goes, and what is
-    left is compensated and measured again in between. Where `norms` is "semantic", channels also
-    go over which normalisations and means take statistics, and the masked original takes these over the channels that
-    stay; where it is "strict", such channels stay. `heads` says whether attention loses whole "heads" or the same
-    "dims" of every head; "auto" takes what leaves more to choose from. Only layers that match `only` and not
-    `skip` lose channels of their own.
+    `missed` says so. `importance` names a criterion of `IMPORTANCE`. At least `1 - max_ratio` of each family stays, and
+    a multiple of `multiple_of` groups where there are that many; "auto" is what the runtime computes at once, or half
+    or a quarter of that, and the default under `latency`. With `rounds` part after part goes, and what is left is
+    compensated and measured again in between. With `blocks` whole residual blocks go first where that costs the outputs
+    less than channels would for what is saved. Where `norms` is "semantic", channels also go over which normalisations
+    and means take statistics, and the masked original takes these over the channels that stay; where it is "strict",
+    such channels stay. `heads` says whether attention loses whole "heads" or the same "dims" of every head; "auto"
+    takes what leaves more to choose from. Only layers that match `only` and not `skip` lose channels of their own.
     """
 
     name: ClassVar[str] = "prune"
@@ -86,6 +89,7 @@ class Prune(Pass):
     compensate: str | None = "auto"
     ridge: float = 1e-3
     rounds: int = 1
+    blocks: bool = False
 
     def __post_init__(self) -> None:
         self.require_known()
@@ -111,6 +115,11 @@ class Prune(Pass):
                 f"prune(multiple_of={self.multiple_of!r}) is out of range",
                 do="give a number of channels from 1 on, or 'auto'",
             )
+        if self.blocks and (not budgets or self.scope not in ("auto", "optimal")):
+            raise UsageError(
+                "prune(blocks=True) has nothing to weigh blocks and channels by",
+                do=f"give a share of {', '.join(RESOURCES)} that stays, with the scope optimal",
+            )
         if self.rounds < 1:
             raise UsageError(f"prune(rounds={self.rounds}) is out of range", do="give a number of rounds from 1 on")
 
@@ -135,47 +144,79 @@ class Prune(Pass):
         selection = Selection(model.graph, self.only, self.skip)
         prepare(model.graph, context.fallback)
         notes = self.fit(model, timed)
-        original, done = Original(model), list[Round]()
+        job = Job(model, before, Original(model), selection, timed, context, data)
+        done = [self.shallower(job)] if self.blocks else []
+        self.compensated(job, done)
         for share, ratio in zip(self.shares(), goals(1 - self.ratio, self.rounds), strict=True):
-            done.append(self.once(Job(model, before, original, selection, timed, context, data), share, 1 - ratio))
-            proof = done[-1].proof
-            if proof is not None and method is not None and data is not None:
-                proof.compensated = COMPENSATION[method](proof.weaker, model, original.model, data, self.ridge)
-        outcome = self.outcome(model, before, done, notes)
+            done.append(self.once(job, share, 1 - ratio))
+            self.compensated(job, done)
+        outcome = self.outcome(job, done, notes)
         if method is not None and outcome.checks:
             say_compensated(outcome, method, [each.proof.compensated for each in done if each.proof is not None][-1])
         return outcome
 
-    def once(self, job: Job, share: float, ratio: float) -> Round:
-        """One round: what is left of the budget is `share`, and without one what is gone of the groups is `ratio`."""
+    def compensated(self, job: Job, done: Sequence[Round]) -> None:
+        """Makes up for what the last round took."""
+        method, proof = self.method(job.context), done[-1].proof if done else None
+        if proof is not None and method is not None and job.data is not None:
+            proof.compensated = COMPENSATION[method](proof.weaker, job.model, job.original.model, job.data, self.ridge)
+
+    def shallower(self, job: Job) -> Round:
+        """Takes out the residual blocks that cost the outputs less than channels would for what is saved."""
+        case, budget = self.case(job, self.limits(0.0)), self.budget()
+        assert budget is not None
+        found = blocks(job.model.graph)
+        free = [(block,) for block in found if not reason(block, job.selection)]
+        scores = WORTH["linear"].score(job.model, free, job.data)
+        parts = {Part(frozenset((b.add, *b.nodes)), score): b for (b,), score in zip(free, scores, strict=True)}
+        chosen = [parts[part] for part in compete(budget, case, list(parts))]
+        chosen = [b for b in found if b in chosen and not any(b.add in other.nodes for other in chosen)]
+        if not chosen:
+            return Round(Choice(np.zeros(0, np.int64)), [])
+        dense = job.model.clone()
+        decisions = [Decision.of(b.add, "removed", f"{len(b.nodes)} operators") for b in chosen]
+        proof = remove(job.model, chosen, job.before, dense, job.timed)
+        require(proof.comparison)
+        proof.weaker = job.original.lack(job.model, proof.weaker)
+        return Round(Choice(np.zeros(0, np.int64)), decisions, proof)
+
+    def case(self, job: Job, limits: Limits) -> Case:
+        """What there is to choose from in the model as it is now."""
         model, context = job.model, job.context
         unshare(model.graph)
-        since = None if job.original.moved else job.before
         now = model.clone()
         axes = analyse(model.graph, job.selection, self.norms == "semantic", self.heads)
         self.require_heads(axes)
         found = slots(axes)
         context.progress("ranking channels", 0, None)
         evidence = self.evidence(model, axes, found, job.data, context.seed)
-        limits = self.limits(ratio)
         scores = IMPORTANCE[self.importance].score(evidence)
         market = Market(axes, job.original.families(families(found)), found, scores, limits)
         rebuild = partial(self.analysed, now, job.selection)
-        choice = self.choose(Case(model, job.before, market, evidence, context, rebuild, job.timed), share)
+        return Case(model, job.before, market, evidence, context, rebuild, job.timed)
+
+    def once(self, job: Job, share: float, ratio: float) -> Round:
+        """One round: what is left of the budget is `share`, and without one what is gone of the groups is `ratio`."""
+        model, limits = job.model, self.limits(ratio)
+        since = None if job.original.moved else job.before
+        case = self.case(job, limits)
+        axes, choice, now = case.market.axes, self.choose(case, share), model.clone()
         kept = Kept(axes, choice.dead)
         decisions = [decide(layer, kept, limits, job.original) for layer in axes.layers]
         if not any(touched(node, kept) for node in model.graph):
             return Round(choice, decisions)
         reference, weaker = masked(model, kept), job.original.affected(model, now, kept)
         operate(model.graph, kept)
-        context.progress("comparing with the masked original", 0, None)
+        job.context.progress("comparing with the masked original", 0, None)
         comparison = check(since or now, reference, model, kept, job.timed)
         require(comparison)
         return Round(choice, decisions, Proof(comparison, reference, weaker))
 
-    def outcome(self, model: Model, before: Model, done: Sequence[Round], notes: list[str]) -> Outcome:
+    def outcome(self, job: Job, done: Sequence[Round], notes: list[str]) -> Outcome:
         """What all rounds did."""
-        decisions, missed = done[-1].decisions, self.missed(done[-1].choice, done[-1].decisions)
+        model, before = job.model, job.before
+        removed = done[0].decisions if self.blocks else []
+        decisions, missed = [*removed, *done[-1].decisions], self.missed(done[-1].choice, done[-1].decisions)
         proofs = [each.proof for each in done if each.proof is not None]
         if not proofs:
             if not notes:
@@ -185,6 +226,8 @@ class Prune(Pass):
         outcome.changed = sum(d.decision != "kept" for d in decisions)
         outcome.decisions, outcome.missed = decisions, missed
         outcome.notes += notes
+        if removed:
+            outcome.notes.append(f"{len(removed)} residual blocks removed")
         if self.rounds > 1:
             outcome.notes.append(f"{len(proofs)} rounds, each proved against the network before it, masked")
         return outcome
@@ -221,7 +264,7 @@ class Prune(Pass):
             return Calibration(context.samples, context.progress, context.seed)
         criterion = IMPORTANCE[self.importance].needs_data and f"importance={self.importance!r}"
         wants = criterion or (self.compensate not in (None, "auto") and f"compensate={self.compensate!r}")
-        wants = wants or (self.rounds > 1 and f"rounds={self.rounds}")
+        wants = wants or (self.blocks and "blocks=True") or (self.rounds > 1 and f"rounds={self.rounds}")
         if wants:
             raise UsageError(
                 f"prune({wants}) needs calibration data",

@@ -72,6 +72,14 @@ class Original:
         self.moved.update(watch.node for watch in (*now.layers, *now.norms))
         for node in model.graph:
             self.lose(node, kept)
+        return self.watched(model)
+
+    def lack(self, model: Model, found: Affected) -> Affected:
+        """The same once whole parts are gone; `found` is what is behind them."""
+        self.moved.update(watch.node for watch in (*found.layers, *found.norms))
+        return self.watched(model)
+
+    def watched(self, model: Model) -> Affected:
         moved = [node for node in model.graph if node in self.moved]
         return Affected(
             [Watch(n, self.twins[n].output, self.left.get(n)) for n in moved if input_axis(n) is not None],

@@ -218,6 +218,6 @@ def latency(graph: Graph, axes: AxisMap, shapes: dict[str, Shape], total: float,
 
 def priced(
     layers: dict[Node, tuple[float, Sequence[Axis], Price | None]], others: dict[Node, float], rate: float
-) -> Iterator[tuple[float, Sequence[Axis], Price | None]]:
-    yield from layers.values()
-    yield from ((rate * elements, along(node), None) for node, elements in others.items())
+) -> Iterator[tuple[Node, float, Sequence[Axis], Price | None]]:
+    yield from ((node, *layer) for node, layer in layers.items())
+    yield from ((node, rate * elements, along(node), None) for node, elements in others.items())

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir import Array, Model, Node
+from ...ir import Array, Builder, Model, Node, Value
 from ..matrices import input_axis, matrix
 from ..walk import Walk, pairs
 from .blocks import Block, cut
 from .damage import PROBES, deviation, some
-from .obs import TINY
+from .obs import TINY, damped
 from .statistics import Calibration
 
 Units = Sequence[tuple[Block, ...]]
+ROWS = 1 << 15
+"""Places, at most, of which a branch's linear function is learnt."""
+RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,87 @@ def outputs(model: Model, units: Units, data: Calibration | None) -> list[float]
     return made
 
 
+def linear(model: Model, units: Units, data: Calibration | None) -> list[float]:
+    """The squared error of the network's outputs, as a share of their variance, where each branch of the unit is the
+    linear function of its stream that comes nearest: what later layers can take over is no loss.
+    """
+    assert data is not None
+    walk = Walk(model, lambda: some(data.samples, PROBES))
+    expected = list(walk.outputs(model))
+    made = [0.0] * len(units)
+    for done, place in enumerate(sorted(range(len(units)), key=lambda p: walk.places[units[p][0].add])):
+        data.progress("measuring what each block is worth", done, len(units))
+        changed = model.clone()
+        twins = pairs(model, changed)
+        for block in units[place]:
+            assert block.stream is not None
+            fit = fitted(
+                block, [(s[block.stream], s[block.branch]) for s in walk.step([block.stream, block.branch], block.add)]
+            )
+            stand_in(block, twins, fit)
+        made[place] = deviation(walk.outputs(changed, twins), expected)
+    return made
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = W x + b along one axis: W is [channels, channels], b [channels]."""
+
+    weight: Array
+    bias: Array
+
+
+def fitted(block: Block, seen: Sequence[tuple[Array, Array]]) -> Line:
+    """A branch as a linear function of its stream, by ridge regression over samples and places."""
+    random = np.random.default_rng(0)
+    axis = channel_axis(block)
+    x: Array = np.concatenate([turn(stream, axis) for stream, _ in seen]).astype(np.float64)
+    y: Array = np.concatenate([turn(branch, axis) for _, branch in seen]).astype(np.float64)
+    rows = random.permutation(len(x))[:ROWS]
+    x, y = x[rows], y[rows]
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    x, y = x - mean_x, y - mean_y
+    gram: Array = damped((x.swapaxes(0, 1) @ x / len(x))[None], RIDGE)[0]
+    cross: Array = x.swapaxes(0, 1) @ y / len(x)
+    weight: Array = np.linalg.solve(gram, cross).swapaxes(0, 1)
+    return Line(weight, mean_y - weight @ mean_x)
+
+
+def channel_axis(block: Block) -> int:
+    """Where the channels of a block's stream are: behind the batch where there are convolutions, else last."""
+    return 1 if any(node.op == "Conv" for node in block.nodes) else -1
+
+
+def turn(array: Array, axis: int) -> Array:
+    """Rows of channels."""
+    moved = np.moveaxis(array, axis, -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def stand_in(block: Block, twins: Mapping[Value, Value], line: Line) -> None:
+    """Puts the linear function in the place of a branch, in a copy of its model."""
+    assert block.stream is not None
+    stream, branch = twins[block.stream], twins[block.branch]
+    add = twins[block.add.output].node
+    assert add is not None
+    assert add.graph is not None
+    kind = block.stream.dtype
+    assert kind is not None
+    build, last = Builder(add.graph, add), channel_axis(block) == -1
+    weight, bias = line.weight.astype(kind.numpy), line.bias.astype(kind.numpy)
+    space = (block.stream.rank or 2) - 2
+    made = (
+        build.Add(build.MatMul(stream, weight.T), bias)
+        if last
+        else build.Conv(stream, weight.reshape(*weight.shape, *(1 for _ in range(space))), bias)
+    )
+    add.set_input(add.inputs.index(branch), made)
+
+
 WORTH: dict[str, Row] = {
     "cosine": measured(turned),
     "outputs": Row(outputs),
+    "linear": Row(linear),
     "norm": measured(relative),
     "magnitude": Row(magnitude, needs_data=False),
 }
