@@ -18,8 +18,9 @@ TYPE_ATTRIBUTES = {
     "Cast": "to", "EyeLike": "dtype", "RandomNormalLike": "dtype", "RandomUniformLike": "dtype",
     "QuantizeLinear": "precision", "DequantizeLinear": "output_dtype", "BlackmanWindow": "output_datatype",
     "HannWindow": "output_datatype", "HammingWindow": "output_datatype", "MelWeightMatrix": "output_datatype",
+    "GroupNormalization": "stash_type",
 }  # fmt: skip
-"""The attributes by which operators name the element type that they make."""
+"""The attributes by which operators name the element type that they make or, where the evaluator heeds it, compute in."""
 
 
 class ReferenceRunner(NamedRunner):
@@ -72,7 +73,7 @@ def _widen(model: Model) -> None:
                 if isinstance(value.type, TensorType) and value.type.dtype in NARROW:
                     value.type = value.type.with_dtype(DType.F64)
             name = TYPE_ATTRIBUTES.get(node.op, "")
-            code = node.attrs.get(name)
+            code = node.attr(name) if name else None
             if isinstance(code, int) and code and DType.of_code(code) in NARROW:
                 node.attrs[name] = DType.F64.code
             node.attrs = {k: _widened(v) for k, v in node.attrs.items()}

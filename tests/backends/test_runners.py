@@ -212,6 +212,21 @@ def test_a_tapped_value_in_double_precision_is_double_too() -> None:
     assert {a.dtype for a in found} == {np.dtype(np.float64)}
 
 
+def test_statistics_of_a_group_normalization_are_double_too() -> None:
+    model = Model(
+        parse("""graph(%x: f32[1,4,3]) -> (y) {
+          @s : f32[4] = [1.0,1.0,1.0,1.0]
+          @b : f32[4] = [0.0,0.0,0.0,0.0]
+          %y = GroupNormalization(%x, @s, @b) {epsilon=0.0, num_groups=1} : f32[1,4,3]
+          return %y
+        }""")
+    )
+    (feeds,) = synthesize(model.graph)
+    x = feeds["x"].astype(np.float64)
+    found = ReferenceRunner(model, double=True).run(feeds)["y"]
+    np.testing.assert_allclose(found, (x - x.mean()) / x.std(), rtol=1e-12)
+
+
 def test_the_reference_in_double_precision_leaves_the_model_alone() -> None:
     model = Model(parse(DOUBLE))
     before = to_text(model.graph)
