@@ -20,7 +20,7 @@ TYPE_ATTRIBUTES = {
     "HannWindow": "output_datatype", "HammingWindow": "output_datatype", "MelWeightMatrix": "output_datatype",
     "GroupNormalization": "stash_type",
 }  # fmt: skip
-"""The attributes by which operators name the element type that they make, or compute in where the evaluator heeds it."""
+"""The attributes by which operators name the element type that they make, or compute in if the evaluator heeds it."""
 
 
 class ReferenceRunner(NamedRunner):
