@@ -207,3 +207,13 @@ def test_a_transposed_convolution_of_one_channel_stays_since_its_phases_would_ta
     model, _, decisions = quantized(text.replace("N,16,P", "N,1,P"), {"x": random(1, 8, 8, 8)})
     assert decisions == ["int8", "fp32", "int8"]
     assert "ConvTranspose" in ops(model.graph)
+
+
+def test_for_openvino_lines_stay_and_transposed_convolutions_do_not():
+    model, sqnr, decisions = quantized(LINES, {"x": random(2, 4, 33)}, target="openvino-cpu", correct_bias=True)
+    assert decisions == ["int8"] * 3
+    assert sqnr > 30
+    assert "Unsqueeze" not in ops(model.graph)
+    model, _, decisions = quantized(UNET, {"x": random(2, 8, 24, 16)}, target="openvino-cpu")
+    assert decisions == ["int8"] * 3
+    assert "ConvTranspose" not in ops(model.graph)

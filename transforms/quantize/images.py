@@ -69,14 +69,16 @@ def is_transposed(node: Node) -> bool:
     return node.op == "ConvTranspose" and node.operand(0).rank == LINE_RANK + 1
 
 
-def as_images(graph: Graph, chosen: Mapping[Node, Layer]) -> dict[Node, Layer]:
-    """Rewrites those of the layers that are lines or transposed; gives all in the same order, as they are then."""
+def as_images(graph: Graph, chosen: Mapping[Node, Layer], *, lines: bool = True) -> dict[Node, Layer]:
+    """Rewrites those of the layers that are transposed, and with `lines` those over one axis; gives all in the same
+    order, as they are then.
+    """
     now = dict(zip(chosen, chosen, strict=True))
     images: dict[Value, Value] = {}
     for node in list(graph):
         if node.graph is not graph:
             continue
-        if node in chosen and is_line(node):
+        if node in chosen and is_line(node) and lines:
             now[node] = _convolution(graph, node, images)
         elif node in chosen and is_transposed(node):
             now[node] = _phases(graph, node)

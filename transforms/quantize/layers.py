@@ -68,7 +68,7 @@ def _operands(node: Node) -> str:
     weight, bias = node.operand(1), node.input(2)
     if any(v is not None and v.op == "DequantizeLinear" for v in node.inputs):
         return QUANTIZED
-    if weight in node.graph.defaults:
+    if node.graph is not None and weight in node.graph.defaults:
         return REPLACEABLE
     if weight.const is None:
         return "it has no constant weight"

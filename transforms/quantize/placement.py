@@ -84,7 +84,7 @@ class Target:
     takes it. `words`: input channels of convolutions are padded to whole words, and pools between float operators are
     kept from the slow u8 kernel. `rounds_floats`: the runtime rounds weights of float layers between two pairs by
     itself, from which they have to be kept. `stacks`: matrix products take any number of axes, and Reshapes around
-    two-dimensional ones cost. `images`: convolutions over one axis and transposed ones have an int8 kernel only as
+    two-dimensional ones cost. `lines`: convolutions over one axis have an int8 kernel as they are, not only as
     convolutions over two axes. `modelled`: the model of time in `gain` is of this runtime. `reads_back`:
     the graph that it executes can be looked at for layers that stayed float.
     """
@@ -94,7 +94,7 @@ class Target:
     words: bool = False
     rounds_floats: bool = False
     stacks: bool = False
-    images: bool = False
+    lines: bool = False
     modelled: bool = False
     reads_back: bool = False
 
@@ -108,11 +108,10 @@ TARGETS: dict[str, Target] = {
         frozenset(["Conv"]),
         words=True,
         rounds_floats=True,
-        images=True,
         modelled=True,
         reads_back=True,
     ),
-    "openvino-cpu": Target({op: CONNECTORS[op] for op in PLAIN}, stacks=True),
+    "openvino-cpu": Target({op: CONNECTORS[op] for op in PLAIN}, stacks=True, lines=True),
 }
 ORT = TARGETS["ort-cpu"]
 

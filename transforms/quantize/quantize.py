@@ -228,8 +228,7 @@ class Quantize(Pass):
 
     def other_form(self, graph: Graph, node: Node) -> Layer | None:
         """The layer that a node is in a form that has an int8 kernel, though itself has none."""
-        fits = self.mode == "static" and self.runtime.images and node.graph is graph
-        return candidate(node) if fits else None
+        return candidate(node) if self.mode == "static" and node.graph is graph else None
 
     def static(
         self,
@@ -262,7 +261,7 @@ class Quantize(Pass):
         if not chosen:
             model.graph, model.source_opset = untouched, opset
             return Measured({}, {}, slower, aside), Choice()
-        prepared = matmuls_to_gemms(graph, as_images(graph, chosen))
+        prepared = matmuls_to_gemms(graph, as_images(graph, chosen, lines=not self.runtime.lines))
         before = dict(zip(prepared, chosen, strict=True))
         costs = costs.under({old: new for new, old in before.items()}) if costs else None
         placement = place(graph, prepared, self.runtime)
