@@ -21,9 +21,10 @@ from .statistics import Moments
 
 DAMPING = 1e-3
 """Added to the diagonal of H, as a share of its mean."""
-ROUNDS = 64
-"""Classes that meet in the same readers are eliminated in at most about this many rounds, several at once where there
-are more."""
+ROUNDS = 128
+"""Classes that meet in the same readers are eliminated in about this many rounds, several at once where more meet."""
+WIDE = 768
+"""Beyond so many classes the rounds become fewer as these become more: a round costs the square of their number."""
 TINY = 1e-30
 
 
@@ -100,7 +101,7 @@ def eliminate(moments: Mapping[Reader, Moments], count: int) -> NDArray[np.float
     for together in components(list(moments)):
         layers = [Reading(reader, moments[reader]) for reader in together]
         left = sorted({c for layer in layers for c in layer.columns})
-        at_once, floor = max(1, len(left) // ROUNDS), 0.0
+        at_once, floor = max(1, len(left) * max(len(left), WIDE) // (ROUNDS * WIDE)), 0.0
         while left:
             costs = dict.fromkeys(left, 0.0)
             for layer in layers:
