@@ -29,10 +29,10 @@ COPIES = 8
 """Layers, at most, that are timed at once, so that one is long enough for the clock."""
 WORK = 3e7
 """Floating-point operations of these together, about."""
-RUNS, SECONDS = 40, 0.3
+RUNS, SECONDS = 40, 1.0
 """Layers that are compared are timed in turns, in at most so many, and for about so long."""
-LEAST = 3
-PLATEAU = 0.93
+LEAST = 5
+PLATEAU = 0.88
 """What fewer channels take, at least, of the time of the vector that they are computed with."""
 REST = 0.02
 """The share of all time, at least, that goes to operators which are not timed by themselves."""
@@ -70,9 +70,9 @@ KNOWN: dict[str, float] = {}
 @cache
 def width(clock: Clock = seconds) -> int:
     """The channels that the runtime's convolutions compute at once on this machine; 1 where the time follows every
-    channel. Of a convolution of 64 to 32 channels most of one vector is taken away.
+    channel. Of a convolution of 64 to 16 channels most of one vector is taken away.
     """
-    outputs = [32, *(32 - 3 * each // 4 for each in WIDTHS)]
+    outputs = [16, *(16 - 3 * each // 4 for each in WIDTHS)]
     whole, *fewer = clock([convolutions((1, 64, 14, 14), (n, 64, 3, 3), {}, COPIES) for n in outputs], COPIES)
     return next((each for each, time in zip(WIDTHS, fewer, strict=True) if time > PLATEAU * whole), 1)
 
@@ -82,18 +82,26 @@ def aligned(count: int, vector: int) -> bool:
     return count % vector == 0 or (count < vector and count * 4 in (vector, 2 * vector))
 
 
-def convolutions(x: Shape, weight: Shape, options: dict[str, object], copies: int) -> str:
-    """Text of a sum of convolutions of one input, which runtimes compute without touching the sum."""
+def convolutions(x: Shape, weight: Shape, options: dict[str, object], copies: int, through: int = 0) -> str:
+    """Text of a sum of convolutions of one input, which runtimes compute without touching the sum.
+
+    With `through` each reads the result of a convolution of 1 x 1 of so many channels instead: it then pays, too, for
+    what its input has to be brought out of the runtime's own layout.
+    """
     kernel = weight[2:]
     shown: dict[str, object] = {"pads": [k // 2 for k in kernel] * 2, **options}
     said = ", ".join(f"{name}={value}" for name, value in shown.items())
     lines: list[str] = []
     total = ""
     for i in range(copies):
-        lines += [f"@w{i} : f32{list(weight)} = random({i})", f"%c{i} = Conv(%x, @w{i}) {{{said}}}"]
+        source = f"%x{i}" if through else "%x"
+        if through:
+            pointwise = [x[1], through, *(1 for _ in kernel)]
+            lines += [f"@p{i} : f32{pointwise} = random({i})", f"%x{i} = Conv(%x, @p{i})"]
+        lines += [f"@w{i} : f32{list(weight)} = random({i})", f"%c{i} = Conv({source}, @w{i}) {{{said}}}"]
         lines += [f"%s{i} = Add({total}, %c{i})"] if total else []
         total = f"%s{i}" if i else "%c0"
-    return wrapped(x, lines, total)
+    return wrapped((x[0], through or x[1], *x[2:]), lines, total)
 
 
 def products(x: Shape, weight: Shape, copies: int) -> str:
@@ -178,17 +186,18 @@ class Shop:
         options: dict[str, object] = {n: list(node.ints(n)) for n in names if node.attr(n) is not None}
         out, into = (node.output, 1), (node.operand(1), 1)
 
-        def timed(shapes: Sequence[tuple[int, int]], groups: int) -> list[float]:
+        def timed(shapes: Sequence[tuple[int, int]], groups: int, through: int = 0) -> list[float]:
             copies = self.copies(node)
             texts = [
-                convolutions((x[0], i * groups, *x[2:]), (o, i, *w[2:]), options | {"group": groups}, copies)
+                convolutions((x[0], i * groups, *x[2:]), (o, i, *w[2:]), options | {"group": groups}, copies, through)
                 for o, i in shapes
             ]
             return self.clock(texts, copies)
 
         if group == 1:
             grid = self.levels(out, w[0]), self.levels(into, w[1])
-            first, second = timed([(o, w[1]) for o in grid[0]], 1), timed([(w[0], i) for i in grid[1]], 1)
+            first = timed([(o, w[1]) for o in grid[0]], 1)
+            second = timed([(w[0], i) for i in grid[1]], 1, self.vector) if len(grid[1]) > 1 else [1.0]
             return first[-1], (out, into), Table(grid, (rising(first), rising(second)), self.vector)
         if w[1] == 1 and w[0] == group:
             levels = self.levels(out, w[0])
