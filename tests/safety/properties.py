@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,15 @@ from tersor.frontends.onnx import fallback, load
 from tersor.ir import CANONICAL_OPSET, Array, Model, TersorError, parse, structural_hash, to_text, verify
 from tersor.ir.inference import Inference
 from tersor.ir.rewrite import Rewriter, Rule
-from tersor.transforms.base import Context
+from tersor.transforms.base import Context, Pass
+from tersor.transforms.prune import Prune, PruneDepth
+from tersor.transforms.quantize import Half, Quantize
 from tersor.transforms.simplify import Simplify
 
 TOLERANCE, NARROW = 1e-4, 4e-3
+LARGE = 1e3
+"""Outputs of trained networks are smaller; behind a sum of large ones little is left of what is small."""
+
 CANCELLED = 1e-6
 """What may be left of numbers of moderate size that cancel each other, in an output that has no larger ones."""
 
@@ -144,3 +150,48 @@ def check_all(model: Model) -> None:
     check_file(model)
     check_simplify(model)
     check_outputs(model)
+
+
+SMALLER: Mapping[str, tuple[Pass, float | None]] = {
+    "half of all channels": (Prune(), None),
+    "channels by chance": (Prune(ratio=0.4, importance="random", scope="global"), None),
+    "statistics over what stays": (Prune(norms="semantic", multiple_of=2), None),
+    "half of the residual blocks": (PruneDepth(ratio=0.5), None),
+    "a budget": (Prune(flops=0.6, importance="obs"), -math.inf),
+    "static int8": (Quantize(), 15.0),
+    "one scale per weight": (Quantize(per_channel=False), 10.0),
+    "operators on integers": (Quantize(form="qoperator"), 15.0),
+    "another runtime's places": (Quantize(target="openvino-cpu"), 15.0),
+    "mixed precision": (Quantize(observer="auto", correct_bias=True, cost_aware=True, slack=0.1), 15.0),
+    "dynamic int8": (Quantize(mode="dynamic"), 15.0),
+    "4 bits of weights": (Quantize(mode="weights", bits=4, block=16), 5.0),
+    "half precision": (Half(mode="compute"), 40.0),
+}
+"""Passes that make networks smaller, and the least SQNR in dB of their outputs; None for those that keep to a masked
+original, which is compared then."""
+
+
+def check_smaller(model: Model, name: str) -> bool:
+    """The pass leaves a network that runs and has the same interface; its outputs equal those of the masked original,
+    or are as close as such rounding is on random numbers. False where the network gives out numbers that no precision
+    is for.
+    """
+    chosen, bound = SMALLER[name]
+    feeds = synthesize(model.graph, count=4, seed=1)
+    wanted = computed(model, feeds)
+    if not all(np.isfinite(a).all() and np.abs(a).max(initial=0) < LARGE for each in wanted for a in each.values()):
+        return False
+    copy = simplified(model)
+    outcome = chosen.run(copy, Context(samples=feeds))
+    verify(copy.graph, after=name)
+    found = [OrtRunner(copy).run(feed) for feed in feeds]
+    if bound is None and outcome.contract != "approximate":
+        check_same(computed(outcome.reference, feeds) if outcome.reference is not None else wanted, found)
+        return True
+    for before, after in zip(wanted, found, strict=True):
+        for key, array in before.items():
+            assert after[key].shape == array.shape, key
+            assert np.isfinite(after[key]).all(), key
+            noise = compare(array, after[key]).sqnr_db if array.size else math.inf
+            assert bound is None or noise >= bound, f"{key}: {noise:.1f} dB"
+    return True

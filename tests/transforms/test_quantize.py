@@ -352,6 +352,21 @@ def test_dynamic_int8_has_one_quantization_for_layers_that_share_their_input():
     assert sqnr(ENCODER, model, sequences()) > 25
 
 
+def test_dynamic_int8_of_a_layer_that_reads_another_one_directly_reads_what_that_one_became():
+    model, outcome = quantize(
+        """graph(%x: f32[batch,6,8]) -> (y) {
+          @v : f32[8,2] = random(1)
+          @w : f32[2,8] = random(2)
+          %0 = MatMul(%x, @v) : f32[batch,6,2]
+          %y = MatMul(%0, @w) : f32[batch,6,8]
+          return %y
+        }""",
+        Quantize(mode="dynamic"),
+    )
+    assert outcome.changed == 2
+    assert [node.op for node in model.graph].count("DynamicQuantizeLinear") == 2
+
+
 def test_dynamic_int8_is_fused_by_the_runtime():
     model, outcome = quantize(ENCODER, Quantize(mode="dynamic", reduce_range=True))
     assert outcome.warnings == []

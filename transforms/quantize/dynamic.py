@@ -26,7 +26,7 @@ def insert(graph: Graph, chosen: Mapping[Node, Layer], weights: Mapping[Node, Af
     inputs: dict[Value, Quantized] = {}
     found: dict[Node, Value] = {}
     for node, layer in chosen.items():
-        x = layer.input
+        x = node.operand(0)  # not `layer.input`, which the layer in front may just have replaced
         if x not in inputs:
             inputs[x] = _quantized(graph, node, x)
         found[node] = _layer(graph, layer, inputs[x], weights[node])
