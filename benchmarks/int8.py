@@ -29,10 +29,21 @@ PEERS = {
     "transformer": ["ort-dynamic", "ort-dynamic-channel", "ort-minmax-channel", "ort-matmul", "nncf"],
 }
 OURS = {
-    "cnn": ["tersor", "tersor-bias", "tersor-gptq", "tersor-mixed", "tersor-entropy", "tersor-percentile"],
+    "cnn": [
+        "tersor",
+        "tersor-bias",
+        "tersor-gptq",
+        "tersor-mixed",
+        "tersor-measured",
+        "tersor-entropy",
+        "tersor-percentile",
+    ],
     "transformer": ["tersor", "tersor-smooth", "tersor-dynamic"],
 }
-OURS_SPEED_ONLY = {"cnn": ["tersor", "tersor-mixed"], "transformer": ["tersor-smooth", "tersor-dynamic"]}
+OURS_SPEED_ONLY = {
+    "cnn": ["tersor", "tersor-mixed", "tersor-measured"],
+    "transformer": ["tersor-smooth", "tersor-dynamic"],
+}
 SPEED_ONLY = {"cnn": ["ort-minmax", "ort-minmax-channel", "nncf"], "transformer": ["ort-dynamic", "ort-matmul", "nncf"]}
 MARGIN = 1.03
 TIMEOUT = 1800

@@ -168,6 +168,9 @@ TOOLS: dict[str, Callable[[], Work]] = {
     "tersor-bias": tersor("quantize(observer='auto', correct_bias=True)"),
     "tersor-gptq": tersor("gptq,quantize(observer='auto')"),
     "tersor-mixed": tersor("quantize(observer='auto', correct_bias=True, cost_aware=True, slack=0.05)"),
+    "tersor-measured": tersor(
+        "quantize(observer='auto', correct_bias=True, cost_aware=True, gain='measured', slack=0.05)"
+    ),
     "tersor-entropy": tersor("quantize(observer='entropy')"),
     "tersor-percentile": tersor("quantize(observer='percentile')"),
     "tersor-smooth": tersor("smooth,quantize"),
