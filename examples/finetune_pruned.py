@@ -25,7 +25,7 @@ parser.add_argument("--flops", type=float, default=0.5, help="the share that sta
 parser.add_argument("--calibrate", type=int, default=512, help="samples that pruning looks at (default: 512)")
 parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--batch", type=int, default=64)
-parser.add_argument("--rate", type=float, default=0.02, help="highest learning rate (default: 0.02)")
+parser.add_argument("--rate", type=float, default=0.005, help="highest learning rate (default: 0.005)")
 parser.add_argument("--temperature", type=float, default=4.0)
 parser.add_argument("--flip", action="store_true", help="show images mirrored, too")
 parser.add_argument("--shift", type=int, default=0, help="show images moved by up to so many pixels")
@@ -74,7 +74,7 @@ print(f"original {accuracy(original):.2f} %, pruned without training {accuracy(p
 teacher, student = ts.apply(original).to_torch().eval(), result.to_torch().train()
 samples, steps = torch.from_numpy(train), len(train) // options.batch
 optimizer = torch.optim.SGD(student.parameters(), lr=options.rate, momentum=0.9, nesterov=True, weight_decay=1e-4)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate, total_steps=options.epochs * steps)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate, options.epochs * steps, pct_start=0.1)
 torch.manual_seed(0)
 started = time.process_time()
 
