@@ -105,6 +105,11 @@ FORBIDDEN = {
         "removed channels of its divisor would be zero",
     ),
     "a logarithm of masked channels": ("%b = Relu(%a) %c = Log(%b) %y = Conv(%c, @head)", HEAD, "is not finite"),
+    "normalisation of all channels as one group": (
+        "%b = GroupNormalization(%a, @g, @g) {num_groups=1} %y = Conv(%b, @head)",
+        HEAD + " @g : f32[8] = random(3)",
+        "statistics run over this axis",
+    ),
     "layer normalisation": (
         "%b = Transpose(%a) {perm=[0,2,3,1]} %y = LayerNormalization(%b, @g)",
         "@g : f32[8] = random(3)",

@@ -48,6 +48,8 @@ def group_normalization(node: Node, axes: AxisMap) -> None:
     if axes.semantic and not many(node):
         axes.marked.add(node)
         axes.atoms.tie(members, members[:1])
+    elif len(members) == 1:
+        axes.freeze(axes[x, 1], node, STATISTICS)
     else:
         axes.atoms.tie(members, members[:, :1])
     axes.tie(axes[x, 1], axes[scale, 0])
