@@ -248,3 +248,13 @@ def test_data_tells_which_inputs_matter(build: Make):
         original = made.clone()
         run(made, samples(shape=(3, 7, 12)), importance=criterion, compensate=None)
         assert error(made, original, samples(8, (3, 7, 12))[-1]) < 1e-9
+
+
+def test_numbers_that_hardly_vary_have_a_gram_matrix_with_an_inverse():
+    draw = np.random.default_rng(0).standard_normal
+    x = (0.5 + 1e-6 * draw((1, 4, 6))).astype(np.float32)
+    found = Moments.empty(1, 6, 2)
+    found.update(x, x[:, :, :2])
+    assert np.linalg.eigvalsh(obs.damped(found.gram(centred=True))).min() > 0
+    plain = found.gram(centred=False)
+    np.testing.assert_allclose(plain, x.astype(np.float64).swapaxes(1, 2) @ x / 4, rtol=1e-6)

@@ -19,6 +19,8 @@ PLACES = 128
 """Rows of one sample that take part, chosen at random: neighbouring positions of an image say much the same."""
 ENOUGH = 1024
 """Rows that are multiplied together."""
+ROUNDED = 4 * float(np.finfo(np.float32).eps)
+"""Of the mean square of what is read: what rounding makes of it, by element of the square root of a row's length."""
 
 
 @dataclass
@@ -51,9 +53,15 @@ class Moments:
         self.count += x.shape[1]
 
     def gram(self, centred: bool) -> Array:
-        """Mean of x x^T, about the mean where `centred`."""
-        mean = self.x / self.count
-        return self.xx / self.count - (mean[:, :, None] * mean[:, None, :] if centred else 0)
+        """Mean of x x^T, about the mean where `centred`: never less than what rounding leaves of large numbers that hardly
+        vary, such as those behind a Sigmoid, so that it has an inverse once it is damped.
+        """
+        gram = self.xx / self.count
+        if not centred:
+            return gram
+        mean, size = self.x / self.count, gram.shape[-1]
+        noise = ROUNDED * size**0.5 * np.trace(gram, axis1=1, axis2=2) / size
+        return gram - mean[:, :, None] * mean[:, None, :] + noise[:, None, None] * np.eye(size)
 
     def cross(self, centred: bool) -> Array:
         """Mean of y x^T, about the means where `centred`."""
