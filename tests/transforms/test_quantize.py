@@ -15,6 +15,7 @@ from tersor.ir import DType, Graph, Model, UsageError, parse, structural_hash, v
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.quantize import OBSERVERS, Quantize, calibrate
 from tersor.transforms.quantize.observers import NotFinite
+from tersor.transforms.quantize.quantize import LOW_DB
 from tersor.transforms.quantize.report import SIGNAL_ELEMENTS, float_nodes, lacks_vnni, optimised, spread
 from tersor.transforms.quantize.scheme import PER_CHANNEL_OPSET
 
@@ -123,6 +124,18 @@ def test_decisions_name_the_layer_its_operator_and_its_error():
     ]  # fmt: skip
     assert all(d.sqnr_db is not None and d.sqnr_db > 20 for d in outcome.decisions)
     assert outcome.changed == 5
+
+
+def test_a_network_that_int8_ruins_is_a_warning_that_names_the_worst_layer():
+    spoiled = images(2)
+    spoiled[0]["x"][0, 0, 0, 0] = 1e4
+    _, outcome = quantize(NETWORK, Quantize(), spoiled)
+    (warning,) = (w for w in outcome.warnings if w[0] == "TSR206")
+    worst = min((d for d in outcome.decisions), key=lambda d: d.sqnr_db)
+    assert warning[2] == worst.layer
+    assert worst.sqnr_db < LOW_DB
+    _, outcome = quantize(NETWORK, Quantize(), images(2))
+    assert not [w for w in outcome.warnings if w[0] == "TSR206"]
 
 
 def test_weights_take_a_quarter_of_the_bytes():

@@ -52,6 +52,9 @@ AUTO = "auto"
 KEPT_INTEGERS = 1 << 27
 """Bytes of int8 weights up to which they are held in memory, where they are read several times."""
 
+LOW_DB = 10.0
+"""SQNR below which the result of a layer is worth a warning."""
+
 RECURRENT = ("LSTM", "GRU", "RNN")
 
 Make = Callable[[], Statistic]
@@ -181,6 +184,13 @@ class Quantize(Pass):
         few = too_few(samples, self.samples) if samples is not None else ""
         if few:
             outcome.warnings.append(("TSR204", few, ""))
+        low = [d for d in outcome.decisions if d.decision == "int8" and d.sqnr_db is not None and d.sqnr_db < LOW_DB]
+        if low:
+            worst = min(low, key=lambda d: d.sqnr_db or 0.0)
+            what = (
+                f"{len(low)} results of layers keep less than {LOW_DB:.0f} dB in int8, the worst {worst.sqnr_db:.1f} dB"
+            )
+            outcome.warnings.append(("TSR206", f"{what}: try slack=, gptq, or skip= of the first of them", worst.layer))
         held = sum(d.kept.reason == REPLACEABLE for d in decisions)
         if held:
             what = f"weights of {held} layers are inputs with a default, as old files list them: load the model with"
