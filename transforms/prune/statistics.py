@@ -53,8 +53,8 @@ class Moments:
         self.count += x.shape[1]
 
     def gram(self, centred: bool) -> Array:
-        """Mean of x x^T, about the mean where `centred`: never less than what rounding leaves of large numbers that hardly
-        vary, such as those behind a Sigmoid, so that it has an inverse once it is damped.
+        """Mean of x x^T, about the mean where `centred`: then never less than what rounding leaves of large numbers
+        that hardly vary, such as those behind a Sigmoid, so that it has an inverse once it is damped.
         """
         gram = self.xx / self.count
         if not centred:
