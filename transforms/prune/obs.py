@@ -82,7 +82,7 @@ class Reading:
         if not gone:
             return
         j, size = np.concatenate(gone), self.inverse.shape[-1]
-        left = np.setdiff1d(np.arange(size), j)
+        left: Ids = np.setdiff1d(np.arange(size, dtype=np.int64), j)
         step = np.linalg.solve(self.inverse[:, j[:, None], j[None, :]], self.inverse[:, j[:, None], left])
         self.weight = self.weight[:, :, left] - self.weight[:, :, j] @ step
         beside = self.inverse[:, left[:, None], j]
@@ -100,7 +100,7 @@ def eliminate(moments: Mapping[Reader, Moments], count: int) -> NDArray[np.float
     scores = np.full(count, np.nan)
     for together in components(list(moments)):
         layers = [Reading(reader, moments[reader]) for reader in together]
-        left = sorted({c for layer in layers for c in layer.columns})
+        left: list[int] = sorted({c for layer in layers for c in layer.columns})
         at_once, floor = max(1, len(left) * max(len(left), WIDE) // (ROUNDS * WIDE)), 0.0
         while left:
             costs = dict.fromkeys(left, 0.0)
