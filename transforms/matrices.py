@@ -84,11 +84,10 @@ def columns(node: Node, x: Array, places: Array | None = None) -> Array:
     return np.moveaxis(rows, 1, 0)
 
 
-def results(node: Node, y: Array, places: Array | None = None, left: Places | None = None) -> Array:
-    """The channels `left` (None: all) of an output as [groups, rows, outputs of a group], rows as in `columns`."""
+def results(node: Node, y: Array, places: Array | None = None) -> Array:
+    """An output as [groups, rows, outputs of a group], rows as in `columns`."""
     flat = y.reshape(-1, y.shape[-1]) if node.op in FLAT_OPS else np.moveaxis(y, 1, -1).reshape(-1, y.shape[1])
     flat = flat if places is None else flat[places]
-    flat = flat if left is None else flat[:, left]
     return np.moveaxis(flat.reshape(len(flat), groups(node), -1), 1, 0)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import Array, Dense, Model, Node, Value
-from ..matrices import FLAT_OPS, input_axis, matrix, set_matrix
+from ..matrices import input_axis, matrix, set_matrix
 from .atoms import Ids
 from .kept import Kept
 from .obs import TINY, damped
@@ -44,16 +44,15 @@ def following(nodes: Iterable[tuple[Node, Node]], behind: set[Value], kept: Kept
     """
     found = Affected([], [])
 
-    def left(value: Value, axis: int) -> Ids | None:
-        return kept.indices(value, axis) if kept is not None else None
+    def left(value: Value) -> dict[int, Ids]:
+        return kept.changed(value) if kept is not None else {}
 
     for node, twin in nodes:
         axis = input_axis(node)
-        reads_fewer = axis is not None and left(node.operand(1), axis) is not None
+        reads_fewer = axis is not None and axis in left(node.operand(1))
         reads_other = axis is not None and node.operand(0) in behind and len(node.operand(1).users) == 1
         if reads_fewer or reads_other:
-            made = len(node.output.shape or ()) - 1 if node.op in FLAT_OPS else 1
-            found.layers.append(Watch(node, twin.output, left(node.output, made)))
+            found.layers.append(Watch(node, twin.output, left(node.output)))
         if reads_fewer or any(v in behind for v in node.inputs):
             behind.update(node.outputs)
             if (
@@ -61,7 +60,7 @@ def following(nodes: Iterable[tuple[Node, Node]], behind: set[Value], kept: Kept
                 and not node.int("training_mode")
                 and all(map(is_constant, node.inputs[3:]))
             ):
-                found.norms.append(Watch(node, twin.operand(0), left(node.operand(0), 1)))
+                found.norms.append(Watch(node, twin.operand(0), left(node.operand(0))))
     return found
 
 
@@ -93,7 +92,7 @@ def estimate_norms(found: Affected, pruned: Model, reference: Model, data: Calib
             data.channels(now, watch.node.operand(0)),
             data.channels(before, watch.target),
         )
-        node, left = watch.node, slice(None) if watch.left is None else watch.left
+        node, left = watch.node, watch.left.get(1, slice(None))
         moved = node.operand(3).tensor.numpy() + mean - old_mean[left]
         stretch = variance / np.maximum(old_variance[left], TINY)
         stretched = node.operand(4).tensor.numpy() * np.where(old_variance[left] > TINY, stretch, 1)

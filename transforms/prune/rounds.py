@@ -14,7 +14,7 @@ import numpy as np
 from ...backends.runners import Feeds
 from ...ir import Model, Node, Size
 from ..base import Context, Decision
-from ..matrices import FLAT_OPS, input_axis
+from ..matrices import input_axis
 from ..select import Selection
 from .allocate import Choice
 from .atoms import Ids
@@ -51,7 +51,7 @@ class Original:
     def __init__(self, model: Model) -> None:
         self.model = model.clone()
         self.twins = dict(zip(model.graph, self.model.graph, strict=True))
-        self.left: dict[Node, Ids] = {}
+        self.left: dict[Node, dict[int, Ids]] = {}
         self.moved: set[Node] = set()
         self.sizes: dict[frozenset[Place], int] = {}
 
@@ -82,19 +82,17 @@ class Original:
     def watched(self, model: Model) -> Affected:
         moved = [node for node in model.graph if node in self.moved]
         return Affected(
-            [Watch(n, self.twins[n].output, self.left.get(n)) for n in moved if input_axis(n) is not None],
-            [Watch(n, self.twins[n].operand(0), self.left.get(n)) for n in moved if input_axis(n) is None],
+            [Watch(n, self.twins[n].output, self.left.get(n, {})) for n in moved if input_axis(n) is not None],
+            [Watch(n, self.twins[n].operand(0), self.left.get(n, {})) for n in moved if input_axis(n) is None],
         )
 
     def lose(self, node: Node, kept: Kept) -> None:
-        """Remembers which of the original's channels a layer still makes."""
+        """Remembers what a layer still makes of what the original's makes."""
         if input_axis(node) is None and node.op != "BatchNormalization":
             return
-        axis = len(node.output.shape or ()) - 1 if node.op in FLAT_OPS else 1
-        left = kept.indices(node.output, axis)
-        if left is not None:
-            size = kept.axes[node.output, axis].size
-            self.left[node] = self.left.get(node, np.arange(size))[left]
+        known = self.left.setdefault(node, {})
+        for axis, left in kept.changed(node.output).items():
+            known[axis] = known.get(axis, np.arange(kept.axes[node.output, axis].size))[left]
 
     def made(self, layer: Layer) -> Size:
         """How many channels a layer made."""

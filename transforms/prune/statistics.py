@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -75,13 +75,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Watch:
-    """A layer whose moments are wanted: x is read by `node`, y is `target` of the reference model, of which
-    the channels `left` are still made (None: all).
+    """A layer whose moments are wanted: x is read by `node`, y is `target` of the reference model, of which these
+    indices are `left` along the axes that lose some: of its channels, and of what counts as rows to it, such as
+    channels to a layer that mixes positions.
     """
 
     node: Node
     target: Value
-    left: Ids | None = None
+    left: Mapping[int, Ids] = field(default_factory=dict[int, Ids])
 
 
 @dataclass
@@ -153,9 +154,11 @@ class Gathering:
     def add(self, x: Array, y: Array) -> None:
         """What the layer reads, and what it should give."""
         node = self.watch.node
+        for axis, left in self.watch.left.items():
+            y = y.take(left, axis)
         rows, samples = matrices.row_count(node, y), max(1, x.shape[0])
         places = self.random.permutation(rows)[: PLACES * samples] if rows > PLACES * samples else None
-        self.waiting.append((matrices.columns(node, x, places), matrices.results(node, y, places, self.watch.left)))
+        self.waiting.append((matrices.columns(node, x, places), matrices.results(node, y, places)))
         if sum(part.shape[1] for part, _ in self.waiting) >= ENOUGH:
             self.settle()
 
