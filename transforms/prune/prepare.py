@@ -126,6 +126,7 @@ def pin_shape(node: Node, inference: Inference) -> None:
     readers = [(n, i) for n in node.output.users for i, v in enumerate(n.inputs) if v is node.output and not states(n)]
     if not readers or found is None or not any(isinstance(size, int) for size in found):
         return
+    assert node.next is not None
     made = stated_sizes(node, [size if isinstance(size, int) else None for size in found], node.next)
     made.set_input(2, node.output)
     inference.node(made)
