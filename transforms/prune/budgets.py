@@ -89,9 +89,14 @@ def keep_to(budget: Budget, best: bool, case: Case) -> Choice:
     if budget.resource == "latency":
         return by_latency(budget.share, partial(pick, timed(case)), partial(measured, case))
     row = COUNTED[budget.resource]
-    there = row.total(case.model.graph) / max(1, row.total(case.original.graph))
+    there = remaining(row, case)
     choice = pick(row.bill(case.model.graph, case.market.axes), budget.share / there)
     return replace(choice, left=choice.left * there)
+
+
+def remaining(row: Row, case: Case) -> float:
+    """The share of what the original costs that the model of this round costs; 1 where nothing costs anything."""
+    return row.total(case.model.graph) / row.total(case.original.graph) if row.total(case.model.graph) else 1.0
 
 
 def compete(budget: Budget, case: Case, parts: Sequence[Part]) -> list[Part]:
@@ -101,7 +106,7 @@ def compete(budget: Budget, case: Case, parts: Sequence[Part]) -> list[Part]:
     else:
         row = COUNTED[budget.resource]
         priced = row.bill(case.model.graph, case.market.axes)
-        there = row.total(case.model.graph) / max(1, row.total(case.original.graph))
+        there = remaining(row, case)
     return wholes(replace(case.market, bill=priced), budget.share / there, measured_once(case), parts)
 
 

@@ -230,3 +230,12 @@ def test_a_walk_does_not_compute_again_what_it_has_passed(network: Model):
     for found, wanted in zip(walk.step([nodes[6].output], nodes[7]), expected, strict=True):
         assert np.isfinite(found[nodes[6].output]).all()
         assert np.isfinite(wanted).all()
+
+
+def test_a_network_without_layers_has_nothing_to_remove_and_keeps_to_any_budget_of_parameters(model):
+    text = "graph(%x: f32[N,6]) -> (y) {\n  %y = Identity(%x) : f32[N,6]\n  return %y\n}"
+    assert Prune(parameters=0.5).run(model(text), Context()).missed == []
+    busy = text.replace("Identity", "Sin")
+    assert Prune(flops=0.5).run(model(busy), Context()).missed == [
+        "no channel was removed: the network has no layer that makes channels"
+    ]
