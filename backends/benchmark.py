@@ -40,15 +40,16 @@ def latency(
     *,
     seconds: float = 60.0,
     progress: Callable[[str, int, int | None], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> list[Timing]:
     """Times every runner on the same feeds, once in each of `runs` rounds, after `warmup` untimed rounds.
 
     The order rotates from round to round. After `seconds` no further round starts, but three are always timed.
-    `progress` is called with a label, the rounds done and their number. `clock` gives the seconds that count: with
-    `time.process_time` those of runners on one thread are not disturbed by what else the machine does. Raises
-    ValueError for no runners or no runs.
+    `progress` is called with a label, the rounds done and their number. `clock` gives the seconds that count, by default
+    those that pass: with `time.process_time` those of runners on one thread are not disturbed by what else the machine
+    does. Raises ValueError for no runners or no runs.
     """
+    clock = clock or time.perf_counter
     if not runners or runs < 1:
         raise ValueError("latency needs a runner and a run")
     end = time.perf_counter() + seconds
