@@ -45,8 +45,8 @@ def latency(
     """Times every runner on the same feeds, once in each of `runs` rounds, after `warmup` untimed rounds.
 
     The order rotates from round to round. After `seconds` no further round starts, but three are always timed.
-    `progress` is called with a label, the rounds done and their number. `clock` gives the seconds that count, by default
-    those that pass: with `time.process_time` those of runners on one thread are not disturbed by what else the machine
+    `progress` is called with a label, the rounds done and their number. `clock` gives the seconds that count, those
+    that pass by default: with `time.process_time` those of runners on one thread are not disturbed by what else the machine
     does. Raises ValueError for no runners or no runs.
     """
     clock = clock or time.perf_counter
