@@ -46,8 +46,8 @@ def latency(
 
     The order rotates from round to round. After `seconds` no further round starts, but three are always timed.
     `progress` is called with a label, the rounds done and their number. `clock` gives the seconds that count, those
-    that pass by default: with `time.process_time` those of runners on one thread are not disturbed by what else the machine
-    does. Raises ValueError for no runners or no runs.
+    that pass by default: with `time.process_time` those of runners on one thread are not disturbed by what else the
+    machine does. Raises ValueError for no runners or no runs.
     """
     clock = clock or time.perf_counter
     if not runners or runs < 1:
