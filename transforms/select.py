@@ -47,7 +47,7 @@ def matches(node: Node, pattern: str) -> bool:
     """True when the pattern selects the node by name, scope or operator; locations that were fused into it count
     too.
     """
-    if fnmatchcase(node.op, pattern):
+    if fnmatchcase(node.op, pattern) or fnmatchcase(label(node), pattern):
         return True
     for loc in (node.loc, *node.loc.fused):
         if loc.origin and (fnmatchcase(loc.origin, pattern) or loc.origin.lstrip("/").startswith(pattern + "/")):

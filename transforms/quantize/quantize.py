@@ -33,6 +33,7 @@ from .qoperator import to_qoperator
 from .report import float_nodes, lacks_vnni, signal_to_noise, signals
 from .scheme import Affine
 from .stacks import gemms_to_matmuls
+from .tied import tie, untie
 
 MODES = ("static", "dynamic", "weights")
 GAINS = ("modelled", "measured")
@@ -164,6 +165,14 @@ class Quantize(Pass):
             return self.store_weights(model, context)
         samples = require(context.samples) if self.mode == "static" else context.samples
         infer(model.graph, context.fallback)
+        tables = untie(model.graph)
+        try:
+            return self.quantize(model, samples, context)
+        finally:
+            tie(model.graph, tables)
+
+    def quantize(self, model: Model, samples: Samples | None, context: Context) -> Outcome:
+        """Static or dynamic int8 of a model whose types are known."""
         decisions = self.decide(model, one_sample(model.graph, samples or ()))
         chosen = {d.node: d.layer for d in decisions if d.layer is not None}
         outcome = Outcome(changed=len(chosen))
