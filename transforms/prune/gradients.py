@@ -48,7 +48,10 @@ def curvature(model: Model, data: Calibration) -> dict[Value, Array]:
             for name, gradient in zip(weights, made, strict=True):
                 squares[name] += gradient.square()
         count += 1
-    scores = {name: squares.get(name, torch.zeros_like(t)) / max(1, count) for name, t in module.state_dict().items()}
+    scores = {
+        name: squares[name] / max(1, count) if name in squares else torch.zeros_like(t)
+        for name, t in module.state_dict().items()
+    }
     copy.load_weights(scores)
     found: dict[Value, Array] = {}
     for node, twin in zip(model.graph, copy.graph, strict=True):

@@ -286,3 +286,21 @@ def test_a_layer_that_mixes_positions_is_solved_for_the_channels_that_stay(build
         verify(copy.graph)
         lost[compensate] = float(np.square(OrtRunner(copy).run(samples[0])["y"] - wanted).mean())
     assert lost["least-squares"] < 0.8 * lost[None]
+
+
+@pytest.mark.skipif(not find_spec("torch"), reason="gradients are PyTorch's")
+def test_gradients_of_a_network_with_integers_among_its_constants(build):
+    text = f"""graph(%x: f32[N,60,8]) -> (y) {{
+  @places : i64[1,60] = {[i * i % 60 for i in range(60)]}
+  %p = Gather(@table, @places) : f32[1,60,8]
+  %s = Add(%x, %p) : f32[N,60,8]
+  %h = MatMul(%s, @w) : f32[N,60,16]
+  %r = Relu(%h) : f32[N,60,16]
+  %y = MatMul(%r, @v) : f32[N,60,4]
+  return %y
+}}"""
+    draw = np.random.default_rng(0).standard_normal
+    shapes = {"table": (60, 8), "w": (8, 16), "v": (16, 4)}
+    made = build(text, **{name: draw(shape).astype(np.float32) for name, shape in shapes.items()})
+    outcome = Prune(importance="taylor").run(made, Context(samples=[{"x": draw((2, 60, 8)).astype(np.float32)}]))
+    assert any(d.decision == "pruned 50 %" for d in outcome.decisions)
