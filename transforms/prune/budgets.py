@@ -96,7 +96,8 @@ def keep_to(budget: Budget, best: bool, case: Case) -> Choice:
 
 def remaining(row: Row, case: Case) -> float:
     """The share of what the original costs that the model of this round costs; 1 where nothing costs anything."""
-    return row.total(case.model.graph) / row.total(case.original.graph) if row.total(case.model.graph) else 1.0
+    now = row.total(case.model.graph)
+    return now / row.total(case.original.graph) if now else 1.0
 
 
 def compete(budget: Budget, case: Case, parts: Sequence[Part]) -> list[Part]:

@@ -80,44 +80,45 @@ def rows(array: Array) -> Array:
     return wide.reshape(len(wide) if wide.ndim > 1 else 1, -1)
 
 
-def outputs(model: Model, units: Units, data: Calibration | None) -> list[float]:
-    """The squared error of the network's outputs without the unit, as a share of their variance."""
-    assert data is not None
-    walk = Walk(model, lambda: some(data.samples, PROBES))
-    expected = list(walk.outputs(model))
-    made = [0.0] * len(units)
-    for done, place in enumerate(sorted(range(len(units)), key=lambda p: walk.places[units[p][0].add])):
-        data.progress("measuring what each block is worth", done, len(units))
-        unit = units[place]
-        for _ in walk.step([], unit[0].add):
-            pass
-        changed = model.clone()
-        twins = pairs(model, changed)
-        cut(twins[block.branch] for block in unit)
-        made[place] = deviation(walk.outputs(changed), expected)
-    return made
+Replace = Callable[[Sequence[Block], Walk, Mapping[Value, Value]], None]
+"""Puts something else in the place of a unit in a copy of the model, given the walk through the model, which has not
+passed the unit, and what the model's values are in the copy."""
 
 
-def linear(model: Model, units: Units, data: Calibration | None) -> list[float]:
-    """The squared error of the network's outputs, as a share of their variance, where each branch of the unit is the
-    linear function of its stream that comes nearest: what later layers can take over is no loss.
+def by_outputs(replace: Replace) -> Row:
+    """A row for the squared error of the network's outputs with each unit replaced, as a share of their variance."""
+
+    def row(model: Model, units: Units, data: Calibration | None) -> list[float]:
+        assert data is not None
+        walk = Walk(model, lambda: some(data.samples, PROBES))
+        expected = list(walk.outputs(model))
+        made = [0.0] * len(units)
+        for done, place in enumerate(sorted(range(len(units)), key=lambda p: walk.places[units[p][0].add])):
+            data.progress("measuring what each block is worth", done, len(units))
+            changed = model.clone()
+            twins = pairs(model, changed)
+            replace(units[place], walk, twins)
+            made[place] = deviation(walk.outputs(changed, twins), expected)
+        return made
+
+    return Row(row)
+
+
+def by_nothing(unit: Sequence[Block], walk: Walk, twins: Mapping[Value, Value]) -> None:
+    """Takes the unit out."""
+    for _ in walk.step([], unit[0].add):
+        pass
+    cut(twins[block.branch] for block in unit)
+
+
+def by_line(unit: Sequence[Block], walk: Walk, twins: Mapping[Value, Value]) -> None:
+    """Each branch is the linear function of its stream that comes nearest: what later layers can take over is no
+    loss.
     """
-    assert data is not None
-    walk = Walk(model, lambda: some(data.samples, PROBES))
-    expected = list(walk.outputs(model))
-    made = [0.0] * len(units)
-    for done, place in enumerate(sorted(range(len(units)), key=lambda p: walk.places[units[p][0].add])):
-        data.progress("measuring what each block is worth", done, len(units))
-        changed = model.clone()
-        twins = pairs(model, changed)
-        for block in units[place]:
-            assert block.stream is not None
-            fit = fitted(
-                block, [(s[block.stream], s[block.branch]) for s in walk.step([block.stream, block.branch], block.add)]
-            )
-            stand_in(block, twins, fit)
-        made[place] = deviation(walk.outputs(changed, twins), expected)
-    return made
+    for block in unit:
+        assert block.stream is not None
+        seen = walk.step([block.stream, block.branch], block.add)
+        stand_in(block, twins, fitted(block, [(step[block.stream], step[block.branch]) for step in seen]))
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ def stand_in(block: Block, twins: Mapping[Value, Value], line: Line) -> None:
 
 WORTH: dict[str, Row] = {
     "cosine": measured(turned),
-    "outputs": Row(outputs),
-    "linear": Row(linear),
+    "outputs": by_outputs(by_nothing),
+    "linear": by_outputs(by_line),
     "norm": measured(relative),
     "magnitude": Row(magnitude, needs_data=False),
 }

@@ -3,8 +3,8 @@ about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,18 @@ def layers(graph: Graph) -> Iterator[tuple[Node, Layer | str]]:
             yield node, QUANTIZED
         elif node.op in LAYERS:
             yield node, layer_of(node) if node.graph is graph else "inside a control-flow region"
+
+
+def in_copy(
+    layers: Mapping[Node, Layer], nodes: Mapping[Node, Node], values: Mapping[Value, Value]
+) -> dict[Node, Layer]:
+    """These layers in a copy of their graph, given what its nodes and values are there."""
+    return {
+        nodes[n]: replace(
+            layer, node=nodes[n], input=values[layer.input], adder=nodes[layer.adder] if layer.adder else None
+        )
+        for n, layer in layers.items()
+    }
 
 
 def layer_of(node: Node) -> Layer | str:

@@ -23,7 +23,7 @@ from ..base import Progress, silent
 from ..cost import Sizes
 from ..walk import pairs
 from .gain import HYSTERESIS, Costs, Price, Times, group, modelled
-from .layers import Layer, layers
+from .layers import Layer, in_copy, layers
 from .placement import may_connect
 
 ROUNDS, LEAST_ROUNDS, RUNS = 8, 3, 6
@@ -124,13 +124,7 @@ def _numbered(model: Model, chosen: Mapping[Node, Layer]) -> tuple[Model, dict[N
         f"{v.name}{place}" if v.node is not None and v.name else name
         for place, (v, name) in enumerate(zip(copy.graph.outputs, copy.graph.output_names, strict=True))
     ]
-    own = {
-        nodes[n]: replace(
-            layer, node=nodes[n], input=twins[layer.input], adder=nodes[layer.adder] if layer.adder else None
-        )
-        for n, layer in chosen.items()
-    }
-    return copy, own
+    return copy, in_copy(chosen, nodes, twins)
 
 
 def _by_number(kernels: Sequence[Kernel]) -> dict[int, float]:

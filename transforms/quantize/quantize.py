@@ -23,7 +23,7 @@ from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import few, observe, require, too_few
 from .gain import Costs, forms_not_worth, modelled, not_worth
 from .images import as_images, candidate
-from .layers import QUANTIZED, REPLACEABLE, Layer, layers
+from .layers import QUANTIZED, REPLACEABLE, Layer, in_copy, layers
 from .measured import confirmed, measured
 from .mixed import Choice, Outputs, choose
 from .observers import OBSERVERS, Observer, Range, Statistic
@@ -354,9 +354,7 @@ class Quantize(Pass):
         def build(kept: Collection[Node]) -> Model:
             copy = model.clone()
             twins, nodes = pairs(model, copy), dict(zip(model.graph, copy.graph, strict=True))
-            own = {
-                nodes[n]: replace(layers[n], node=nodes[n], input=twins[layers[n].input]) for n in layers if n in kept
-            }
+            own = in_copy({node: layer for node, layer in layers.items() if node in kept}, nodes, twins)
             means = {nodes[n]: m for n, m in found.means.items() if n in kept}
             ranges = {twins[v]: r for v, r in found.ranges.items()}
             dequantized = self.put(copy, self.assigned(copy, own, Calibrated(ranges, means)))
