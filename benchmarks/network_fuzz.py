@@ -23,7 +23,7 @@ from tersor.ir import Model, TersorError, to_text
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "safety"))
 from networks import networks
-from properties import SMALLER, check_smaller
+from properties import LONG, SMALLER, check_smaller
 
 AT_ONCE = 25
 """Networks between two looks at the clock."""
@@ -60,14 +60,7 @@ class Fuzz:
         """One run of hypothesis; a failure is shrunk, reported and known from then on."""
 
         @hypothesis.seed(seed)
-        @hypothesis.settings(
-            max_examples=AT_ONCE,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-            report_multiple_bugs=False,
-            verbosity=hypothesis.Verbosity.quiet,
-        )
+        @hypothesis.settings(LONG, max_examples=AT_ONCE)
         @hypothesis.given(networks(most=layers), st.sampled_from(list(SMALLER)))
         def holds(model: Model, name: str) -> None:
             self.check(model, name)

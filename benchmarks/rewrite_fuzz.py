@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "safet
 from graphs import GROW, models  # pyright: ignore[reportMissingImports]
 from motifs import MOTIFS  # pyright: ignore[reportMissingImports]
 from moved import MOVED  # pyright: ignore[reportMissingImports]
-from properties import check_rules, check_same, computed  # pyright: ignore[reportMissingImports]
+from properties import LONG, check_rules, check_same, computed  # pyright: ignore[reportMissingImports]
 from written import WRITTEN  # pyright: ignore[reportMissingImports]
 
 WHOLE = "the whole pass"
@@ -110,14 +110,7 @@ class Fuzz:
         turn = [CHAINS[(seed * IN_TURN + i) % len(CHAINS)] for i in range(IN_TURN)]
 
         @hypothesis.seed(seed)
-        @hypothesis.settings(
-            max_examples=AT_ONCE,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-            report_multiple_bugs=False,
-            verbosity=hypothesis.Verbosity.quiet,
-        )
+        @hypothesis.settings(LONG, max_examples=AT_ONCE)
         @hypothesis.given(
             st.one_of(
                 models(most=6),

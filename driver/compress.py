@@ -19,7 +19,7 @@ from ..transforms.instruments import Instruments
 from ..transforms.manager import Step, run_passes
 from ..transforms.manager import bisect as bisect_passes
 from ..transforms.parity import Check
-from ..transforms.quantize.calibrate import few, has_open_batch
+from ..transforms.samples import few, has_open_batch
 from . import measure, report
 from .data import Data
 from .environment import platform, tool

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 from tersor.backends.compare import compare
 from tersor.backends.onnx import save
@@ -19,6 +20,15 @@ from tersor.transforms.base import Context, Pass
 from tersor.transforms.prune import Prune, PruneDepth
 from tersor.transforms.quantize import Half, Quantize
 from tersor.transforms.simplify import Simplify
+
+LONG = hypothesis.settings(
+    deadline=None,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    report_multiple_bugs=False,
+    verbosity=hypothesis.Verbosity.quiet,
+)
+"""How hypothesis draws where it does so for minutes, and where failures are reported by whoever asks."""
 
 TOLERANCE, NARROW = 1e-4, 4e-3
 LARGE = 1e3

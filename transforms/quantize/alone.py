@@ -16,9 +16,9 @@ from ...backends.compare import Comparison
 from ...backends.runners import OrtRunner, Samples
 from ...ir import Array, Builder, Graph, Model, Node, Value
 from ..base import Rounded
+from ..samples import few
 from ..walk import pairs
 from .bias import restored
-from .calibrate import few
 from .gain import Costs
 from .insertion import integers_of, pair_behind, scale_and_zero
 from .layers import Layer

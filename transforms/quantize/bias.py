@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ...backends.runners import Samples
 from ...ir import Array, Model, Node, Tensor, constant
 from ..base import Progress
+from ..samples import limited
 from ..walk import Walk
-from .calibrate import limited
 from .layers import Layer
 from .observers import Statistic, not_finite
 from .prepare import row

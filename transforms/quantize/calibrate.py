@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
-import numpy as np
-
 from ...backends.runners import Feeds, OrtRunner, Samples
-from ...ir import Array, Dim, Graph, Model, UsageError, Value
+from ...ir import Array, Model, UsageError, Value
 from ..base import Progress, silent
+from ..samples import limited
 from ..select import label
 from .observers import NotFinite, Observer, Range, Statistic
 
@@ -97,52 +96,6 @@ def require(samples: Samples | None, what: str = "static int8", instead: str = '
             do=f"give some with data=... (--data on the command line){instead}",
         )
     return samples
-
-
-def limited(samples: Samples, limit: int) -> Iterator[Feeds]:
-    """Feeds until `limit` samples were given (0: all of them)."""
-    given = 0
-    for feed in samples:
-        yield feed
-        given += _count(feed)
-        if limit and given >= limit:
-            return
-
-
-def few(graph: Graph, samples: Samples, count: int) -> Iterator[Feeds]:
-    """Feeds that hold `count` samples together, to measure something on: the last one is cut where it holds more and
-    the batch is open.
-    """
-    cut = has_open_batch(graph)
-    left = count
-    for feed in samples:
-        held = _count(feed)
-        yield {name: array[:left] for name, array in feed.items()} if cut and held > left else feed
-        left -= held
-        if left <= 0:
-            return
-
-
-def has_open_batch(graph: Graph) -> bool:
-    """True where all inputs and outputs have the same symbol as their first size: their samples do not depend on each
-    other's number.
-    """
-    values = [*graph.inputs, *graph.outputs]
-    firsts = {v.shape[0] if v.shape else None for v in values}
-    return len(firsts) == 1 and all(isinstance(first, Dim) for first in firsts)
-
-
-def too_few(samples: Samples, limit: int) -> str:
-    """What to say of data that holds fewer samples than `limit`; '' where it holds as many."""
-    found = sum(_count(feed) for feed in limited(samples, limit)) if limit else 0
-    return f"samples={limit} was asked for, but the calibration data holds only {found}" if found < limit else ""
-
-
-def _count(feed: Feeds) -> int:
-    """How many samples a feed holds: the length of its first input's first axis."""
-    first = next(iter(feed.values()), None)
-    shape = np.shape(first) if first is not None else ()
-    return int(shape[0]) if shape else 1
 
 
 def _seen(statistic: Kind, array: Array, value: Value) -> Kind:

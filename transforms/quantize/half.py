@@ -38,10 +38,11 @@ from ...ir.tensors import cast
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..select import Selection
 from . import cut, sensitive
-from .calibrate import observe, too_few
+from .calibrate import observe
 from .layers import is_f32
 from .observers import Statistic, not_finite
 from .report import signal_to_noise, signals
+from .warnings import of_samples
 
 DTYPES = {"float16": DType.F16, "bfloat16": DType.BF16}
 MODES = ("weights", "compute")
@@ -172,9 +173,7 @@ class Half(Pass):
         if floats and samples is not None:
             noise = signal_to_noise(floats, model, {n: n.output for n in layers}, samples)
         outcome.decisions = [with_noise(row, noise.get(n)) for n, row in decisions.items()]
-        few = too_few(samples, self.samples) if samples is not None else ""
-        if few:
-            outcome.warnings.append(("TSR204", few, ""))
+        outcome.warnings = of_samples(samples, self.samples)
         outcome.notes.append(f"{outcome.changed} of {counted} nodes compute in {self.dtype}, between {casts} Casts")
         if samples is None:
             outcome.notes.append("no calibration data: the ranges of values were not checked")

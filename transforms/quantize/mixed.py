@@ -15,7 +15,7 @@ from ...backends.compare import Comparison
 from ...backends.runners import Feeds, OrtRunner, Samples
 from ...ir import Array, Graph, Model, Node
 from ..base import Progress
-from .calibrate import few
+from ..samples import few
 from .gain import Costs, cheapest
 from .layers import Layer
 

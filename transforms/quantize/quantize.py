@@ -15,12 +15,13 @@ from ...ir import Array, Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass, Progress, Rounded
 from ..cost import Sizes, bind_sizes
-from ..select import Selection, label
+from ..samples import few
+from ..select import Selection
 from ..walk import pairs
-from . import dynamic, gru, insertion, recurrent, scheme, weights
+from . import dynamic, gru, insertion, recurrent, scheme, warnings, weights
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
-from .calibrate import few, observe, require, too_few
+from .calibrate import observe, require
 from .gain import Costs, forms_not_worth, modelled, not_worth
 from .images import as_images, candidate
 from .layers import QUANTIZED, REPLACEABLE, Layer, in_copy, layers
@@ -30,7 +31,7 @@ from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import IMAGE_RANK, TARGETS, Target, place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .qoperator import to_qoperator
-from .report import float_nodes, lacks_vnni, signal_to_noise, signals
+from .report import signal_to_noise, signals
 from .scheme import Affine
 from .stacks import gemms_to_matmuls
 from .tied import tie, untie
@@ -52,9 +53,6 @@ AUTO = "auto"
 
 KEPT_INTEGERS = 1 << 27
 """Bytes of int8 weights up to which they are held in memory, where they are read several times."""
-
-LOW_DB = 10.0
-"""SQNR below which the result of a layer is worth a warning."""
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 
@@ -188,22 +186,12 @@ class Quantize(Pass):
         outcome.decisions = [
             d.row(measured, choice.floats.get(d.node, measured.slower.get(d.node, ""))) for d in decisions
         ]
-        if outcome.changed:
-            outcome.warnings = self.warnings(model)
-        few = too_few(samples, self.samples) if samples is not None else ""
-        if few:
-            outcome.warnings.append(("TSR204", few, ""))
-        low = [d for d in outcome.decisions if d.decision == "int8" and d.sqnr_db is not None and d.sqnr_db < LOW_DB]
-        if low:
-            worst = min(low, key=lambda d: d.sqnr_db or 0.0)
-            what = (
-                f"{len(low)} results of layers keep less than {LOW_DB:.0f} dB in int8, the worst {worst.sqnr_db:.1f} dB"
-            )
-            outcome.warnings.append(("TSR206", f"{what}: try slack=, gptq, or skip= of the first of them", worst.layer))
-        held = sum(d.kept.reason == REPLACEABLE for d in decisions)
-        if held:
-            what = f"weights of {held} layers are inputs with a default, as old files list them: load the model with"
-            outcome.warnings.append(("TSR205", f"{what} freeze_defaults=True (--freeze-defaults) to quantize them", ""))
+        outcome.warnings = [
+            *(warnings.of_runtime(model, self.runtime, self.reduce_range) if outcome.changed else ()),
+            *warnings.of_samples(samples, self.samples),
+            *warnings.of_layers(outcome.decisions),
+            *warnings.of_defaults(sum(d.kept.reason == REPLACEABLE for d in decisions)),
+        ]
         outcome.notes.append(f"{outcome.changed} of {len(decisions)} layers in int8")
         if choice.floats:
             outcome.notes.append(
@@ -280,7 +268,7 @@ class Quantize(Pass):
         if not chosen:
             model.graph, model.source_opset = untouched, opset
             return Measured({}, {}, slower, aside), Choice()
-        prepared = matmuls_to_gemms(graph, as_images(graph, chosen, lines=not self.runtime.lines))
+        prepared = self.prepared(graph, chosen)
         before = dict(zip(prepared, chosen, strict=True))
         costs = costs.under({old: new for new, old in before.items()}) if costs else None
         placement = place(graph, prepared, self.runtime)
@@ -316,12 +304,16 @@ class Quantize(Pass):
     def quickly(self, model: Model, layers: Mapping[Node, Layer], samples: Samples) -> None:
         """Quantizes these layers in place for their time alone, whatever the error."""
         plain = replace(self, observer="minmax", percentile=type(self).percentile, correct_bias=False, in_turn=False)
-        prepared = matmuls_to_gemms(model.graph, as_images(model.graph, layers))
+        prepared = self.prepared(model.graph, layers)
         sources = place(model.graph, prepared, self.runtime).sources()
         found = plain.calibrate(model, sources, prepared, samples, Context())
         insertion.erase_unused(plain.put(model, plain.assigned(model, prepared, found)).values())
         if self.form == "qoperator":
             to_qoperator(model.graph)
+
+    def prepared(self, graph: Graph, layers: Mapping[Node, Layer]) -> dict[Node, Layer]:
+        """Rewrites the layers into the forms that have int8 kernels; gives them in the same order, as they are then."""
+        return matmuls_to_gemms(graph, as_images(graph, layers, lines=not self.runtime.lines))
 
     def assigned(self, model: Model, layers: Mapping[Node, Layer], found: Calibrated) -> Assigned:
         """The scales of these layers in int8, and the layers with their corrected biases."""
@@ -433,24 +425,6 @@ class Quantize(Pass):
             )
         bias = row(layer.bias.tensor, layer.channels).numpy().astype(np.float64)
         return scheme.weight(amplitude, layer.axis, float(input.scale), bias, self.largest)
-
-    def warnings(self, model: Model) -> list[tuple[str, str, str]]:
-        """Layers that are int8 in name only, norms that were not folded, sums that saturate on this CPU."""
-        found: list[tuple[str, str, str]] = []
-        for node in float_nodes(model) if self.runtime.reads_back else ():
-            why = f" ({node.why})" if node.why else ""
-            what = f"ONNX Runtime computes this {node.op} in float, from dequantized integers{why}: skip it"
-            found.append(("TSR201", what, node.name))
-        norm = next(
-            (n for n in model.graph if n.op == "BatchNormalization" and n.operand(0).op == "DequantizeLinear"), None
-        )
-        if norm is not None:
-            found.append(
-                ("TSR203", "a BatchNormalization between int8 layers stays float: simplify first", label(norm))
-            )
-        if lacks_vnni() and not self.reduce_range:
-            found.append(("TSR202", "int8 sums may saturate on this CPU, which has no VNNI: try reduce_range=True", ""))
-        return found
 
 
 @dataclass(frozen=True)

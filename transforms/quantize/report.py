@@ -19,7 +19,7 @@ from ...backends.compare import Comparison
 from ...backends.onnx import save
 from ...backends.runners import OrtRunner, Samples
 from ...ir import Array, Model, Node, Value
-from .calibrate import few
+from ..samples import few
 from .placement import CONNECTORS
 
 FLOAT_KERNELS = frozenset(["Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm"])

@@ -15,9 +15,9 @@ from tersor.ir import DType, Graph, Model, UsageError, parse, structural_hash, v
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.quantize import OBSERVERS, Quantize, calibrate
 from tersor.transforms.quantize.observers import NotFinite
-from tersor.transforms.quantize.quantize import LOW_DB
 from tersor.transforms.quantize.report import SIGNAL_ELEMENTS, float_nodes, lacks_vnni, optimised, spread
 from tersor.transforms.quantize.scheme import PER_CHANNEL_OPSET
+from tersor.transforms.quantize.warnings import LOW_DB
 
 NETWORK = """
 graph @net(%x: f32[N,3,16,16]) -> (y) {
