@@ -4,10 +4,11 @@ from .base import Feeds, Input, Runner, Samples, check_feeds, inputs_of
 from .evaluate import evaluate_node
 from .ort import OrtRunner, session_of
 from .reference import ReferenceRunner
+from .stages import in_stages
 from .synthesize import Filling, plan, synthesize
 from .torch import TorchRunner
 
 __all__ = [
     "Feeds", "Filling", "Input", "OrtRunner", "ReferenceRunner", "Runner", "Samples", "TorchRunner", "check_feeds",
-    "evaluate_node", "inputs_of", "plan", "session_of", "synthesize",
+    "evaluate_node", "in_stages", "inputs_of", "plan", "session_of", "synthesize",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
-from tersor.backends.compare import Comparison, compare
+from tersor.backends.compare import Comparison, compare, max_error
 
 A = np.array([[1.0, -4.0, 2.0], [0.5, 3.0, 1.0]], np.float32)
 
@@ -124,3 +124,30 @@ def test_sequences_and_maps_are_compared_part_by_part() -> None:
     assert compare([A], [A, A]).max_error == math.inf
     assert compare({"a": A}, {"b": A}).reason == "another number of parts, or other keys"
     assert compare([A], [A + 1]).max_abs == 1
+
+
+PAIRS = {
+    "equal": (A, A),
+    "floats": (A, A + np.float32(0.25)),
+    "doubles": (A.astype(np.float64), A * 1.001),
+    "other types": (A, A.astype(np.float64) + 1e-9),
+    "half precision": (A.astype(np.float16), (A * 1.01).astype(np.float16)),
+    "integers": (np.arange(5), np.arange(5) // 2),
+    "zeros": (np.zeros(3, np.float32), np.zeros(3, np.float32)),
+    "zero instead of something": (np.zeros(3, np.float32), np.ones(3, np.float32)),
+    "infinite at the same place": (np.array([np.inf, 1, -2], "f4"), np.array([np.inf, 1, -2.5], "f4")),
+    "infinite at one place": (np.array([np.inf, 1], "f4"), np.array([3, 1], "f4")),
+    "no number at the same place": (np.array([np.nan, 1, 4], "f4"), np.array([np.nan, 2, 4], "f4")),
+    "no number at one place": (np.array([1, 1], "f4"), np.array([1, np.nan], "f4")),
+    "too far apart to subtract": (np.array([3e38, 1], "f4"), np.array([-3e38, 1], "f4")),
+    "shapes": (A, A[:1]),
+    "empty": (A[:0], A[:0]),
+    "many": (np.arange(200_000, dtype=np.float32), np.arange(200_000, dtype=np.float32)[::-1]),
+    "the last of many": (np.arange(200_000, dtype=np.float32), np.append(np.arange(199_999, dtype=np.float32), 0)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_error_alone_is_that_of_the_comparison(name: str) -> None:
+    a, b = PAIRS[name]
+    assert max_error(a, b) == pytest.approx(compare(a, b).max_error, rel=1e-6)

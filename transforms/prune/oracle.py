@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...backends.compare import compare
-from ...backends.runners import Feeds, OrtRunner, ReferenceRunner
+from ...backends.compare import max_error
+from ...backends.runners import Feeds, OrtRunner, ReferenceRunner, Runner, in_stages
 from ...ir import Array, DType, Model, TensorType, TersorError, Value
 from ..cost import Sizes, bind_sizes, parameter_count, static_shape
 from ..portions import portions
@@ -87,20 +87,19 @@ def compared(original: Model, masked: Model, pruned: Model, found: Sequence[Pair
     What single precision leaves open (ONNX Runtime's sigmoid of -16 has no correct digit) is computed once more in
     double.
     """
-    errors, outputs = list[float](), list[Array]()
     sizes = bind_sizes(masked.graph, {name: np.shape(array) for name, array in feeds.items()})
-    for portion in portions(found, lambda pair: value_bytes(pair, sizes)):
-        taps = [*(p.reference for p in portion), *masked.graph.outputs]
-        reference = OrtRunner(masked, taps=taps, optimize=False, once=True).run_taps(feeds)
-        candidate = OrtRunner(pruned, taps=[p.candidate for p in portion], optimize=False, once=True).run_taps(feeds)
-        errors += [difference(a, b, p.kept) for p, a, b in zip(portion, reference, candidate, strict=False)]
-        outputs = reference[len(portion) :]
+    parts = list(portions(found, lambda pair: value_bytes(pair, sizes)))
+    wanted = [[p.reference for p in part] for part in parts], [[p.candidate for p in part] for part in parts]
+    reference = in_stages(masked, feeds, [*wanted[0], masked.graph.outputs], once)
+    candidate = in_stages(pruned, feeds, wanted[1], once)
+    errors = [error for part in parts for error in differences(part, next(reference), next(candidate))]
+    outputs = next(reference)
     undecided = [i for i, pair in enumerate(found) if errors[i] > tolerance(pair.reference)]
     settled = settle(masked, pruned, [found[i] for i in undecided], feeds) if undecided else []
     failed = [i for i, agrees in zip(undecided, settled, strict=True) if not agrees]
     shown = failed or sorted(set(range(len(found))) - set(undecided))
     worst = max(shown, key=lambda i: errors[i], default=None)
-    before = OrtRunner(original, optimize=False, once=True).run(feeds)
+    before = once(original).run(feeds)
     parameters = (parameter_count(original.graph), parameter_count(pruned.graph))
     return Comparison(
         values=len(found),
@@ -113,6 +112,14 @@ def compared(original: Model, masked: Model, pruned: Model, found: Sequence[Pair
     )
 
 
+def once(model: Model) -> Runner:
+    return OrtRunner(model, optimize=False, once=True)
+
+
+def differences(found: Sequence[Pair], reference: Sequence[Array], candidate: Sequence[Array]) -> list[float]:
+    return [difference(a, b, p.kept) for p, a, b in zip(found, reference, candidate, strict=True)]
+
+
 def settle(masked: Model, pruned: Model, found: Sequence[Pair], feeds: Feeds) -> list[bool]:
     """Which of the pairs agree in double precision; none where the reference evaluator cannot run the models."""
     try:
@@ -120,7 +127,7 @@ def settle(masked: Model, pruned: Model, found: Sequence[Pair], feeds: Feeds) ->
         candidate = ReferenceRunner(pruned, [p.candidate for p in found], double=True).run_taps(feeds)
     except TersorError:
         return [False] * len(found)
-    errors = [difference(a, b, p.kept) for p, a, b in zip(found, reference, candidate, strict=True)]
+    errors = differences(found, reference, candidate)
     return [error <= TOLERANCES[DType.F64] for error in errors]
 
 
@@ -136,7 +143,7 @@ def difference(reference: Array, candidate: Array, kept: Mapping[int, Array]) ->
         reference = np.take(reference, left, axis)
     if reference.shape != candidate.shape:
         return math.inf
-    return compare(reference, candidate).max_error
+    return max_error(reference, candidate)
 
 
 def value_bytes(pair: Pair, sizes: Sizes) -> int:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from tersor.backends.runners import synthesize
+from tersor.backends.runners import Runner, synthesize
 from tersor.ir import Dense, DType, Model, Node, ParityError, Value, constant
 from tersor.ir.tensors import Lazy, binary, take
 from tersor.transforms.base import Context
@@ -201,6 +201,24 @@ def test_the_user_s_sample_is_what_the_oracle_runs_on(model):
     report = Prune().run(model(NETWORK), Context(samples=samples)).checks["mask_oracle"]
     assert report.changed == 0
     assert report.passed
+
+
+def test_a_network_that_is_compared_in_portions_is_computed_once(pruning, monkeypatch):
+    ran: list[int] = []
+    run = oracle.once
+
+    def noted(part: Model) -> Runner:
+        ran.append(len([*part.graph]))
+        return run(part)
+
+    whole = pruning.check()
+    monkeypatch.setattr(oracle, "portions", lambda pairs, nbytes: portions(pairs, lambda pair: 2, limit=3))
+    monkeypatch.setattr(oracle, "once", noted)
+    assert pruning.check() == whole
+    assert ran == [2, 2] * 4 + [8]
+    node = pruning.node("e")
+    node.set_input(1, shuffled(node.operand(1), 1))
+    assert "%e" in pruning.check().where
 
 
 def test_differences_of_shape_and_of_infinity_are_infinite():
