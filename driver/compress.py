@@ -167,7 +167,8 @@ def _run(
     instruments = instruments or Instruments(reproducers=default_reproducers())
     steps = run_passes(working, passes, context, check, instruments=instruments)
     source: Literal["given", "synthetic"] = "given" if bound is not None else "synthetic"
-    reference = OrtRunner(original)
+    once = not runs and not evaluate
+    reference = OrtRunner(original, once=once)
     rows = [
         report.Step(
             name="baseline",
@@ -179,7 +180,7 @@ def _run(
     timed, expected = [reference], [reference.run(feed) for feed in feeds]
     for index, step in enumerate(steps, start=1):
         progress("measure", index, len(steps))
-        runner = OrtRunner(step.model)
+        runner = OrtRunner(step.model, once=once)
         against_original = measure.as_parity(
             measure.distance(expected, runner, feeds),
             kind=step.contract,

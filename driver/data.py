@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,18 @@ class Data:
     """A re-iterable of feeds ({input name: array}), nothing of which is kept in memory.
 
     `name` is for messages. `source` is called for each pass over the data. Every feed is checked against the graph's
-    inputs when the data is bound to it.
+    inputs when the data is bound to it. `feeds` is their number where it is known, else 0; `operator.length_hint` gives
+    it.
     """
 
-    def __init__(self, source: Callable[[], Iterator[Feeds]], name: str) -> None:
-        self._source, self.name = source, name
+    def __init__(self, source: Callable[[], Iterator[Feeds]], name: str, feeds: int = 0) -> None:
+        self._source, self.name, self.feeds = source, name, feeds
 
     def __iter__(self) -> Iterator[Feeds]:
         return self._source()
+
+    def __length_hint__(self) -> int:
+        return self.feeds
 
     def first(self) -> dict[str, Array]:
         """The first feed. Raises UsageError when there is none."""
@@ -46,7 +51,7 @@ class Data:
                 check(feed, graph, self.name)
                 yield feed
 
-        out = Data(checked, self.name)
+        out = Data(checked, self.name, self.feeds)
         out.first()
         return out
 
@@ -98,7 +103,7 @@ def data(
                 )
             yield {str(k): np.asarray(v) for k, v in feed.items()}
 
-    return Data(source, "the calibration data")
+    return Data(source, "the calibration data", length_hint(loader))
 
 
 def from_path(path: str | Path, graph: Graph) -> Data:
@@ -113,7 +118,7 @@ def from_path(path: str | Path, graph: Graph) -> Data:
         files = sorted(p for p in path.iterdir() if p.suffix in (".npz", ".npy"))
         if not files:
             raise UsageError(f"no calibration data in {path}", why="the folder holds no .npz or .npy file")
-        return Data(lambda: (_load_feed(f, graph) for f in files), str(path)).bound(graph)
+        return Data(lambda: (_load_feed(f, graph) for f in files), str(path), len(files)).bound(graph)
     if not path.exists():
         raise UsageError(f"no such file: {path}", do="give an .npz file, or a folder of .npz or .npy files")
     arrays = _load_arrays(path, graph)
@@ -135,7 +140,8 @@ def from_path(path: str | Path, graph: Graph) -> Data:
     fixed = fixed_batch(graph)
     if fixed is not None and fixed > count:
         raise UsageError(f"{path} has {count} samples", why=f"the model takes {fixed} at a time")
-    return Data(lambda: _batches(wanted, count, fixed), str(path)).bound(graph)
+    feeds = count // fixed if fixed else -(-count // BATCH)
+    return Data(lambda: _batches(wanted, count, fixed), str(path), feeds).bound(graph)
 
 
 def fixed_batch(graph: Graph) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import length_hint
 
 import numpy as np
 
@@ -132,7 +133,7 @@ class Calibration:
 
     def feeds(self) -> Iterator[Feeds]:
         """One pass over the samples. Raises UsageError where there are none."""
-        total = len(self.samples) if isinstance(self.samples, Sized) else None
+        total = length_hint(self.samples) or None
         seen = 0
         for seen, feeds in enumerate(self.samples, 1):
             yield feeds

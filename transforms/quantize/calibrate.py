@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from operator import length_hint
 from typing import TypeVar
 
 from ...backends.runners import Feeds, OrtRunner, Samples
@@ -16,6 +17,8 @@ from .observers import NotFinite, Observer, Range, Statistic
 
 IN_FLIGHT = 8
 """Feeds that an executor works on or waits for at a time: this bounds memory."""
+FEW_FEEDS = 16
+"""Runs up to which a session costs more to pack its weights than it saves by having packed them."""
 
 Kind = TypeVar("Kind", bound=Statistic)
 Parts = TypeVar("Parts")
@@ -54,20 +57,20 @@ def observe(
     inputs, and NotFinite, which names the layer, where a value is NaN or infinite.
     """
     values = list(dict.fromkeys(v for v, _ in wanted))
-    runner = OrtRunner(model, taps=values)
+    expected = 0 if limit else length_hint(samples)
+    runner = OrtRunner(model, taps=values, once=0 < expected <= FEW_FEEDS)
 
     def observed(feed: Feeds) -> list[Kind]:
         arrays = dict(zip(values, runner.run_taps(feed), strict=True))
         return [_seen(make(), arrays[value], value) for value, make in wanted]
 
-    total = len(samples) if isinstance(samples, Sized) and not limit else None
     merged = [make() for _, make in wanted]
     done = 0
     for parts in _mapped(observed, limited(samples, limit), executor):
         for whole, part in zip(merged, parts, strict=True):
             whole.merge(part)
         done += 1
-        progress("calibrating", done, total)
+        progress("calibrating", done, expected or None)
     if not done:
         raise UsageError("calibration data is empty", why="it holds no sample", do="give at least one sample")
     return merged
