@@ -151,7 +151,7 @@ def minilm(data: Path, work: Path) -> Network:
 
     def heads(module: Module) -> dict[str, Any]:
         each = {p: a.num_attention_heads for a in attentions(module) for p in (a.query, a.key, a.value)}
-        return {"num_heads": each, "output_transform": lambda out: out[0].sum()}
+        return {"num_heads": each, "output_transform": lambda out: out[0]}
 
     def repair(module: Module, pruner: Any) -> None:
         for each in attentions(module):
