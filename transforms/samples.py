@@ -1,4 +1,4 @@
-"""How many samples feeds hold, and the first so many of them."""
+"""How many samples feeds hold, the first so many of them, and the sizes of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..backends.runners import Feeds, Samples
-from ..ir import Dim, Graph
+from ..ir import Dim, Graph, UsageError
+from .cost import Sizes, bind_sizes
 
 
 def limited(samples: Samples, limit: int) -> Iterator[Feeds]:
@@ -54,3 +55,18 @@ def _count(feed: Feeds) -> int:
     first = next(iter(feed.values()), None)
     shape = np.shape(first) if first is not None else ()
     return int(shape[0]) if shape else 1
+
+
+def alone_in_batch(graph: Graph, samples: Samples) -> Feeds:
+    """The first sample, without the others of its batch where the batch size is open."""
+    found = next(few(graph, samples, 1), None)
+    if found is None:
+        raise UsageError("calibration data is empty", why="it holds no sample", do="give at least one sample")
+    return found
+
+
+def one_sample(graph: Graph, samples: Samples) -> Sizes:
+    """The sizes of the graph's symbols for the first sample alone, without the others of its batch."""
+    for feed in samples:
+        return bind_sizes(graph, {name: (1, *array.shape[1:]) for name, array in feed.items()})
+    return bind_sizes(graph)

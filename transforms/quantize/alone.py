@@ -18,6 +18,7 @@ from ...ir import Array, Builder, Graph, Model, Node, Value
 from ..base import Rounded
 from ..samples import few
 from ..walk import pairs
+from .accumulated import float_outputs
 from .bias import restored
 from .gain import Costs
 from .insertion import integers_of, pair_behind, scale_and_zero
@@ -48,7 +49,8 @@ def evidence(
 ) -> tuple[dict[Node, Rounded], list[list[Array]]]:
     """How each layer is rounded and what that costs it; `model` is the one of floats. With `costs` also its times.
 
-    Beside that, for each feed that was measured on (see `few`), what the layers give in float, as `spread` takes it.
+    Beside that, for each feed that was measured on (see `few`), what the layers and then the floating-point outputs
+    give in float, as `spread` takes it.
     """
     measured = alone(model, found, samples)
     rows: dict[Node, Rounded] = {}
@@ -106,7 +108,7 @@ def bars(histogram: Histogram) -> tuple[tuple[int, ...], tuple[float, float] | N
 @dataclass(frozen=True)
 class Alone:
     """What was measured in one run: `errors`, the SQNR in dB of each layer's result with only its own rounding (none
-    without any error), the values that layers read, and per feed what they give in float.
+    without any error), the values that layers read, and per feed what layers and outputs give in float.
     """
 
     errors: Mapping[Node, float]
@@ -132,17 +134,19 @@ def alone(model: Model, found: Assigned, samples: Samples) -> Alone:
             affine = found.parameters[result]
             made = pair_behind(copy.graph, made, affine, scale_and_zero(affine, made), False)
         owns, mades = [*owns, own], [*mades, made]
-    runner = OrtRunner(copy, taps=[*owns, *mades, *inputs])
+    ends = list(float_outputs(copy.graph).values())
+    runner = OrtRunner(copy, taps=[*owns, *ends, *mades, *inputs], once=True)
+    first, last = len(owns) + len(ends), 2 * len(owns) + len(ends)
     compared = [Comparison() for _ in owns]
     seen = {layer.input: Histogram() for layer in found.layers.values()}
     floats: list[list[Array]] = []
     for feed in few(model.graph, samples, SIGNAL_SAMPLES):
         arrays = runner.run_taps(feed)
-        rounded = map(spread, arrays[len(owns) : 2 * len(owns)])
-        floats.append([np.array(spread(array)) for array in arrays[: len(owns)]])
-        for comparison, a, b in zip(compared, floats[-1], rounded, strict=True):
+        rounded = map(spread, arrays[first:last])
+        floats.append([np.array(spread(array)) for array in arrays[:first]])
+        for comparison, a, b in zip(compared, floats[-1][: len(owns)], rounded, strict=True):
             comparison.update(a, b)
-        for histogram, array in zip(seen.values(), arrays[2 * len(owns) :], strict=True):
+        for histogram, array in zip(seen.values(), arrays[last:], strict=True):
             histogram.extremes.update(array)
             histogram.update(spread(array))
     errors = {node: c.difference().sqnr_db for node, c in zip(found.layers, compared, strict=True)}

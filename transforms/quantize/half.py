@@ -8,7 +8,7 @@ cut between the two places as few Casts as there can be.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -38,11 +38,12 @@ from ...ir.tensors import cast
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..select import Selection
 from . import cut, sensitive
+from .accumulated import Accumulated, accumulated, float_outputs
 from .calibrate import observe
 from .layers import is_f32
 from .observers import Statistic, not_finite
-from .report import signal_to_noise, signals
-from .warnings import of_samples
+from .report import signals
+from .warnings import of_outputs, of_samples
 
 DTYPES = {"float16": DType.F16, "bfloat16": DType.BF16}
 MODES = ("weights", "compute")
@@ -159,9 +160,11 @@ class Half(Pass):
             plan.reasons.update(self.out_of_range(model, plan, samples, context))
         plan.choose(self.interface == "convert")
         layers = [n for n in graph if n.op in sensitive.LAYERS and n in plan.halves]
+        ends = float_outputs(graph)
         floats: list[list[Array]] = []
-        if samples is not None and layers:
-            floats = list(signals(OrtRunner(model, taps=[n.output for n in layers]), model, samples))
+        if samples is not None:
+            taps = [*(n.output for n in layers), *ends.values()]
+            floats = list(signals(OrtRunner(model, taps=taps), model, samples))
         outcome = Outcome(changed=sum(n is not graph.entry and n is not graph.exit for n in plan.halves))
         decided = [n for n in graph if n.op in sensitive.LAYERS]
         decisions = {
@@ -169,11 +172,14 @@ class Half(Pass):
         }
         casts = plan.write()
         self.require_runtime(model)
-        noise: Mapping[Node, float] = {}
-        if floats and samples is not None:
-            noise = signal_to_noise(floats, model, {n: n.output for n in layers}, samples)
-        outcome.decisions = [with_noise(row, noise.get(n)) for n, row in decisions.items()]
-        outcome.warnings = of_samples(samples, self.samples)
+        found = Accumulated({}, ())
+        if samples is not None:
+            found = accumulated(floats, model, {n: n.output for n in layers}, list(ends), samples)
+        outcome.decisions = [with_noise(row, found.layers.get(n)) for n, row in decisions.items()]
+        outcome.warnings = [
+            *of_samples(samples, self.samples),
+            *of_outputs(found.outputs, self.dtype, self.mode),
+        ]
         outcome.notes.append(f"{outcome.changed} of {counted} nodes compute in {self.dtype}, between {casts} Casts")
         if samples is None:
             outcome.notes.append("no calibration data: the ranges of values were not checked")

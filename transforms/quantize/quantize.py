@@ -10,15 +10,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...backends.runners import Feeds, OrtRunner, Samples
+from ...backends.runners import OrtRunner, Samples
 from ...ir import Array, Graph, Model, Node, UsageError, Value
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass, Progress, Rounded
-from ..cost import Sizes, bind_sizes
-from ..samples import few
+from ..cost import Sizes
+from ..samples import alone_in_batch, one_sample
 from ..select import Selection
 from ..walk import pairs
 from . import dynamic, gru, insertion, recurrent, scheme, warnings, weights
+from .accumulated import Reached, accumulated, around, float_outputs
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import observe, require
@@ -31,7 +32,7 @@ from .observers import OBSERVERS, Observer, Range, Statistic
 from .placement import IMAGE_RANK, TARGETS, Target, place, results
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
 from .qoperator import to_qoperator
-from .report import signal_to_noise, signals
+from .report import signals
 from .scheme import Affine
 from .stacks import gemms_to_matmuls
 from .tied import tie, untie
@@ -153,6 +154,11 @@ class Quantize(Pass):
         """What the target wants."""
         return TARGETS[self.target]
 
+    @property
+    def mixes(self) -> bool:
+        """Whether layers could be left in float for accuracy, by what they cost."""
+        return self.mode == "static" and self.runtime.modelled
+
     def run(self, model: Model, context: Context) -> Outcome:
         """Quantizes in place.
 
@@ -190,6 +196,7 @@ class Quantize(Pass):
             *(warnings.of_runtime(model, self.runtime, self.reduce_range) if outcome.changed else ()),
             *warnings.of_samples(samples, self.samples),
             *warnings.of_layers(outcome.decisions),
+            *warnings.of_outputs(measured.outputs, "int8", self.mode, self.slack if self.mixes else None),
             *warnings.of_defaults(sum(d.kept.reason == REPLACEABLE for d in decisions)),
         ]
         outcome.notes.append(f"{outcome.changed} of {len(decisions)} layers in int8")
@@ -210,7 +217,9 @@ class Quantize(Pass):
             Decision.of(node, *(("as it is", row) if isinstance(row, str) else (f"int{self.bits} weights", "")))
             for node, row in found.items()
         ]
-        weights.store(model.graph, chosen, self.bits, self.block)
+        change = partial(weights.store, model.graph, chosen, self.bits, self.block)
+        kept = around(change, model, context.samples if chosen else None)
+        outcome.warnings = warnings.of_outputs(kept, f"int{self.bits} weights", self.mode)
         outcome.notes.append(f"{len(chosen)} of {len(found)} weights in int{self.bits}")
         return outcome
 
@@ -283,13 +292,13 @@ class Quantize(Pass):
         if found.results:
             correct_in_turn(model, assigned.layers, found.results, samples, self.samples, context.progress)
         taps = {before[n]: dequantized.get(v, v) for n, v in outputs.items()}
-        noise = signal_to_noise(floats, model, taps, samples)
+        noise = accumulated(floats, model, taps, list(float_outputs(graph)), samples)
         insertion.erase_unused(dequantized.values())
         if self.form == "qoperator":
             to_qoperator(graph)
         if self.runtime.stacks:
             gemms_to_matmuls(graph)
-        made = Measured(noise, {before[node]: row for node, row in rows.items()}, slower, aside)
+        made = Measured(noise.layers, {before[node]: row for node, row in rows.items()}, slower, aside, noise.outputs)
         return made, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
 
     def costs(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, progress: Progress) -> Costs | None:
@@ -363,9 +372,11 @@ class Quantize(Pass):
         """
         read = {node: next((i for i, v in enumerate(node.outputs) if v.users), 0) for node in loops}
         outputs: list[Value] = [node.output for node in chosen] + [node.outputs[read[node]] for node in loops]
+        ends = float_outputs(model.graph)
         floats: list[list[Array]] = []
         if samples is not None and outputs:
-            floats = list(signals(OrtRunner(model, taps=outputs), model, samples))
+            taps = [*outputs, *ends.values()]
+            floats = list(signals(OrtRunner(model, taps=taps), model, samples))
         scales = {node: self.weight(layer, None) for node, layer in chosen.items()}
         rows = {
             node: Rounded(scheme_text(None, scales[node]), weight_sqnr_db=weight_sqnr(layer, scales[node]))
@@ -378,7 +389,8 @@ class Quantize(Pass):
             found[node] = made[read[node]]
         if not floats or samples is None:
             return Measured({}, rows)
-        return Measured(signal_to_noise(floats, model, found, samples), rows)
+        noise = accumulated(floats, model, found, list(ends), samples)
+        return Measured(noise.layers, rows, outputs=noise.outputs)
 
     def calibrate(
         self, model: Model, values: list[Value], chosen: Mapping[Node, Layer], samples: Samples, context: Context
@@ -441,13 +453,15 @@ class Calibrated:
 @dataclass(frozen=True)
 class Measured:
     """Per layer the SQNR of its result with that of the layers before it, and how it is rounded; the layers that int8
-    would make `slower`, each with the reason, and what int8 would take of those that the user left `aside`.
+    would make `slower`, each with the reason, what int8 would take of those that the user left `aside`, and what the
+    network's outputs keep.
     """
 
     noise: Mapping[Node, float]
     rows: Mapping[Node, Rounded]
     slower: Mapping[Node, str] = field(default_factory=dict[Node, str])
     aside: Mapping[Node, str] = field(default_factory=dict[Node, str])
+    outputs: Sequence[Reached] = ()
 
 
 class Candidate:
@@ -472,18 +486,3 @@ class Candidate:
             return dataclasses.replace(self.kept, reason=why_float)
         noise, row = measured.noise.get(self.node), measured.rows.get(self.node)
         return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=noise, rounded=row)
-
-
-def alone_in_batch(graph: Graph, samples: Samples) -> Feeds:
-    """The first sample, without the others of its batch where the batch size is open."""
-    found = next(few(graph, samples, 1), None)
-    if found is None:
-        raise UsageError("calibration data is empty", why="it holds no sample", do="give at least one sample")
-    return found
-
-
-def one_sample(graph: Graph, samples: Samples) -> Sizes:
-    """The sizes of the graph's symbols for the first sample alone, without the others of its batch."""
-    for feed in samples:
-        return bind_sizes(graph, {name: (1, *array.shape[1:]) for name, array in feed.items()})
-    return bind_sizes(graph)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import onnxruntime as ort
 from ...backends.compare import Comparison
 from ...backends.onnx import save
 from ...backends.runners import OrtRunner, Samples
-from ...ir import Array, Model, Node, Value
+from ...ir import Array, Model, Value
 from ..samples import few
 from .placement import CONNECTORS
 
@@ -114,20 +114,21 @@ def signals(runner: OrtRunner, model: Model, samples: Samples) -> Iterator[list[
 
 
 def signal_to_noise(
-    wanted: Iterable[Sequence[Array]], model: Model, layers: Mapping[Node, Value], samples: Samples
-) -> dict[Node, float]:
-    """SQNR in dB of every layer's result in `model` against what is `wanted` (see `signals`), in the order of
-    `layers`.
+    wanted: Iterable[Sequence[Array]], model: Model, values: Sequence[Value], samples: Samples
+) -> list[float | None]:
+    """SQNR in dB of every one of the values in `model` against what is `wanted` of it (see `signals`).
 
-    The error of a layer includes that of the layers before it. A result without any error has none.
+    The error of a value includes that of all before it. One without any error has None, one that became NaN or infinite
+    -inf; where the shape depends on values and is another one, nothing is compared.
     """
-    found = signals(OrtRunner(model, taps=list(layers.values())), model, samples)
-    compared = [Comparison() for _ in layers]
+    found = signals(OrtRunner(model, taps=values), model, samples)
+    compared = [Comparison() for _ in values]
     for expected, arrays in zip(wanted, found, strict=True):
         for comparison, a, b in zip(compared, expected, arrays, strict=True):
-            comparison.update(a, b)
-    errors = {node: c.difference().sqnr_db for node, c in zip(layers, compared, strict=True)}
-    return {node: sqnr for node, sqnr in errors.items() if math.isfinite(sqnr)}
+            if a.shape == b.shape:
+                comparison.update(a, b)
+    errors = [c.difference().sqnr_db for c in compared]
+    return [sqnr if sqnr < math.inf else None for sqnr in errors]
 
 
 def spread(array: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What a user has to know of a quantized model that its table of layers does not say: the warnings TSR201 to TSR206.
+"""What a user has to know of a quantized model that its table of layers does not say: the warnings TSR201 to TSR207.
 
 Each function gives (code, text, where), in the order in which they are told.
 """
@@ -12,13 +12,25 @@ from ...ir import Model
 from ..base import Decision
 from ..samples import too_few
 from ..select import label
+from .accumulated import Reached, decibels
 from .placement import Target
 from .report import float_nodes, lacks_vnni
 
 Warned = list[tuple[str, str, str]]
 
 LOW_DB = 10.0
-"""SQNR below which the result of a layer is worth a warning."""
+"""SQNR below which the result of a layer, or an output, is worth a warning: the noise has a tenth of the power, which
+is a third of the amplitude."""
+
+WAYS = {
+    "static": "skip= the layers named, calibrate on more samples, or round weights alone (half, or mode='weights')",
+    "dynamic": "skip= the layers named, or round weights alone (half, or mode='weights')",
+    "weights": "put gptq in front, or give a smaller block= or bits=8",
+    "compute": "skip= the layers named, or store weights alone with mode='weights'",
+}
+"""Mode of a pass -> what to do where it ruins an output."""
+
+MIXED = "leave layers in float that win most (cost_aware=True, slack=0.05), "
 
 
 def of_runtime(model: Model, runtime: Target, reduced: bool) -> Warned:
@@ -53,6 +65,19 @@ def of_layers(decisions: Sequence[Decision]) -> Warned:
     worst = min(low, key=lambda d: d.sqnr_db or 0.0)
     what = f"{len(low)} results of layers keep less than {LOW_DB:.0f} dB in int8, the worst {worst.sqnr_db:.1f} dB"
     return [("TSR206", f"{what}: try slack=, gptq, or skip= of the first of them", worst.layer)]
+
+
+def of_outputs(outputs: Sequence[Reached], precision: str, mode: str, slack: float | None = None) -> Warned:
+    """The outputs that keep too little, the worst with the layers in which the error grows most. `slack` is None where
+    no layer can be left in float for accuracy."""
+    low = sorted((o for o in outputs if o.sqnr_db < LOW_DB), key=lambda o: o.sqnr_db)
+    if not low:
+        return []
+    worst, *others = low
+    also = f", {len(others)} more less than {LOW_DB:.0f} dB" if others else ""
+    what = f"this output keeps {decibels(worst.sqnr_db)} in {precision}{also}; the error grows most {worst}"
+    more = "" if slack is None else f"give a larger slack than {slack:g}, " if slack else MIXED
+    return [("TSR207", f"{what}: {more}{WAYS[mode]}", worst.name)]
 
 
 def of_defaults(held: int) -> Warned:

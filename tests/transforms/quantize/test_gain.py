@@ -138,7 +138,7 @@ def test_the_pass_says_why_a_layer_stays_in_float():
 
 def test_the_sizes_are_those_of_one_sample_of_a_batch():
     graph = parse("""graph (%x: f32[N,4,S]) -> (y) { %1 = Relu(%x) : f32[N,4,S] return %1 }""")
-    from tersor.transforms.quantize.quantize import one_sample
+    from tersor.transforms.samples import one_sample
 
     sizes = one_sample(graph, [{"x": np.zeros((16, 4, 9), np.float32)}])
     assert sorted(sizes.values()) == [1, 9]
