@@ -93,8 +93,11 @@ def randomize(module: torch.nn.Module) -> None:
             p.normal_(0, 0.1)
         elif name.endswith("running_var"):
             p.uniform_(0.7, 1.3)
-        elif isinstance(p, torch.nn.Parameter) and p.is_floating_point() and p.numel() > 3 and p.min() == p.max():
+        elif isinstance(p, torch.nn.Parameter) and p.is_floating_point() and p.numel() and p.min() == p.max():
             value = float(p.flatten()[0])
+            if p.numel() <= 3:  # a number for the whole tensor: only zero would switch its branch off
+                p.fill_(value or 0.3)
+                continue
             made = torch.randn_like(p) * 0.02 if value == 0 else 1 + torch.randn_like(p) * 0.05
             p.copy_(made if value in (0, 1) else torch.rand_like(p) * 0.1 + 0.05)
 
