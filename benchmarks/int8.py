@@ -6,8 +6,8 @@ models/ (squeezenet11, cifar_resnet, minilm), imagenet/, cifar10/ and stsb/; tha
 random weights, for speed alone. MiniLM is exported on the way (`tersor[bench]`). NNCF and OpenVINO are used where the
 Python that runs this has them; peers that are missing are left out.
 
-Figures go to --results and are not measured again (--again does, for the tools named); --report shows them as a table
-and measures nothing.
+Figures go to --results and are not measured again (--again does, for the tools named); --report shows them as tables,
+one of them of the layers that stay float with their times in int8, and measures nothing.
 """
 
 from __future__ import annotations
@@ -137,6 +137,16 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def left(results: Results) -> str:
+    """Every layer that ours leave in float, with the reason, which has its times in float and in int8."""
+    lines = ["| network | tool | layer | left in float because |", "| --- | --- | --- | --- |"]
+    for model in (m for m in NETWORKS if m in results):
+        for tool, row in rows(results, model):
+            floats = [(layer, reason) for layer, _, decision, reason, _ in row.get("layers", []) if decision == "fp32"]
+            lines += [f"| {model} | {tool} | {layer} | {reason} |" for layer, reason in floats]
+    return "\n".join(lines)
+
+
 def verdicts(results: Results) -> str:
     """Per network with real weights: peers that are better in both, and peers that one of ours beats in both."""
     lines: list[str] = []
@@ -180,6 +190,8 @@ def main() -> None:
             measure(model, options)
     found = read(options.results)
     print(table(found))
+    print()
+    print(left(found))
     print()
     print(verdicts(found))
 
