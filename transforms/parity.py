@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..backends.compare import Difference, compare
-from ..backends.runners import Feeds, OrtRunner, ReferenceRunner, synthesize
+from ..backends.runners import DoubleRunner, Feeds, synthesize
+from ..backends.runners.rounded import runner_of
 from ..ir import Array, Model, TersorError
 
 TOLERANCE = 5e-5
@@ -68,7 +69,7 @@ class Divergence:
 
 def outputs(model: Model, feeds: Sequence[Feeds]) -> Outputs:
     """The model's outputs on each of the inputs, computed without ONNX Runtime's own rewriting."""
-    runner = OrtRunner(model, optimize=False)
+    runner = runner_of(model, optimize=False)
     return [runner.run(f) for f in feeds]
 
 
@@ -95,9 +96,9 @@ def diverged(
 
 
 def in_double(reference: Model, candidate: Model, feeds: Sequence[Feeds]) -> tuple[Difference, str] | None:
-    """The worst difference in double precision; None where the reference evaluator cannot run the models."""
+    """The worst difference in double precision; None where the models cannot be computed in it."""
     try:
-        pair = [ReferenceRunner(m, double=True) for m in (reference, candidate)]
+        pair = [DoubleRunner(m) for m in (reference, candidate)]
         first, second = ([runner.run(f) for f in feeds] for runner in pair)
     except TersorError:
         return None

@@ -4,7 +4,7 @@ the ONNX specification. What a kernel does not cover it leaves to the reference 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -420,19 +420,29 @@ def run_kernel(node: Node) -> list[Array] | None:
 
     The results have the element types and, where these are known, the shapes of the node's outputs.
     """
-    kernel = KERNELS.get(node.op) if node.domain in ("", "ai.onnx") else None
+    if node.op not in KERNELS:
+        return None
+    found = run_kernel_of(KERNELS, node, [None if v is None else v.tensor.numpy() for v in node.inputs])
+    return found if found is not None and len(found) == len(node.outputs) else None
+
+
+def run_kernel_of(kernels: Mapping[str, Kernel], node: Node, operands: Operands) -> list[Array] | None:
+    """As `run_kernel`, for these operands and by one of `kernels`; outputs that nobody uses may be missing at the
+    end.
+    """
+    kernel = kernels.get(node.op) if node.domain in ("", "ai.onnx") else None
     if kernel is None:
         return None
     try:
         with np.errstate(all="ignore"):
-            found = kernel(node, [None if v is None else v.tensor.numpy() for v in node.inputs])
+            found = kernel(node, operands)
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
     results = found if isinstance(found, list) else [found]
-    if len(results) != len(node.outputs):
+    if any(v.users for v in node.outputs[len(results) :]):
         return None
     out: list[Array] = []
-    for array, value in zip(results, node.outputs, strict=True):
+    for array, value in zip(results, node.outputs, strict=False):
         if array is None or not fits(array, value.type):
             return None
         out.append(array)

@@ -180,60 +180,6 @@ def test_a_saved_file_runs_by_its_path(model: Model, tmp_path: Path) -> None:
         OrtRunner(tmp_path / "other.onnx")
 
 
-DOUBLE = """
-graph(%x: f32[2,3,6,6], %i: i64[2]) -> (y, k) {
-  @w : f32[4,3,3,3] = random(7)
-  @s : f32[4] = random(1)
-  @b : f32[4] = random(2)
-  @v : f32[4] = [1.0,2.0,3.0,4.0]
-  %0 = Conv(%x, @w) : f32[2,4,4,4]
-  %1 = BatchNormalization(%0, @s, @b, @s, @v) : f32[2,4,4,4]
-  %2 = Cast(%i) {to=1} : f32[2]
-  %3 = Reshape(%2, i64[4]{2,1,1,1}) : f32[2,1,1,1]
-  %4 = Add(%1, %3) : f32[2,4,4,4]
-  %y = Softmax(%4) {axis=1} : f32[2,4,4,4]
-  %k = ConstantOfShape(i64[1]{2}) {value=tensor f32[1] = [0.5]} : f32[2]
-  return %y, %k
-}"""
-
-
-def test_the_reference_in_double_precision_shows_the_rounding_of_single_precision() -> None:
-    model = Model(parse(DOUBLE))
-    feeds = synthesize(model.graph)[0]
-    exact = ReferenceRunner(model, double=True).run(feeds)
-    assert {a.dtype for a in exact.values()} == {np.dtype(np.float64)}
-    error = compare(exact["y"], OrtRunner(model).run(feeds)["y"]).max_error
-    assert 0 < error < 1e-5
-
-
-def test_a_tapped_value_in_double_precision_is_double_too() -> None:
-    model = Model(parse(DOUBLE))
-    found = ReferenceRunner(model, taps=values(model), double=True).run_taps(synthesize(model.graph)[0])
-    assert {a.dtype for a in found} == {np.dtype(np.float64)}
-
-
-def test_statistics_of_a_group_normalization_are_double_too() -> None:
-    model = Model(
-        parse("""graph(%x: f32[1,4,3]) -> (y) {
-          @s : f32[4] = [1.0,1.0,1.0,1.0]
-          @b : f32[4] = [0.0,0.0,0.0,0.0]
-          %y = GroupNormalization(%x, @s, @b) {epsilon=0.0, num_groups=1} : f32[1,4,3]
-          return %y
-        }""")
-    )
-    (feeds,) = synthesize(model.graph)
-    x = feeds["x"].astype(np.float64)
-    found = ReferenceRunner(model, double=True).run(feeds)["y"]
-    np.testing.assert_allclose(found, (x - x.mean()) / x.std(), rtol=1e-12)
-
-
-def test_the_reference_in_double_precision_leaves_the_model_alone() -> None:
-    model = Model(parse(DOUBLE))
-    before = to_text(model.graph)
-    ReferenceRunner(model, double=True)
-    assert to_text(model.graph) == before
-
-
 def test_a_module_runs_on_named_arguments_and_its_results_get_names() -> None:
     torch = pytest.importorskip("torch")
 

@@ -8,13 +8,13 @@ outputs are the negative control: they have to differ from the masked ones, or t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...backends.compare import max_error
-from ...backends.runners import Feeds, OrtRunner, ReferenceRunner, Runner, in_stages
+from ...backends.runners import DoubleRunner, Feeds, OrtRunner, Runner, in_stages
 from ...ir import Array, DType, Model, TensorType, TersorError, Value
 from ..cost import Sizes, bind_sizes, parameter_count, static_shape
 from ..portions import portions
@@ -87,13 +87,7 @@ def compared(original: Model, masked: Model, pruned: Model, found: Sequence[Pair
     What single precision leaves open (ONNX Runtime's sigmoid of -16 has no correct digit) is computed once more in
     double.
     """
-    sizes = bind_sizes(masked.graph, {name: np.shape(array) for name, array in feeds.items()})
-    parts = list(portions(found, lambda pair: value_bytes(pair, sizes)))
-    wanted = [[p.reference for p in part] for part in parts], [[p.candidate for p in part] for part in parts]
-    reference = in_stages(masked, feeds, [*wanted[0], masked.graph.outputs], once)
-    candidate = in_stages(pruned, feeds, wanted[1], once)
-    errors = [error for part in parts for error in differences(part, next(reference), next(candidate))]
-    outputs = next(reference)
+    errors, outputs = errors_of(masked, pruned, found, feeds, once, masked.graph.outputs)
     undecided = [i for i, pair in enumerate(found) if errors[i] > tolerance(pair.reference)]
     settled = settle(masked, pruned, [found[i] for i in undecided], feeds) if undecided else []
     failed = [i for i, agrees in zip(undecided, settled, strict=True) if not agrees]
@@ -116,19 +110,36 @@ def once(model: Model) -> Runner:
     return OrtRunner(model, optimize=False, once=True)
 
 
-def differences(found: Sequence[Pair], reference: Sequence[Array], candidate: Sequence[Array]) -> list[float]:
-    return [difference(a, b, p.kept) for p, a, b in zip(found, reference, candidate, strict=True)]
-
-
 def settle(masked: Model, pruned: Model, found: Sequence[Pair], feeds: Feeds) -> list[bool]:
-    """Which of the pairs agree in double precision; none where the reference evaluator cannot run the models."""
+    """Which of the pairs agree in double precision; none where the models cannot be computed in it."""
     try:
-        reference = ReferenceRunner(masked, [p.reference for p in found], double=True).run_taps(feeds)
-        candidate = ReferenceRunner(pruned, [p.candidate for p in found], double=True).run_taps(feeds)
+        errors, _ = errors_of(masked, pruned, found, feeds, DoubleRunner)
     except TersorError:
         return [False] * len(found)
-    errors = differences(found, reference, candidate)
     return [error <= TOLERANCES[DType.F64] for error in errors]
+
+
+def errors_of(
+    masked: Model,
+    pruned: Model,
+    found: Sequence[Pair],
+    feeds: Feeds,
+    runner: Callable[[Model], Runner],
+    also: Sequence[Value] = (),
+) -> tuple[list[float], list[Array]]:
+    """How far the values of each pair are apart, a portion at a time, and the numbers of further values of the masked
+    model.
+    """
+    sizes = bind_sizes(masked.graph, {name: np.shape(array) for name, array in feeds.items()})
+    parts = list(portions(found, lambda pair: value_bytes(pair, sizes)))
+    reference = in_stages(masked, feeds, [*([p.reference for p in part] for part in parts), also], runner)
+    candidate = in_stages(pruned, feeds, [[p.candidate for p in part] for part in parts], runner)
+    errors = [error for part in parts for error in differences(part, next(reference), next(candidate))]
+    return errors, next(reference)
+
+
+def differences(found: Sequence[Pair], reference: Sequence[Array], candidate: Sequence[Array]) -> list[float]:
+    return [difference(a, b, p.kept) for p, a, b in zip(found, reference, candidate, strict=True)]
 
 
 def tolerance(value: Value) -> float:
