@@ -192,8 +192,8 @@ def float_pass(folder: Path) -> float:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(folder / "fp32.onnx"), options, providers=["CPUExecutionProvider"])
-    feeds = read_feeds(folder / "calibration.npz")
-    session.run(None, feeds[0])
+    feeds = calibration(folder)
+    session.run(None, next(iter(feeds)))
     started = time.process_time()
     for feed in feeds:
         session.run(None, feed)
