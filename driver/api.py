@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from ..backends.runners import Feeds, OrtRunner
+from ..backends.runners.rounded import computes_in_bfloat16, runner_of
 from ..frontends.onnx import Limits
 from ..frontends.onnx import load as load_onnx
 from ..ir import Model, ParityError, UsageError
@@ -99,7 +100,7 @@ def verify(
     _same_interface(reference, candidate)
     bound = data.bound(reference.graph) if data is not None else None
     feeds = parity_feeds(reference, bound, seed)
-    difference = measure.distance(map(OrtRunner(reference).run, feeds), OrtRunner(candidate), feeds)
+    difference = measure.distance(map(runner_of(reference).run, feeds), runner_of(candidate), feeds)
     parity = measure.as_parity(
         difference,
         kind="verify",
@@ -134,9 +135,16 @@ def benchmark(
     """Latency of one model, or of several interleaved in one run (ratios are to the first), on one thread of ONNX
     Runtime.
 
-    The input is the first of `data`, else a synthesized one; one sample where the batch size is open.
+    The input is the first of `data`, else a synthesized one; one sample where the batch size is open. Raises UsageError
+    for a model that computes in bfloat16.
     """
     several = [models] if isinstance(models, Model) else list(models)
+    if any(map(computes_in_bfloat16, several)):
+        raise UsageError(
+            "ONNX Runtime does not compute in bfloat16 on the CPU",
+            why="it has no kernels for it, so that there is nothing to time",
+            do="time the file in the runtime that it is for",
+        )
     feed: Feeds = parity_feeds(several[0], data.bound(several[0].graph) if data is not None else None, seed)[0]
     return measure.latencies([OrtRunner(m) for m in several], single(feed, several[0]), runs, lambda *_: None)
 

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from ..backends.runners import Feeds, OrtRunner, synthesize
+from ..backends.runners import Feeds, Runner, synthesize
+from ..backends.runners.rounded import RoundedRunner, runner_of
 from ..frontends.onnx import fallback
 from ..ir import Model, UsageError
 from ..transforms.base import Context, Pass, Progress, silent
@@ -168,7 +169,7 @@ def _run(
     steps = run_passes(working, passes, context, check, instruments=instruments)
     source: Literal["given", "synthetic"] = "given" if bound is not None else "synthetic"
     once = not runs and not evaluate
-    reference = OrtRunner(original, once=once)
+    reference = runner_of(original, once=once)
     rows = [
         report.Step(
             name="baseline",
@@ -177,10 +178,11 @@ def _run(
             **measure.static_figures(original, feeds[0]),
         )
     ]
-    timed, expected = [reference], [reference.run(feed) for feed in feeds]
+    runners: list[Runner] = [reference]
+    expected = [reference.run(feed) for feed in feeds]
     for index, step in enumerate(steps, start=1):
         progress("measure", index, len(steps))
-        runner = OrtRunner(step.model, once=once)
+        runner = runner_of(step.model, once=once)
         against_original = measure.as_parity(
             measure.distance(expected, runner, feeds),
             kind=step.contract,
@@ -189,10 +191,9 @@ def _run(
         )
         rows.append(_step_row(step, scores(evaluate or {}, runner.run), against_original, feeds[0]))
         if runs:
-            timed.append(runner)
+            runners.append(runner)
     if runs:
-        latencies = measure.latencies(timed, single(feeds[0], original), runs, progress)
-        rows = [replace(row, latency=latency) for row, latency in zip(rows, latencies, strict=True)]
+        rows = timed(rows, runners, single(feeds[0], original), runs, progress)
     record = report.Report(
         model=report.Model(name=original.graph.name or "model", **interface(original)),
         run=run_record(call, seed),
@@ -203,6 +204,18 @@ def _run(
         ),
     )
     return Result(model=working, original=original, steps=steps, record=record, feeds=feeds)
+
+
+def timed(
+    rows: Sequence[report.Step], runners: Sequence[Runner], feed: Feeds, runs: int, progress: Progress
+) -> list[report.Step]:
+    """The rows with their latencies; without where ONNX Runtime does not run the model as it is."""
+    able = [i for i, runner in enumerate(runners) if not isinstance(runner, RoundedRunner)]
+    if 0 not in able:
+        return list(rows)
+    latencies = measure.latencies([runners[i] for i in able], feed, runs, progress)
+    found = dict(zip(able, latencies, strict=True))
+    return [replace(row, latency=found.get(i)) for i, row in enumerate(rows)]
 
 
 def default_reproducers() -> Path:

@@ -18,6 +18,7 @@ import onnxruntime as ort
 from ...backends.compare import Comparison
 from ...backends.onnx import save
 from ...backends.runners import OrtRunner, Samples
+from ...backends.runners.rounded import runner_of
 from ...ir import Array, Model, Value
 from ..samples import few
 from .placement import CONNECTORS
@@ -121,7 +122,7 @@ def signal_to_noise(
     The error of a value includes that of all before it. One without any error has None, one that became NaN or infinite
     -inf; where the shape depends on values and is another one, nothing is compared.
     """
-    found = signals(OrtRunner(model, taps=values), model, samples)
+    found = signals(runner_of(model, taps=values), model, samples)
     compared = [Comparison() for _ in values]
     for expected, arrays in zip(wanted, found, strict=True):
         for comparison, a, b in zip(compared, expected, arrays, strict=True):

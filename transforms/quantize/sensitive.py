@@ -15,6 +15,8 @@ Rule = Callable[[Node], str]
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Attention")
 """Operators for which 16 bits are wanted: sums of products, which kernels add up in 32 bits."""
 
+NORMS = ("LayerNormalization", "RMSNormalization", "GroupNormalization")
+
 EITHER = """
     Abs Add AveragePool Clip Concat DepthToSpace Dropout Elu Erf Expand Flatten Gather GatherElements GatherND Gelu
     HardSigmoid HardSwish Identity LeakyRelu Max MaxPool Min Mish Neg PRelu Pad Relu Reshape Resize Selu Sigmoid
@@ -55,7 +57,7 @@ RULES: dict[str, Rule] = {
     "Attention": _attention,
     "Mul": _product,
     "Div": _quotient,
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "GroupNormalization"), _norm),
+    **dict.fromkeys(NORMS, _norm),
     **_always(
         SUMS, "GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceL1", "CumSum", "BatchNormalization",
         "InstanceNormalization", "MeanVarianceNormalization",
@@ -81,10 +83,39 @@ RULES: dict[str, Rule] = {
         "MatMulInteger", "QLinearConv", "QLinearMatMul",
     ),
 }  # fmt: skip
-"""Operator -> why a node of it stays in 32 bits."""
+"""Operator -> why a node of it stays in 32 bits, for float16."""
 
 
-def why_not(node: Node) -> str:
-    """Why a node stays in 32 bits; '' where it may compute in 16."""
-    rule = None if node.domain else RULES.get(node.op)
+def _sum(node: Node) -> str:
+    """In front of a norm: what the blocks of a transformer hand on and add to."""
+    computed = sum(v is not None and v.const is None for v in node.inputs)
+    normed = any(user.op in NORMS for v in node.outputs for user in v.users)
+    return STREAM if computed > 1 and normed else ""
+
+
+STREAM = "every sum of a residual stream would round what all blocks before it have added"
+FACTORS = "the errors of all factors add up"
+
+BFLOAT16: dict[str, Rule] = {
+    **RULES,
+    **{op: (lambda _: "") for op in ("Mul", "Div", "Reciprocal", "Sqrt")},
+    **dict.fromkeys(("Add", "Sum"), _sum),
+    **_always("what is subtracted from the mean has lost its last digits already", *NORMS),
+    **_always(SUMS, "ReduceL2", "ReduceSumSquare", "LpNormalization", "LpPool", "GlobalLpPool", "LRN", "Det"),
+    **_always(FACTORS, "ReduceProd", "CumProd", "Pow"),
+    **_always(
+        "what is rounded in front of an exponential is multiplied by it, and sums of many lose digits",
+        "Exp", "Softmax", "LogSoftmax", "Softplus", "ReduceLogSum", "ReduceLogSumExp",
+    ),
+    **_always("near one a logarithm has no digit that its rounded argument had not lost", "Log"),
+}  # fmt: skip
+"""The same for bfloat16, which has the range of 32 bits and 8 binary digits, 3 less than float16: no reason is a range,
+and sums that run through a whole network stay in 32 bits. On MiniLM that is 43.6 dB instead of 38.5."""
+
+TABLES = {DType.F16: RULES, DType.BF16: BFLOAT16}
+
+
+def why_not(node: Node, dtype: DType) -> str:
+    """Why a node stays in 32 bits; '' where it may compute in the 16 of `dtype`."""
+    rule = None if node.domain else TABLES[dtype].get(node.op)
     return "no row says that it may compute in 16 bits" if rule is None else rule(node)

@@ -1,4 +1,4 @@
-"""What a user has to know of a quantized model that its table of layers does not say: the warnings TSR201 to TSR207.
+"""What a user has to know of a quantized model that its table of layers does not say: the warnings TSR201 to TSR208.
 
 Each function gives (code, text, where), in the order in which they are told.
 """
@@ -78,6 +78,15 @@ def of_outputs(outputs: Sequence[Reached], precision: str, mode: str, slack: flo
     what = f"this output keeps {decibels(worst.sqnr_db)} in {precision}{also}; the error grows most {worst}"
     more = "" if slack is None else f"give a larger slack than {slack:g}, " if slack else MIXED
     return [("TSR207", f"{what}: {more}{WAYS[mode]}", worst.name)]
+
+
+def for_other_runtimes() -> Warned:
+    """A file that the runtime of the default target does not run."""
+    refused = (
+        "ONNX Runtime lacks kernels for bfloat16 on the CPU (target ort-cpu): this file is for others, such as OpenVINO"
+    )
+    measured = "what it keeps was computed in 32 bits, with every value rounded, and nothing was timed"
+    return [("TSR208", f"{refused}; {measured}", "")]
 
 
 def of_defaults(held: int) -> Warned:

@@ -13,7 +13,7 @@ from tersor.frontends.onnx import load
 from tersor.ir import DType, Model, TersorError, UsageError, constant, parse, verify
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.quantize import Half
-from tersor.transforms.quantize.half import Plan
+from tersor.transforms.quantize.half_plan import Plan
 
 NETWORK = """
 graph @g(%x: f32[N,3,16,16]) -> (y) {
@@ -175,7 +175,7 @@ def test_nodes_are_left_out_by_pattern():
         ({"mode": "both"}, "there is no mode"),
         ({"interface": "convert"}, "interface has no effect"),
         ({"samples": 3}, "samples has no effect"),
-        ({"mode": "compute", "dtype": "bfloat16"}, "no runtime here computes"),
+        ({"mode": "compute", "dtype": "bfloat16", "samples": 3}, "samples has no effect with dtype='bfloat16'"),
     ],
 )
 def test_options_that_mean_nothing_or_that_no_runtime_bears_are_refused(options: dict[str, object], what: str):
