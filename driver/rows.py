@@ -32,7 +32,7 @@ ROUNDED = ("scheme", "low", "high", "weight_sqnr_db", "alone_sqnr_db", "before_u
 """What a decision and the report call alike."""
 
 SUCCESSORS = {
-    "MatMul": ("MatMulInteger", "Gemm", "QLinearMatMul", "QGemm"),
+    "MatMul": ("MatMulInteger", "Gemm", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat"),
     "Gemm": ("MatMulInteger", "MatMul", "QGemm"),
     "Conv": ("ConvInteger", "QLinearConv"),
     "ConvTranspose": ("Conv", "QLinearConv"),

@@ -138,6 +138,7 @@ FLOPS: dict[str, Callable[[Node, Sizes], int | None]] = {
     ),
     **dict.fromkeys(CURVES, _elements(4)),
     "com.microsoft::QGemm": _gemm,
+    "com.microsoft::MatMulIntegerToFloat": _matmul(0),
     "com.microsoft::DynamicQuantizeLSTM": _recurrent(4, hidden=-2),
     "com.microsoft::QLinearAdd": _elements(1),
     "com.microsoft::QLinearMul": _elements(1),

@@ -7,7 +7,7 @@ in one run on a few samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from ...backends.compare import Comparison
 from ...backends.runners import OrtRunner, Samples
 from ...ir import Array, Builder, Graph, Model, Node, Value
+from ...ir.tensors import integer_range
 from ..base import Rounded
 from ..samples import few
 from ..walk import pairs
@@ -22,9 +23,9 @@ from .accumulated import float_outputs
 from .bias import restored
 from .gain import Costs
 from .insertion import integers_of, pair_behind, scale_and_zero
-from .layers import Layer
+from .layers import Integer, Layer
 from .observers import Histogram
-from .placement import Placement, results
+from .placement import Placement, result
 from .report import SIGNAL_SAMPLES, spread
 from .scheme import Affine
 
@@ -38,7 +39,7 @@ BARS = 64
 class Assigned:
     """The scales that a set of layers gets: of activations (`parameters`) and of weights."""
 
-    layers: Mapping[Node, Layer]
+    layers: Mapping[Node, Integer]
     placement: Placement
     parameters: Mapping[Value, Affine]
     weights: Mapping[Node, Affine]
@@ -55,23 +56,30 @@ def evidence(
     measured = alone(model, found, samples)
     rows: dict[Node, Rounded] = {}
     for node, layer in found.layers.items():
-        input, weight = found.parameters[layer.input], found.weights[node]
-        low, high = interval(input)
+        low, high = interval(found.parameters[layer.operands[0]])
         time = costs.times.get(node) if costs is not None else None
         rows[node] = Rounded(
-            scheme=scheme_text(input, weight),
+            scheme=scheme_of(layer, found),
             low=low,
             high=high,
-            weight_sqnr_db=weight_sqnr(layer, weight),
+            weight_sqnr_db=weight_sqnr(layer, found.weights[node]) if isinstance(layer, Layer) else None,
             alone_sqnr_db=measured.errors.get(node),
             before_us=time.float if time else None,
             after_us=time.int8 if time else None,
             measured=costs is not None and costs.measured,
         )
     for node in sorted(measured.errors, key=lambda n: measured.errors[n])[:WORST]:
-        counts, ends = bars(measured.inputs[found.layers[node].input])
+        counts, ends = bars(measured.inputs[found.layers[node].operands[0]])
         rows[node] = replace(rows[node], counts=counts, seen=ends)
     return rows, measured.floats
+
+
+def scheme_of(layer: Integer, found: Assigned) -> str:
+    """In a few words; of a product also the range of its right operand."""
+    if isinstance(layer, Layer):
+        return scheme_text(found.parameters[layer.input], found.weights[layer.node])
+    left, right = (found.parameters[v] for v in layer.operands)
+    return "{} x {}, right {:.3g} to {:.3g}".format(left.dtype.label, right.dtype.label, *interval(right))
 
 
 def scheme_text(input: Affine | None, weight: Affine) -> str:
@@ -81,9 +89,10 @@ def scheme_text(input: Affine | None, weight: Affine) -> str:
 
 
 def interval(affine: Affine) -> tuple[float, float]:
-    """The smallest and the largest number that u8 stands for."""
+    """The smallest and the largest number that the integers stand for."""
     scale, zero = float(affine.scale), int(affine.zero_point)
-    return -zero * scale, (255 - zero) * scale
+    low, high = integer_range(affine.dtype)
+    return (low - zero) * scale, (high - zero) * scale
 
 
 def weight_sqnr(layer: Layer, weight: Affine) -> float | None:
@@ -124,21 +133,22 @@ def alone(model: Model, found: Assigned, samples: Samples) -> Alone:
     mades: list[Value] = []
     inputs: dict[Value, Value] = {}
     for node, layer in found.layers.items():
-        x = twins[layer.input]
-        if x not in inputs:
-            affine = found.parameters[layer.input]
-            inputs[x] = pair_behind(copy.graph, x, affine, scale_and_zero(affine, x), False)
-        own, made = twin(copy.graph, nodes[node], layer, inputs[x], found)
-        result = results(node)[0]
-        if result in found.parameters:
-            affine = found.parameters[result]
+        for x in layer.operands:
+            if twins[x] not in inputs:
+                affine = found.parameters[x]
+                inputs[twins[x]] = pair_behind(copy.graph, twins[x], affine, scale_and_zero(affine, twins[x]), False)
+        whole = result(node, layer)
+        own = twins[whole]
+        made = twin(copy.graph, nodes[node], own, layer, [inputs[twins[x]] for x in layer.operands], found)
+        if whole in found.parameters:
+            affine = found.parameters[whole]
             made = pair_behind(copy.graph, made, affine, scale_and_zero(affine, made), False)
         owns, mades = [*owns, own], [*mades, made]
     ends = list(float_outputs(copy.graph).values())
     runner = OrtRunner(copy, taps=[*owns, *ends, *mades, *inputs], once=True)
     first, last = len(owns) + len(ends), 2 * len(owns) + len(ends)
     compared = [Comparison() for _ in owns]
-    seen = {layer.input: Histogram() for layer in found.layers.values()}
+    seen = {x: Histogram() for layer in found.layers.values() for x in layer.operands}
     floats: list[list[Array]] = []
     for feed in few(model.graph, samples, SIGNAL_SAMPLES):
         arrays = runner.run_taps(feed)
@@ -153,19 +163,21 @@ def alone(model: Model, found: Assigned, samples: Samples) -> Alone:
     return Alone({node: sqnr for node, sqnr in errors.items() if math.isfinite(sqnr)}, seen, floats)
 
 
-def twin(graph: Graph, node: Node, layer: Layer, input: Value, found: Assigned) -> tuple[Value, Value]:
-    """A layer's result in the copy, behind its Relu or Clip, and that of its int8 twin."""
-    own = results(node)[0]
+def twin(graph: Graph, node: Node, own: Value, layer: Integer, inputs: Sequence[Value], found: Assigned) -> Value:
+    """The result of the int8 twin of a layer, which reads `inputs`, behind the same Relu, Clip or Add as `own`, the
+    layer's result in the copy.
+    """
     last = own.node
     assert last is not None, "a layer gives its result"
     op = Builder(graph, last.next, loc=node.loc)
-    made = op.node(node.op, [input, *node.inputs[1:]], node.attrs)
+    made = op.node(node.op, [*inputs, *node.inputs[len(inputs) :]], node.attrs)
     assert isinstance(made, Node), "its input is computed"
     made.output.type = node.output.type
-    integers_of(graph, made, layer, found.parameters[layer.input], found.weights[layer.node])
+    if isinstance(layer, Layer):
+        integers_of(graph, made, layer, found.parameters[layer.input], found.weights[layer.node])
     if last is node:
-        return own, made.output
-    clipped = op.node(last.op, [made.output, *last.inputs[1:]], last.attrs)
-    assert isinstance(clipped, Node), "its input is computed"
-    clipped.output.type = own.type
-    return own, clipped.output
+        return made.output
+    behind = op.node(last.op, [made.output if v is node.output else v for v in last.inputs], last.attrs)
+    assert isinstance(behind, Node), "its input is computed"
+    behind.output.type = own.type
+    return behind.output

@@ -19,8 +19,9 @@ from ..cost import Sizes, node_flops, static_shape
 from . import cut
 from .cut import FAST, FLOAT
 from .images import phases
-from .layers import Layer
-from .placement import IMAGE_RANK, data, may_connect, results
+from .layers import Integer, Layer, Product, weighted
+from .placement import IMAGE_RANK, ORT, Target, data, may_connect, results
+from .products import MARGIN, at, paces
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -98,30 +99,34 @@ class Costs:
         """The same with other nodes in the place of some."""
         return replace(self, times={names.get(node, node): t for node, t in self.times.items()})
 
-    def leaning(self, layers: Collection[Node], int8: Collection[Node]) -> Costs:
+    def leaning(self, layers: Collection[Node], int8: Collection[Node], by: float = HYSTERESIS) -> Costs:
         """The same with layers a little cheaper in the precision that they have where `int8` are those in int8."""
-        less, now = 1 - HYSTERESIS, dict(self.times)
+        less, now = 1 - by, dict(self.times)
         for node in layers:
             t = now[node]
             now[node] = Times(t.float, t.int8 * less) if node in int8 else Times(t.float * less, t.int8)
         return replace(self, times=now)
 
 
-def group(node: Node, layer: Layer | None) -> list[Node]:
+def group(node: Node, layer: Integer | None) -> list[Node]:
     """The nodes that a layer or connector takes the place of: itself, the Add of its bias, and a Relu or Clip that
     vanishes into its result."""
-    last = results(node)[0].node if layer is None or layer.adder is None else None
-    found = (node, layer.adder if layer is not None else None, last)
+    adder = layer.adder if isinstance(layer, Layer) else None
+    last = results(node)[0].node if adder is None else None
+    found = (node, adder, last)
     return list(dict.fromkeys(n for n in found if n is not None))
 
 
-def modelled(chosen: Mapping[Node, Layer], sizes: Sizes) -> Costs:
-    """What these layers take by the model."""
-    return Costs({node: times(layer, sizes) for node, layer in chosen.items()}, sizes)
+def modelled(chosen: Mapping[Node, Integer], sizes: Sizes, target: Target = ORT) -> Costs:
+    """What these layers take by the model; products alone for a target that is not modelled otherwise."""
+    known = {n: layer for n, layer in chosen.items() if target.modelled or isinstance(layer, Product)}
+    return Costs({node: times(layer, sizes, target) for node, layer in known.items()}, sizes)
 
 
-def times(layer: Layer, sizes: Sizes) -> Times:
+def times(layer: Integer, sizes: Sizes, target: Target = ORT) -> Times:
     """The modelled time of a layer in both precisions, conversions not counted."""
+    if isinstance(layer, Product):
+        return Times(*paces(layer, sizes, target.products))
     flops = node_flops(layer.node, sizes)
     slow, fast = (flops / (1e3 * rate) for rate in RATES[kind(layer)])
     form = phases(layer.node) if layer.node.op == "ConvTranspose" else None
@@ -142,19 +147,34 @@ def kind(layer: Layer) -> str:
     return "depthwise" if layer.weight.tensor.shape[1] == 1 else "grouped"
 
 
-def not_worth(graph: Graph, chosen: Mapping[Node, Layer], costs: Costs) -> dict[Node, str]:
+def not_worth(graph: Graph, chosen: Mapping[Node, Integer], costs: Costs) -> dict[Node, str]:
     """The layers that are better left in float, each with the reason."""
+    return _floats(graph, chosen, costs, ())
+
+
+def products_not_worth(graph: Graph, chosen: Mapping[Node, Integer], costs: Costs) -> dict[Node, str]:
+    """The products of computed matrices that are better left in float where all layers with weights are in int8,
+    whatever these take."""
+    layers = weighted(chosen)
+    return _floats(graph, chosen, costs, layers) if len(layers) < len(chosen) else {}
+
+
+def _floats(graph: Graph, chosen: Mapping[Node, Integer], costs: Costs, held: Collection[Node]) -> dict[Node, str]:
+    """What is float in the cheapest assignment in which the layers `held` are int8, each with the reason."""
     if costs.measured:
-        _, usual = cheapest(graph, chosen, modelled(chosen, costs.sizes))
-        _, kept = cheapest(graph, chosen, costs.leaning(chosen, usual))
+        _, usual = cheapest(graph, chosen, modelled(chosen, costs.sizes), int8=held)
+        _, kept = cheapest(graph, chosen, costs.leaning(chosen, usual), int8=held)
     else:
-        _, kept = cheapest(graph, chosen, costs)
+        products = [node for node, layer in chosen.items() if isinstance(layer, Product)]
+        _, kept = cheapest(graph, chosen, costs.leaning(products, (), MARGIN), int8=held)
     return {
-        node: f"int8 would not pay here: {costs.said(node)}, without conversions" for node in chosen if node not in kept
+        node: f"int8 would not pay here: {at(layer, costs.sizes)}{costs.said(node)}, without conversions"
+        for node, layer in chosen.items()
+        if node not in kept
     }
 
 
-def forms_not_worth(chosen: Mapping[Node, Layer], costs: Costs) -> dict[Node, str]:
+def forms_not_worth(chosen: Mapping[Node, Integer], costs: Costs) -> dict[Node, str]:
     """The layers whose other form, which has an int8 kernel, takes no less than theirs in float, each with the
     reason."""
     found = {node: costs.times[node] for node in chosen if node.op == "ConvTranspose" and node in costs.times}
@@ -166,19 +186,25 @@ def forms_not_worth(chosen: Mapping[Node, Layer], costs: Costs) -> dict[Node, st
 
 
 def cheapest(
-    graph: Graph, chosen: Mapping[Node, Layer], costs: Costs, floats: Collection[Node] = ()
+    graph: Graph,
+    chosen: Mapping[Node, Integer],
+    costs: Costs,
+    floats: Collection[Node] = (),
+    int8: Collection[Node] = (),
 ) -> tuple[float, set[Node]]:
-    """The microseconds of the fastest assignment in which the layers `floats` are float, and the layers that are int8
-    in it.
+    """The microseconds of the fastest assignment in which the layers `floats` are float and `int8` are int8, and the
+    layers that are int8 in it.
     """
     network = _network(graph, chosen, costs)
     for node in floats:
         network.add_edge(node, FLOAT, capacity=math.inf)
+    for node in int8:
+        network.add_edge(FAST, node, capacity=math.inf)
     cost, fast = cut.cheapest(network)
     return cost, {node for node in chosen if node in fast}
 
 
-def _network(graph: Graph, chosen: Mapping[Node, Layer], costs: Costs) -> nx.DiGraph[object]:
+def _network(graph: Graph, chosen: Mapping[Node, Integer], costs: Costs) -> nx.DiGraph[object]:
     """Edges u -> w cost their capacity where u is in int8 and w in float."""
     import networkx as nx
 
@@ -192,7 +218,7 @@ def _network(graph: Graph, chosen: Mapping[Node, Layer], costs: Costs) -> nx.DiG
             network.add_edge(node, FLOAT, capacity=t.int8)
     takers: dict[Value, list[Node]] = {}
     for node in free:
-        for value in [chosen[node].input] if node in chosen else data(node):
+        for value in chosen[node].operands if node in chosen else data(node):
             takers.setdefault(value, []).append(node)
     makers = {v: node for node in free if node.op not in ("Gemm", "MatMul") for v in results(node)}
     for value in dict.fromkeys((*takers, *makers)):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...ir import Array, Attribute, Builder, Dense, Graph, Node, TensorType, Value, constant, fuse
 from ...ir.tensors.lazy import reshape
-from .layers import Layer, is_f32, layer_of
+from .layers import Integer, Layer, is_f32, layer_of
 from .placement import clip_range
 from .scheme import amplitude
 
@@ -69,7 +69,7 @@ def is_transposed(node: Node) -> bool:
     return node.op == "ConvTranspose" and node.operand(0).rank == LINE_RANK + 1
 
 
-def as_images(graph: Graph, chosen: Mapping[Node, Layer], *, lines: bool = True) -> dict[Node, Layer]:
+def as_images(graph: Graph, chosen: Mapping[Node, Integer], *, lines: bool = True) -> dict[Node, Integer]:
     """Rewrites those of the layers that are transposed, and with `lines` those over one axis; gives all in the same
     order, as they are then.
     """
@@ -90,9 +90,9 @@ def as_images(graph: Graph, chosen: Mapping[Node, Layer], *, lines: bool = True)
     return {now[node]: _layer(now[node], layer) for node, layer in chosen.items()}
 
 
-def _layer(node: Node, before: Layer) -> Layer:
+def _layer(node: Node, before: Integer) -> Integer:
     found = before if node is before.node else layer_of(node)
-    assert isinstance(found, Layer), found
+    assert not isinstance(found, str), found
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...ir import NOWHERE, Builder, Dense, DType, Graph, Lazy, Loc, Node, TensorType, Value, constant
 from . import scheme
-from .layers import Layer
+from .layers import Integer, Layer, weighted
 from .observers import Range
 from .placement import ORT, Placement, Target, clip_range, limit
 from .prepare import row
@@ -23,14 +23,20 @@ not words."""
 
 def activation_parameters(placement: Placement, ranges: Mapping[Value, Range]) -> dict[Value, Affine]:
     """Scale and zero point of every quantized value, from the ranges of the placement's sources."""
-    own = {v: scheme.activation(ranges[v], limit(v)) for v in placement.sources()}
+    own = {v: _affine(placement, v, ranges[v]) for v in placement.sources()}
     return {v: own[placement.source(v)] for v in placement.quantized}
+
+
+def _affine(placement: Placement, value: Value, seen: Range) -> Affine:
+    if value in placement.signed and (placement.signed[value] or seen.low < 0):
+        return scheme.signed(seen)
+    return scheme.activation(seen, limit(value))
 
 
 def insert(
     graph: Graph,
     placement: Placement,
-    chosen: Mapping[Node, Layer],
+    chosen: Mapping[Node, Integer],
     parameters: Mapping[Value, Affine],
     weights: Mapping[Node, Affine],
     target: Target = ORT,
@@ -52,7 +58,7 @@ def insert(
         for user in users:
             if given_by_kernel or value in placement.takers.get(user, ()):
                 user.set_inputs([pair if v is value else v for v in user.inputs])
-    for node, layer in chosen.items():
+    for node, layer in weighted(chosen).items():
         odd = target.words and node.op == "Conv" and node.int("group") == 1 and layer.weight.tensor.shape[1] % CHANNELS
         padded = _pad_channels(graph, node, layer, parameters[layer.input]) if odd else layer
         integers_of(graph, node, padded, parameters[layer.input], weights[node])

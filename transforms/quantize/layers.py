@@ -1,5 +1,5 @@
-"""Which nodes have int8 kernels, and why another one has none: the layers with weights that quantization decides
-about."""
+"""Which nodes have int8 kernels, and why another one has none: the layers with weights, and the products of two
+computed matrices, that quantization decides about."""
 
 from __future__ import annotations
 
@@ -36,6 +36,54 @@ class Layer:
     def channels(self) -> int:
         return self.weight.tensor.shape[self.axis]
 
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """What an int8 kernel takes in u8."""
+        return (self.input,)
+
+    def again(self) -> Layer:
+        """The same with what the node reads now."""
+        return replace(self, input=self.node.operand(0))
+
+    def moved(self, nodes: Mapping[Node, Node], values: Mapping[Value, Value]) -> Layer:
+        """The same in a copy of the graph, given what its nodes and values are there."""
+        adder = nodes[self.adder] if self.adder else None
+        return replace(self, node=nodes[self.node], input=values[self.input], adder=adder)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A MatMul of two computed matrices, or stacks of them, that an int8 kernel can compute; `adder` adds to the result
+    what was taken from the right operand.
+    """
+
+    node: Node
+    left: Value
+    right: Value
+    adder: Node | None = None
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return (self.left, self.right)
+
+    def again(self) -> Product:
+        """The same with what the node reads now."""
+        return replace(self, left=self.node.operand(0), right=self.node.operand(1))
+
+    def moved(self, nodes: Mapping[Node, Node], values: Mapping[Value, Value]) -> Product:
+        """The same in a copy of the graph, given what its nodes and values are there."""
+        adder = nodes[self.adder] if self.adder else None
+        return replace(self, node=nodes[self.node], left=values[self.left], right=values[self.right], adder=adder)
+
+
+Integer = Layer | Product
+"""What may be computed in int8."""
+
+
+def weighted(found: Mapping[Node, Integer]) -> dict[Node, Layer]:
+    """Those that have weights."""
+    return {node: layer for node, layer in found.items() if isinstance(layer, Layer)}
+
 
 def layers(graph: Graph) -> Iterator[tuple[Node, Layer | str]]:
     """Every node with weights in the graph and its regions, as a layer or with the reason why it cannot be one."""
@@ -49,15 +97,10 @@ def layers(graph: Graph) -> Iterator[tuple[Node, Layer | str]]:
 
 
 def in_copy(
-    layers: Mapping[Node, Layer], nodes: Mapping[Node, Node], values: Mapping[Value, Value]
-) -> dict[Node, Layer]:
+    layers: Mapping[Node, Integer], nodes: Mapping[Node, Node], values: Mapping[Value, Value]
+) -> dict[Node, Integer]:
     """These layers in a copy of their graph, given what its nodes and values are there."""
-    return {
-        nodes[n]: replace(
-            layer, node=nodes[n], input=values[layer.input], adder=nodes[layer.adder] if layer.adder else None
-        )
-        for n, layer in layers.items()
-    }
+    return {nodes[n]: layer.moved(nodes, values) for n, layer in layers.items()}
 
 
 def layer_of(node: Node) -> Layer | str:
@@ -73,6 +116,26 @@ def layer_of(node: Node) -> Layer | str:
     if not np.isfinite(found).all() or (bias is not None and not np.isfinite(bias.tensor.numpy()).all()):
         return "its weight or bias holds NaN or infinity"
     return Layer(node, node.operand(0), weight, axis, found, bias, adder)
+
+
+def product_of(node: Node) -> Product | str:
+    """The product of two computed matrices that a node is, or why it is none."""
+    if node.domain or node.op != "MatMul":
+        return "it is no product of matrices"
+    left, right = node.operand(0), node.operand(1)
+    if left.const is not None or right.const is not None:
+        return "one of its operands is a constant"
+    if any(v.op == "DequantizeLinear" for v in (left, right)):
+        return QUANTIZED
+    for value in (left, right):
+        if node.graph is not None and value in node.graph.defaults:
+            return REPLACEABLE
+        if not is_f32(value):
+            what = value.type.dtype.label if isinstance(value.type, TensorType) else "a type that is not known"
+            return f"it computes in {what}; only f32 is quantized"
+        if value.rank is None or value.rank < 2:
+            return "an operand is a vector or of unknown rank"
+    return Product(node, left, right)
 
 
 def _operands(node: Node) -> str:

@@ -23,7 +23,7 @@ from ..base import Progress, silent
 from ..cost import Sizes
 from ..walk import pairs
 from .gain import HYSTERESIS, Costs, Price, Times, group, modelled
-from .layers import Layer, in_copy, layers
+from .layers import Integer, Layer, in_copy, layers
 from .placement import may_connect
 
 ROUNDS, LEAST_ROUNDS, RUNS = 8, 3, 6
@@ -46,12 +46,12 @@ SIDES = (14, 56)
 
 ROWS = (32, 512)
 
-Build = Callable[[Model, Mapping[Node, Layer], Sequence[Feeds]], None]
+Build = Callable[[Model, Mapping[Node, Integer], Sequence[Feeds]], None]
 """Quantizes just these layers of a model in place."""
 
 
 def measured(
-    model: Model, chosen: Mapping[Node, Layer], build: Build, feed: Feeds, sizes: Sizes, progress: Progress
+    model: Model, chosen: Mapping[Node, Integer], build: Build, feed: Feeds, sizes: Sizes, progress: Progress
 ) -> Costs:
     """What `chosen` and what may connect them take in either precision, and what a conversion takes.
 
@@ -77,7 +77,7 @@ def measured(
 
 def confirmed(
     model: Model,
-    chosen: Mapping[Node, Layer],
+    chosen: Mapping[Node, Integer],
     slower: Mapping[Node, str],
     build: Build,
     feed: Feeds,
@@ -112,7 +112,7 @@ def profiled(models: Sequence[Model], feed: Feeds, progress: Progress) -> list[l
     return [runner.kernels(RUNS) for runner in runners]
 
 
-def _numbered(model: Model, chosen: Mapping[Node, Layer]) -> tuple[Model, dict[Node, Layer]]:
+def _numbered(model: Model, chosen: Mapping[Node, Integer]) -> tuple[Model, dict[Node, Integer]]:
     """A copy whose nodes and values are named by the number of their node, and the layers as they are in it."""
     copy = model.clone()
     twins, nodes = pairs(model, copy), dict(zip(model.graph, copy.graph, strict=True))

@@ -17,7 +17,7 @@ from ...ir import Array, Graph, Model, Node
 from ..base import Progress
 from ..samples import few
 from .gain import Costs, cheapest
-from .layers import Layer
+from .layers import Integer
 
 MEASURED_SAMPLES = 32
 """Calibration samples on which an assignment is measured."""
@@ -62,7 +62,7 @@ class Outputs:
 
 def choose(
     graph: Graph,
-    layers: Mapping[Node, Layer],
+    layers: Mapping[Node, Integer],
     build: Build,
     outputs: Outputs,
     costs: Costs,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from ...ir import Graph, Node, Value
-from .layers import Layer, is_f32
+from .layers import Integer, Product, is_f32
 from .observers import Range
 
 IMAGE_RANK = 4
@@ -76,6 +76,31 @@ CONNECTORS: dict[str, Connector] = {
 
 
 @dataclass(frozen=True)
+class Pace:
+    """What products of two matrices take in one precision: microseconds per `call`, `rate` GFLOP/s, and microseconds
+    per element of the result, of the left and of the right operand.
+    """
+
+    call: float
+    rate: float
+    result: float = 0.0
+    left: float = 0.0
+    right: float = 0.0
+
+
+@dataclass(frozen=True)
+class Products:
+    """A runtime's kernels for products of two computed matrices, conversions not counted: fitted to times of 58 shapes
+    each, from 32 x 32 x 32 to 4096 x 4096 x 512, alone and in stacks, on one core with AVX-512 VNNI and AMX. `signed`:
+    the integer kernel takes i8 without a zero point, and u8 without one on the left.
+    """
+
+    float: Pace
+    int8: Pace
+    signed: bool = False
+
+
+@dataclass(frozen=True)
 class Target:
     """What a runtime wants of a quantized file: a row of data.
 
@@ -86,10 +111,12 @@ class Target:
     itself, from which they have to be kept. `stacks`: matrix products take any number of axes, and Reshapes around
     two-dimensional ones cost. `lines`: convolutions over one axis have an int8 kernel as they are, not only as
     convolutions over two axes. `modelled`: the model of time in `gain` is of this runtime. `reads_back`:
-    the graph that it executes can be looked at for layers that stayed float.
+    the graph that it executes can be looked at for layers that stayed float. `products` is what products of two
+    computed matrices take.
     """
 
     connectors: Mapping[str, Connector]
+    products: Products
     writes: frozenset[str] = frozenset()
     words: bool = False
     rounds_floats: bool = False
@@ -105,13 +132,23 @@ PLAIN = ("Add", "Concat", "MaxPool", *(op for op, row in CONNECTORS.items() if r
 TARGETS: dict[str, Target] = {
     "ort-cpu": Target(
         CONNECTORS,
+        Products(Pace(4.0, 66.6, right=0.35e-3), Pace(8.0, 81.0, result=0.25e-3, left=0.14e-3, right=0.05e-3)),
         frozenset(["Conv"]),
         words=True,
         rounds_floats=True,
         modelled=True,
         reads_back=True,
     ),
-    "openvino-cpu": Target({op: CONNECTORS[op] for op in PLAIN}, stacks=True, lines=True),
+    "openvino-cpu": Target(
+        {op: CONNECTORS[op] for op in PLAIN},
+        Products(
+            Pace(40.0, 85.0, result=1.0e-3, left=0.36e-3, right=0.36e-3),
+            Pace(300.0, 770.0, result=1.9e-3, left=0.29e-3, right=0.29e-3),
+            signed=True,
+        ),
+        stacks=True,
+        lines=True,
+    ),
 }
 ORT = TARGETS["ort-cpu"]
 
@@ -122,12 +159,14 @@ class Placement:
 
     `quantized` holds the values with a pair, in graph order; True where an int8 kernel gives the value. `shared` maps
     a value to the one whose scale and zero point it takes. `takers` are the int8 nodes, each with the operands that
-    it takes in u8.
+    it takes in u8. `signed` are those that have to be i8 without a zero point: True always, False where they are
+    negative somewhere.
     """
 
     quantized: dict[Value, bool] = field(default_factory=dict[Value, bool])
     shared: dict[Value, Value] = field(default_factory=dict[Value, Value])
     takers: dict[Node, list[Value]] = field(default_factory=dict[Node, list[Value]])
+    signed: dict[Value, bool] = field(default_factory=dict[Value, bool])
 
     def source(self, value: Value) -> Value:
         """The value whose range decides the parameters of `value`."""
@@ -140,11 +179,15 @@ class Placement:
         return list(dict.fromkeys(self.source(v) for v in self.quantized))
 
 
-def place(graph: Graph, chosen: Mapping[Node, Layer], target: Target = ORT) -> Placement:
+FLOAT_RESULT = ("Gemm", "MatMul")
+"""Operators whose integer kernel gives float."""
+
+
+def place(graph: Graph, chosen: Mapping[Node, Integer], target: Target = ORT) -> Placement:
     """The annotation for the chosen layers."""
     connecting = _connectors(graph, chosen, target)
     found: dict[Value, bool] = {}
-    placement = Placement(takers={node: [layer.input] for node, layer in chosen.items()})
+    placement = Placement(takers={node: list(layer.operands) for node, layer in chosen.items()})
     for node in connecting:
         placement.takers[node] = data(node)
         if CONNECTORS[node.op].keeps:
@@ -155,23 +198,28 @@ def place(graph: Graph, chosen: Mapping[Node, Layer], target: Target = ORT) -> P
     for operands in placement.takers.values():
         found.update((v, False) for v in operands)
     for node in placement.takers:
-        given = [v for v in results(node) if node.op != "Gemm"]
+        given = [v for v in results(node) if node.op not in FLOAT_RESULT]
         if node in chosen and node.op not in target.writes:
             given = [v for v in given if v in found]
         found.update((v, True) for v in given)
     if not target.writes:
-        found.update((v, True) for v in found if v.rank == IMAGE_RANK)
+        read = {v for n, vs in placement.takers.items() if not isinstance(chosen.get(n), Product) for v in vs}
+        found.update((v, True) for v in read if v.rank == IMAGE_RANK)
     order = (v for node in (graph.entry, *graph) for v in node.outputs)
     placement.quantized = {v: found[v] for v in order if v in found}
+    for layer in chosen.values() if target.products.signed else ():
+        if isinstance(layer, Product):
+            placement.signed[placement.source(layer.right)] = True
+            placement.signed.setdefault(placement.source(layer.left), False)
     return placement
 
 
-def _connectors(graph: Graph, chosen: Mapping[Node, Layer], target: Target) -> list[Node]:
+def _connectors(graph: Graph, chosen: Mapping[Node, Integer], target: Target) -> list[Node]:
     """The nodes of `CONNECTORS` that stay in u8: the largest set of which each member is justified by the others and
     the layers."""
     able = (node for node in graph if node not in chosen and node.op in target.connectors and may_connect(node))
     kept = {node: target.connectors[node.op] for node in able}
-    streams = {v for node in (*chosen, *kept) for v in results(node) if node.op != "Gemm"}
+    streams = {v for node in (*chosen, *kept) for v in results(node) if node.op not in FLOAT_RESULT}
     changed = True
     while changed:
         changed = False
@@ -197,7 +245,7 @@ def may_connect(node: Node) -> bool:
 
 
 def _justified(
-    node: Node, streams: Collection[Value], chosen: Mapping[Node, Layer], kept: Mapping[Node, Connector]
+    node: Node, streams: Collection[Value], chosen: Mapping[Node, Integer], kept: Mapping[Node, Connector]
 ) -> bool:
     """True where it pays to keep a node in u8: what comes in is u8 already and what goes out is wanted so.
 
@@ -206,7 +254,7 @@ def _justified(
     """
 
     def takes(user: Node, value: Value) -> bool:
-        return (user in chosen and chosen[user].input is value) or (user in kept and value in data(user))
+        return (user in chosen and value in chosen[user].operands) or (user in kept and value in data(user))
 
     operands, outputs = data(node), [v for v in results(node) if v.users]
     incoming = [v in streams for v in operands]
@@ -241,6 +289,11 @@ def results(node: Node) -> list[Value]:
         if user is not None and not keeps and clip_range(user) is not None:
             return [user.output]
     return [v for v in node.outputs if v.users or v is node.output]
+
+
+def result(node: Node, layer: Integer) -> Value:
+    """What a layer gives, as `results` says, and a product with what is added to it."""
+    return layer.adder.output if isinstance(layer, Product) and layer.adder else results(node)[0]
 
 
 def clip_range(node: Node) -> Range | None:

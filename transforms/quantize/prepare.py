@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from ...ir import Builder, DType, Graph, Node, Tensor, TensorType, Value, constant, fuse
 from ...ir.dims import Size
 from ...ir.tensors.lazy import Lazy, reshape
-from .layers import Layer, is_f32
+from .layers import Integer, Layer, is_f32
 
 RULE = "quantize"
 
 
-def matmuls_to_gemms(graph: Graph, chosen: Mapping[Node, Layer]) -> dict[Node, Layer]:
-    """Rewrites every chosen MatMul; gives the layers as they are afterwards, in the same order, under the nodes that
-    now compute them."""
+def matmuls_to_gemms(graph: Graph, chosen: Mapping[Node, Integer]) -> dict[Node, Integer]:
+    """Rewrites every chosen MatMul with a weight; gives the layers as they are afterwards, in the same order, under the
+    nodes that now compute them."""
     flat: dict[Value, Value] = {}
-    found: dict[Node, Layer] = {}
+    found: dict[Node, Integer] = {}
     for layer in chosen.values():
-        now = replace(layer, input=layer.node.operand(0))
-        made = _to_gemm(graph, now, flat) if now.node.op == "MatMul" else now
+        now = layer.again()
+        made = _to_gemm(graph, now, flat) if isinstance(now, Layer) and now.node.op == "MatMul" else now
         found[made.node] = made
     return found
 

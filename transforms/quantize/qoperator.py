@@ -33,20 +33,28 @@ Quantized = tuple[Value, Value, Value]
 class Form:
     """An operator on integers.
 
-    `triples` are the places where an operand's integers, scale and zero point begin; `repeats`: they go on like that.
+    `triples` are the places where an operand's integers, scale and zero point begin, which stand `apart` places from
+    each other; `repeats`: they go on like that.
     `bias` is the place of int32 integers, `result` that of the result's scale and zero point, without which the result
-    is float where `may_give_float`. `weight_axis` is the axis along which the second operand may have scales.
+    is float where `may_give_float`. `weight_axis` is the axis along which the second operand may have scales. `covers`
+    and `restores` say for which nodes there is a way to this form, and back.
     """
 
     op: str
     domain: str = ""
     triples: tuple[int, ...] = (0,)
+    apart: int = 1
     repeats: bool = False
     bias: int | None = None
     result: int = 3
     may_give_float: bool = False
     weight_axis: Callable[[Node], int | None] = lambda _: None
     covers: Callable[[Node], bool] = lambda _: True
+    restores: Callable[[Node], bool] = lambda _: True
+
+    def places(self, start: int) -> tuple[int, int, int]:
+        """Of an operand's integers, scale and zero point."""
+        return start, start + self.apart, start + 2 * self.apart
 
 
 def _columns(node: Node) -> int:
@@ -78,7 +86,15 @@ FORMS: dict[str, Form] = {
 }  # fmt: skip
 """Float operator -> its form on integers."""
 
-BACK = {(form.op, form.domain): op for op, form in FORMS.items()}
+FLOAT_RESULTS: dict[str, Form] = {
+    "MatMul": Form(
+        "MatMulIntegerToFloat", MICROSOFT, triples=(0, 1), apart=2, result=7, may_give_float=True,
+        weight_axis=lambda node: 1 if node.operand(1).rank == 2 else None, restores=lambda node: node.input(6) is None,
+    ),
+}  # fmt: skip
+"""Float operator -> another form, for results that are not quantized."""
+
+BACK = {(form.op, form.domain): (op, form) for forms in (FORMS, FLOAT_RESULTS) for op, form in forms.items()}
 DROPPED = ("beta", "dilations", "channels_last")
 """Attributes that only one of the two forms has, where they mean nothing."""
 
@@ -121,7 +137,8 @@ def to_qoperator(graph: Graph) -> int:
         if node.domain:
             continue
         if node.op in FORMS:
-            changed += _to_integers(graph, node, FORMS[node.op])
+            forms = (some[node.op] for some in (FORMS, FLOAT_RESULTS) if node.op in some)
+            changed += any(_to_integers(graph, node, form) for form in forms)
         elif node.op in CONNECTORS and CONNECTORS[node.op].keeps:
             changed += _moves_integers(graph, node)
     erase_dead(graph)
@@ -157,7 +174,7 @@ def _operands(form: Form, parts: Sequence[Quantized], bias: Value | None, end: N
     found: dict[int, Value] = {}
     for index, triple in enumerate(parts):
         start = form.triples[0] + 3 * index if form.repeats else form.triples[index]
-        found.update(zip(range(start, start + 3), triple, strict=True))
+        found.update(zip(form.places(start), triple, strict=True))
     if bias is not None and form.bias is not None:
         found[form.bias] = bias
     if end is not None:
@@ -246,10 +263,10 @@ def to_qdq(graph: Graph) -> int:
     """Rewrites in place; gives the number of nodes that were on integers."""
     changed = 0
     for node in list(graph.walk()):
-        op = BACK.get((node.op, node.domain))
+        op, form = BACK.get((node.op, node.domain), ("", None))
         place = node.graph
-        if op is not None and place is not None and not node.int("channels_last", 0):
-            _between_pairs(place, node, op, FORMS[op])
+        if form is not None and place is not None and form.restores(node) and not node.int("channels_last", 0):
+            _between_pairs(place, node, op, form)
             changed += 1
     return changed
 
@@ -265,7 +282,7 @@ def _between_pairs(graph: Graph, node: Node, op: str, form: Form) -> None:
     floats: list[Value | None] = []
     for index, start in enumerate(starts):
         axis = form.weight_axis(node) if index else None
-        floats.append(_restored(build, node.inputs[start : start + 3], axis))
+        floats.append(_restored(build, [node.input(i) for i in form.places(start)], axis))
     bias = node.input(form.bias) if form.bias is not None else None
     if bias is not None:
         floats.append(_restored_bias(build, node, bias))

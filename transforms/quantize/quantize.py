@@ -23,14 +23,27 @@ from .accumulated import Reached, accumulated, around, float_outputs
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import observe, require
-from .gain import Costs, forms_not_worth, modelled, not_worth
+from .gain import Costs, forms_not_worth, modelled, not_worth, products_not_worth
 from .images import as_images, candidate
-from .layers import QUANTIZED, REPLACEABLE, Layer, in_copy, layers
+from .layers import (
+    ALREADY_INTEGER,
+    LAYERS,
+    QUANTIZED,
+    REPLACEABLE,
+    Integer,
+    Layer,
+    Product,
+    in_copy,
+    layers,
+    product_of,
+    weighted,
+)
 from .measured import confirmed, measured
 from .mixed import Choice, Outputs, choose
 from .observers import OBSERVERS, Observer, Range, Statistic
-from .placement import IMAGE_RANK, TARGETS, Target, place, results
+from .placement import IMAGE_RANK, TARGETS, Target, place, result
 from .prepare import matmuls_to_gemms, means_to_pools, row, swishes_to_products
+from .products import ATTENTION, centred, observed, open_attention, worth_of
 from .qoperator import to_qoperator
 from .report import signals
 from .scheme import Affine
@@ -56,6 +69,11 @@ KEPT_INTEGERS = 1 << 27
 """Bytes of int8 weights up to which they are held in memory, where they are read several times."""
 
 RECURRENT = ("LSTM", "GRU", "RNN")
+
+LISTED = frozenset([*LAYERS, *ALREADY_INTEGER, ATTENTION])
+"""Operators that are decided about."""
+
+WEIGHTED = "dynamic int8 is for products with a weight"
 
 Make = Callable[[], Statistic]
 
@@ -177,7 +195,11 @@ class Quantize(Pass):
 
     def quantize(self, model: Model, samples: Samples | None, context: Context) -> Outcome:
         """Static or dynamic int8 of a model whose types are known."""
-        decisions = self.decide(model, one_sample(model.graph, samples or ()))
+        sizes = one_sample(model.graph, samples or ())
+        selection = Selection(model.graph, self.only, self.skip)
+        reasons = {node: selection.reason(node) for node in model.graph.walk() if node.op in LISTED}
+        whole = self.open_attention(model.graph, reasons, sizes)
+        decisions = self.decide(model, reasons, whole, sizes)
         chosen = {d.node: d.layer for d in decisions if d.layer is not None}
         outcome = Outcome(changed=len(chosen))
         choice = Choice()
@@ -186,7 +208,7 @@ class Quantize(Pass):
             measured, choice = self.static(model, chosen, spared, samples, context)
         else:
             loops = [d.node for d in decisions if d.recurrent]
-            measured = self.dynamic(model, chosen, loops, samples)
+            measured = self.dynamic(model, weighted(chosen), loops, samples)
             outcome.changed += len(loops)
         outcome.changed -= len(measured.slower) + len(choice.floats)
         outcome.decisions = [
@@ -223,13 +245,27 @@ class Quantize(Pass):
         outcome.notes.append(f"{len(chosen)} of {len(found)} weights in int{self.bits}")
         return outcome
 
-    def decide(self, model: Model, sizes: Sizes) -> list[Candidate]:
-        """Every layer with weights, and the layer or the reason against it, at these sizes."""
-        selection = Selection(model.graph, self.only, self.skip)
-        found: list[Candidate] = []
+    def open_attention(self, graph: Graph, reasons: Mapping[Node, str], sizes: Sizes) -> dict[Node, str]:
+        """Takes those Attention nodes apart of which a product is worth int8; gives why each of the others is none."""
+        if self.mode != "static":
+            return {node: WEIGHTED for node in reasons if node.op == ATTENTION}
+        worth = worth_of(sizes, self.runtime, Costs({}, sizes).conversion)
+        return open_attention(graph, worth, lambda node: not reasons[node])
+
+    def decide(
+        self, model: Model, reasons: Mapping[Node, str], whole: Mapping[Node, str], sizes: Sizes
+    ) -> list[Candidate]:
+        """Every layer, and the int8 form or the reason against it, at these sizes: `reasons` are the user's, and
+        `whole` is why an Attention is not taken apart.
+        """
+        found = [
+            Candidate(node, reasons[node] or whole.get(node, "it is inside a control-flow region"), None)
+            for node in model.graph.walk()
+            if node.op == ATTENTION and not node.domain
+        ]
         for node, known in layers(model.graph):
             layer = (self.other_form(model.graph, node) or known) if isinstance(known, str) else known
-            why = selection.reason(node)
+            why = reasons.get(node, "")
             spared = layer if why and not isinstance(layer, str) else None
             if not why and self.mode == "dynamic" and node.op in RECURRENT and node.graph is model.graph:
                 why = gru.why_not(node, sizes) if node.op == "GRU" else recurrent.why_not(node)
@@ -237,20 +273,26 @@ class Quantize(Pass):
                 continue
             if not why and self.mode == "dynamic" and node.op == "Conv":
                 why = "dynamic int8 is for matrix products"
+            if not why and self.mode == "dynamic" and isinstance(product_of(node), Product):
+                why = WEIGHTED
             if not why and isinstance(layer, str):
                 why = layer
             found.append(Candidate(node, why, None if why or isinstance(layer, str) else layer, spared=spared))
-        return found
+        order = {node: place for place, node in enumerate(model.graph.walk())}
+        return sorted(found, key=lambda candidate: order[candidate.node])
 
-    def other_form(self, graph: Graph, node: Node) -> Layer | None:
-        """The layer that a node is in a form that has an int8 kernel, though itself has none."""
-        return candidate(node) if self.mode == "static" and node.graph is graph else None
+    def other_form(self, graph: Graph, node: Node) -> Integer | str | None:
+        """What a node is that has an int8 kernel though it has no weights, or in another form, or why it has none."""
+        if self.mode != "static" or node.graph is not graph:
+            return None
+        product = product_of(node) if node.op == "MatMul" and node.operand(1).const is None else None
+        return candidate(node) if product is None else product
 
     def static(
         self,
         model: Model,
-        chosen: Mapping[Node, Layer],
-        spared: Mapping[Node, Layer],
+        chosen: Mapping[Node, Integer],
+        spared: Mapping[Node, Integer],
         samples: Samples,
         context: Context,
     ) -> tuple[Measured, Choice]:
@@ -262,13 +304,11 @@ class Quantize(Pass):
         if any(node.op == "Conv" for node in chosen):
             means_to_pools(graph)
             swishes_to_products(graph)
-            chosen, spared = (
-                {node: replace(layer, input=node.operand(0)) for node, layer in some.items()}
-                for some in (chosen, spared)
-            )
+            chosen, spared = ({node: layer.again() for node, layer in some.items()} for some in (chosen, spared))
         costs = self.costs(model, {**chosen, **spared}, samples, context.progress)
         aside = {node: costs.said(node) for node in spared} if costs else {}
-        slower = not_worth(graph, chosen, costs) if self.cost_aware and costs else {}
+        decide = not_worth if self.cost_aware else products_not_worth
+        slower = decide(graph, chosen, costs) if costs else {}
         slower |= forms_not_worth(chosen, costs) if costs else {}
         if slower and self.cost_aware and self.gain == "measured":
             feed = alone_in_batch(graph, samples)
@@ -285,12 +325,12 @@ class Quantize(Pass):
         found = self.calibrate(model, values, prepared, samples, context)
         choice = self.mix(model, prepared, found, samples, costs, context) if self.slack and costs else Choice()
         prepared = {node: layer for node, layer in prepared.items() if node not in choice.floats}
-        outputs = {node: results(node)[0] for node in prepared}
+        outputs = {node: result(node, layer) for node, layer in prepared.items()}
         assigned = self.assigned(model, prepared, found)
         rows, floats = evidence(model, assigned, samples, costs)
         dequantized = self.put(model, assigned)
         if found.results:
-            correct_in_turn(model, assigned.layers, found.results, samples, self.samples, context.progress)
+            correct_in_turn(model, weighted(assigned.layers), found.results, samples, self.samples, context.progress)
         taps = {before[n]: dequantized.get(v, v) for n, v in outputs.items()}
         noise = accumulated(floats, model, taps, list(float_outputs(graph)), samples)
         insertion.erase_unused(dequantized.values())
@@ -301,16 +341,16 @@ class Quantize(Pass):
         made = Measured(noise.layers, {before[node]: row for node, row in rows.items()}, slower, aside, noise.outputs)
         return made, replace(choice, floats={before[n]: why for n, why in choice.floats.items()})
 
-    def costs(self, model: Model, chosen: Mapping[Node, Layer], samples: Samples, progress: Progress) -> Costs | None:
+    def costs(self, model: Model, chosen: Mapping[Node, Integer], samples: Samples, progress: Progress) -> Costs | None:
         """What these layers take in either precision; None for a runtime of which that is not known."""
-        if not self.runtime.modelled:
+        if not self.runtime.modelled and len(weighted(chosen)) == len(chosen):
             return None
-        sizes = one_sample(model.graph, samples)
+        sizes = observed(model, chosen.values(), one_sample(model.graph, samples), samples)
         if self.gain == "modelled":
-            return modelled(chosen, sizes)
+            return modelled(chosen, sizes, self.runtime)
         return measured(model, chosen, self.quickly, alone_in_batch(model.graph, samples), sizes, progress)
 
-    def quickly(self, model: Model, layers: Mapping[Node, Layer], samples: Samples) -> None:
+    def quickly(self, model: Model, layers: Mapping[Node, Integer], samples: Samples) -> None:
         """Quantizes these layers in place for their time alone, whatever the error."""
         plain = replace(self, observer="minmax", percentile=type(self).percentile, correct_bias=False, in_turn=False)
         prepared = self.prepared(model.graph, layers)
@@ -320,21 +360,20 @@ class Quantize(Pass):
         if self.form == "qoperator":
             to_qoperator(model.graph)
 
-    def prepared(self, graph: Graph, layers: Mapping[Node, Layer]) -> dict[Node, Layer]:
+    def prepared(self, graph: Graph, layers: Mapping[Node, Integer]) -> dict[Node, Integer]:
         """Rewrites the layers into the forms that have int8 kernels; gives them in the same order, as they are then."""
-        return matmuls_to_gemms(graph, as_images(graph, layers, lines=not self.runtime.lines))
+        found = matmuls_to_gemms(graph, as_images(graph, layers, lines=not self.runtime.lines))
+        return {node: centred(graph, it) if isinstance(it, Product) else it for node, it in found.items()}
 
-    def assigned(self, model: Model, layers: Mapping[Node, Layer], found: Calibrated) -> Assigned:
+    def assigned(self, model: Model, layers: Mapping[Node, Integer], found: Calibrated) -> Assigned:
         """The scales of these layers in int8, and the layers with their corrected biases."""
         placement = place(model.graph, layers, self.runtime)
         parameters = insertion.activation_parameters(placement, found.ranges)
-        keeps = sum(layer.weight.tensor.count for layer in layers.values()) <= KEPT_INTEGERS
-        scales = {n: replace(self.weight(layer, parameters[layer.input]), keeps=keeps) for n, layer in layers.items()}
-        own = {
-            node: corrected(layer, scales[node], found.means[node]) if node in found.means else layer
-            for node, layer in layers.items()
-        }
-        return Assigned(own, placement, parameters, scales)
+        own = weighted(layers)
+        keeps = sum(layer.weight.tensor.count for layer in own.values()) <= KEPT_INTEGERS
+        scales = {n: replace(self.weight(layer, parameters[layer.input]), keeps=keeps) for n, layer in own.items()}
+        better = {n: corrected(own[n], scales[n], means) for n, means in found.means.items() if n in own}
+        return Assigned({**layers, **better}, placement, parameters, scales)
 
     def put(self, model: Model, found: Assigned) -> dict[Value, Value]:
         """Inserts these layers in int8; gives each quantized value's dequantized form."""
@@ -344,7 +383,7 @@ class Quantize(Pass):
     def mix(
         self,
         model: Model,
-        layers: Mapping[Node, Layer],
+        layers: Mapping[Node, Integer],
         found: Calibrated,
         samples: Samples,
         costs: Costs,
@@ -393,11 +432,12 @@ class Quantize(Pass):
         return Measured(noise.layers, rows, outputs=noise.outputs)
 
     def calibrate(
-        self, model: Model, values: list[Value], chosen: Mapping[Node, Layer], samples: Samples, context: Context
+        self, model: Model, values: list[Value], chosen: Mapping[Node, Integer], samples: Samples, context: Context
     ) -> Calibrated:
         """One pass over the samples."""
-        ranges: list[tuple[Value, Make]] = [(v, partial(self.observe, v)) for v in values]
-        layers = list(chosen.values()) if self.correct_bias else []
+        heavy = {layer.left for layer in chosen.values() if isinstance(layer, Product) and layer.left.op == "Softmax"}
+        ranges: list[tuple[Value, Make]] = [(v, partial(self.observe, v, v in heavy)) for v in values]
+        layers = list(weighted(chosen).values()) if self.correct_bias else []
         inputs: list[tuple[Value, Make]] = [(layer.input, partial(means_of, layer)) for layer in layers]
         outputs: list[tuple[Value, Make]] = [
             (layer.node.output, partial(means_of, layer)) for layer in layers if self.in_turn
@@ -418,9 +458,11 @@ class Quantize(Pass):
             dict(zip(nodes, means[len(nodes) :], strict=False)),
         )
 
-    def observe(self, value: Value) -> Observer:
-        """What finds the range of a value."""
+    def observe(self, value: Value, heavy: bool = False) -> Observer:
+        """What finds the range of a value; of one with few large numbers among very many small ones (`heavy`) the
+        largest do not decide it alone."""
         name = self.observer if self.observer != AUTO else "mse" if value.rank == IMAGE_RANK else "minmax"
+        name = "mse" if heavy and name == "minmax" else name
         return OBSERVERS[name](self.percentile)
 
     @property
@@ -465,12 +507,12 @@ class Measured:
 
 
 class Candidate:
-    """A layer with weights as it was before the pass: `layer` is None where it stays float, and `why` says so; it is
+    """A layer as it was before the pass: `layer` is None where it stays float, and `why` says so; it is
     None, too, for a `recurrent` one that is quantized. `spared` is what int8 could have had, but for the user.
     """
 
     def __init__(
-        self, node: Node, why: str, layer: Layer | None, *, recurrent: bool = False, spared: Layer | None = None
+        self, node: Node, why: str, layer: Integer | None, *, recurrent: bool = False, spared: Integer | None = None
     ) -> None:
         self.node, self.layer, self.recurrent, self.spared = node, layer, recurrent, spared
         self.kept = Decision.of(node, "int8" if why == QUANTIZED else "fp32", why)

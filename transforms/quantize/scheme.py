@@ -82,6 +82,12 @@ def activation(seen: Range, limit: Range | None = None) -> Affine:
     return _u8(step, zero)
 
 
+def signed(seen: Range) -> Affine:
+    """i8 without a zero point that covers `seen`; a range of one point becomes [-1, 1]."""
+    step = max(-seen.low, seen.high, 0.0) / WEIGHT_MAX
+    return Affine(np.asarray(step if step >= SMALLEST_SCALE else 1.0 / WEIGHT_MAX, np.float32), np.asarray(0, np.int8))
+
+
 def _u8(scale: float, zero: int) -> Affine:
     return Affine(np.asarray(scale, np.float32), np.asarray(zero, np.uint8))
 
