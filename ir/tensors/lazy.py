@@ -20,6 +20,8 @@ from .stored import Dense
 Parameter = Union[int, float, str, tuple[int, ...], None]
 Parameters = Mapping[str, Parameter]
 CACHE_BYTES = 1 << 16
+PART = 1 << 16
+"""Elements of a large result that are computed at a time: what is in double precision stays in a core's cache."""
 ROUNDED = frozenset(["cast", "quantize"])
 """Functions whose result is of its element type at once: to cast is to round."""
 
@@ -67,7 +69,13 @@ class Lazy(Tensor):
         return self.exact or self.function in ROUNDED
 
     def numpy(self) -> Array:
-        return _round(self.wide(), self.dtype).reshape(self.shape)
+        if self.exact or self.count <= PART or not self.streams:
+            return _round(self.wide(), self.dtype).reshape(self.shape)
+        array = np.empty(self.shape, self.dtype.numpy)
+        step = max(1, PART * self.shape[0] // self.count)
+        for start in range(0, self.shape[0], step):
+            array[start : start + step] = self.rows(start, min(start + step, self.shape[0]))
+        return array
 
     def rows(self, start: int, stop: int) -> Array:
         return _round(self.wide_rows(start, stop), self.dtype)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tersor.ir import Dense, DType, FileSlice, InvalidModelError, Lazy, MappedFile, Tensor
-from tersor.ir.tensors import binary, cast, quantize, raw_bytes, reshape, spilled, take, transpose
+from tersor.ir.tensors import binary, cast, lazy, quantize, raw_bytes, reshape, spilled, take, transpose
 from tersor.ir.tensors.base import pack, unpack
 
 
@@ -93,6 +93,13 @@ def test_rows_and_blocks_of_an_expression_are_those_of_its_value(name: str):
     fresh = EXPRESSIONS[name](matrix())
     np.testing.assert_array_equal(fresh.rows(1, 3), whole[1:3])
     assert b"".join(bytes(b) for b in fresh.blocks(16)) == whole.tobytes()
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_a_large_expression_that_is_computed_in_parts_is_the_same(name: str, monkeypatch):
+    whole = EXPRESSIONS[name](matrix()).numpy()
+    monkeypatch.setattr(lazy, "PART", 5)
+    np.testing.assert_array_equal(EXPRESSIONS[name](matrix()).numpy(), whole)
 
 
 def test_an_expression_is_rounded_once():

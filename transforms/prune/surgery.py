@@ -87,7 +87,7 @@ class Masked(Tensor):
         self.dead = {axis: np.setdiff1d(np.arange(tensor.shape[axis]), left) for axis, left in changed.items()}
 
     def numpy(self) -> Array:
-        return self.rows(0, self.shape[0])
+        return self.cleared(self.tensor.numpy(), 0)
 
     def rows(self, start: int, stop: int) -> Array:
         return self.cleared(self.tensor.rows(start, stop), start)
