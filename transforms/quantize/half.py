@@ -147,7 +147,7 @@ class Half(Pass):
             n: Decision.of(n, *((self.dtype, "") if n in plan.halves else ("fp32", plan.reason(n)))) for n in decided
         }
         casts = plan.write()
-        if default_opset(model) < plan.opset():
+        if dtype is DType.BF16 and default_opset(model) < plan.opset():
             model.source_opset = plan.opset()
         self.require_runtime(model)
         found = Accumulated({}, ())

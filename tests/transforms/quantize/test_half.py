@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tersor.backends.compare import compare
-from tersor.backends.onnx import save
+from tersor.backends.onnx import default_opset, save
 from tersor.backends.runners import OrtRunner
 from tersor.frontends.onnx import load
 from tersor.ir import DType, Model, TersorError, UsageError, constant, parse, verify
@@ -99,6 +99,12 @@ def test_computing_keeps_sensitive_operators_and_the_interface_in_32_bits_with_t
     assert casts(model) == ["f16", "f32", "f16", "f32"]
     assert outcome.notes[0] == "5 of 7 nodes compute in float16, between 4 Casts"
     assert sqnr(model) > 50
+
+
+def test_the_opset_of_an_old_file_is_kept():
+    model = Model(parse(NETWORK), source_opset=11)
+    Half(mode="compute").run(model, Context())
+    assert default_opset(model) == 11
 
 
 def test_the_interface_is_converted_when_asked_and_takes_data_in_32_bits():
