@@ -96,6 +96,8 @@ class Quantize(Pass):
     that may be given up for accuracy, also those that win most for it (see `mixed`). `gain` is where times come from: a
     model of them (see the module `gain`), or "measured" on this machine (see `measured`), which another run may decide
     otherwise by.
+    Products of two computed matrices are int8 where that pays at these sizes, with or without `cost_aware` (see
+    `products`).
     `correct_bias` has biases take back the mean error that rounded weights make; with `in_turn` layer after layer, each
     with the errors of those before it (see `bias`). `reduce_range` keeps weights within 7 bits, for CPUs without VNNI.
     `form` "qdq" writes pairs around float operators, "qoperator" operators on integers (see `qoperator`).
