@@ -12,6 +12,7 @@ import numpy as np
 from tersor.backends.compare import compare
 from tersor.backends.onnx import save
 from tersor.backends.runners import Feeds, OrtRunner, ReferenceRunner, Runner, synthesize
+from tersor.backends.runners.rounded import runner_of
 from tersor.frontends.onnx import fallback, load
 from tersor.ir import CANONICAL_OPSET, Array, Model, TersorError, parse, structural_hash, to_text, verify
 from tersor.ir.inference import Inference
@@ -176,6 +177,7 @@ SMALLER: Mapping[str, tuple[Pass, float | None]] = {
     "dynamic int8": (Quantize(mode="dynamic"), 15.0),
     "4 bits of weights": (Quantize(mode="weights", bits=4, block=16), 5.0),
     "half precision": (Half(mode="compute"), 40.0),
+    "bfloat16": (Half(mode="compute", dtype="bfloat16"), 12.0),
 }
 """Passes that make networks smaller, and the least SQNR in dB of their outputs; None for those that keep to a masked
 original, which is compared then."""
@@ -194,7 +196,8 @@ def check_smaller(model: Model, name: str) -> bool:
     copy = simplified(model)
     outcome = chosen.run(copy, Context(samples=feeds))
     verify(copy.graph, after=name)
-    found = [OrtRunner(copy).run(feed) for feed in feeds]
+    runner = runner_of(copy)
+    found = [runner.run(feed) for feed in feeds]
     if bound is None and outcome.contract != "approximate":
         check_same(computed(outcome.reference, feeds) if outcome.reference is not None else wanted, found)
         return True
