@@ -52,6 +52,23 @@ def gather_elements(node: Node, axes: AxisMap) -> None:
     axes.hush(node.output, x in axes.quiet)
 
 
+def scatter_elements(node: Node, axes: AxisMap) -> None:
+    """An index for every update, which says where along one axis it goes: the others pass and are tied
+    (ScatterElements-18).
+    """
+    x, index, updates = (node.operand(i) for i in range(3))
+    axis = node.int("axis", 0) % len(shape(x))
+    bound = list(axes.of(x))
+    for other in range(len(shape(x))):
+        if other == axis or shape(x)[other] != shape(index)[other]:
+            for value in (x, index, updates):
+                axes.freeze_axes(value, [other], node, INDEXED)
+        else:
+            bound[other] = axes.tie(axes.tie(bound[other], axes[updates, other]), axes[index, other])
+    axes.bind(node.output, bound)
+    axes.hush(node.output, x in axes.quiet and updates in axes.quiet)
+
+
 def triangle(node: Node, axes: AxisMap) -> None:
     """Compares positions along the last two axes (Trilu-14)."""
     x = node.operand(0)
@@ -71,6 +88,7 @@ ROWS: dict[str, Rule] = {
     "GatherND": Rule(gather_nd),
     "ScatterND": Rule(scatter_nd),
     "GatherElements": Rule(gather_elements),
+    "ScatterElements": Rule(scatter_elements),
     "Trilu": Rule(triangle),
     "OneHot": Rule(one_hot),
 }

@@ -51,9 +51,13 @@ def unsqueeze(node: Node, axes: AxisMap) -> None:
 
 
 def expand(node: Node, axes: AxisMap) -> None:
-    """Broadcasts to a shape: axes that keep their size pass, a repeated one is frozen (Expand-13)."""
+    """Broadcasts to a shape: axes that keep their size pass, a repeated one is frozen (Expand-13). Indices that are
+    repeated for each channel are as many as there are channels.
+    """
     x = node.operand(0)
     repeat(node, axes, x)
+    if is_index(node.output):
+        free_copies(node, axes, x)
     if integers(node.input(1)) is not None:
         return
     known = pinned(node.input(1)) or []
@@ -73,6 +77,29 @@ def repeat(node: Node, axes: AxisMap, x: Value) -> None:
             axes.freeze_axes(x, [axis], node, "it is repeated along this axis")
     axes.bind(node.output, bound)
     axes.hush(node.output, x in axes.quiet)
+
+
+BY_ELEMENT = ("GatherElements", "ScatterElements")
+
+
+def is_index(value: Value) -> bool:
+    """Whether a value does nothing but say where single elements are."""
+    return bool(value.users) and all(
+        user.op in BY_ELEMENT and [i for i, v in enumerate(user.inputs) if v is value] == [1] for user in value.users
+    )
+
+
+def free_copies(node: Node, axes: AxisMap, x: Value) -> None:
+    """Gives the axes along which an Expand repeats something atoms of their own, where their sizes are stated."""
+    sizes, offset = shape(node.output), len(shape(node.output)) - len(shape(x))
+    stated = integers(node.input(1)) or pinned(node.input(1)) or []
+    bound = list(axes.of(node.output))
+    for axis, size in enumerate(sizes):
+        place = axis - len(sizes) + len(stated)
+        repeated = axis < offset or shape(x)[axis - offset] == 1
+        if repeated and place >= 0 and stated[place] == size and isinstance(size, int):
+            bound[axis] = axes.fresh(size)
+    axes.bind(node.output, bound)
 
 
 def expand_shape(node: Node, kept: Kept) -> None:
