@@ -9,7 +9,8 @@ import numpy as np
 
 from ...ir import Array, Dense, DType, Model, ParityError, Tensor, TersorError, UsageError
 from ..compare import Difference, compare
-from ..runners import Feeds, OrtRunner, synthesize
+from ..runners import Feeds, synthesize
+from ..runners.rounded import runner_of
 
 TOLERANCES = {DType.F64: 1e-4, DType.F32: 1e-4, DType.F16: 2e-2, DType.BF16: 5e-2}
 QUANTIZED_TOLERANCE = 0.1
@@ -94,7 +95,7 @@ def check(model: Model, run: Callable[[Feeds], Mapping[str, Array]], samples: Se
         raise UsageError(
             "there are no samples to compare the emitted module on", do="give at least one, or pass check=False"
         )
-    reference = OrtRunner(model, optimize=False)
+    reference = runner_of(model, optimize=False)
     worst: Difference | None = None
     record: dict[str, Tensor] = {}
     tolerance = 0.0

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...backends.runners import Samples
 from ...ir import Array, Model, Node, UsageError
 from ...ir.inference import infer
 from .. import matrices
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..portions import portions
 from ..select import Selection
+from .accumulated import around
 from .calibrate import observe, require
 from .layers import QUANTIZED, Layer, layers
 from .observers import Statistic, not_finite
 from .scheme import REDUCED_WEIGHT_MAX, WEIGHT_MAX
+from .warnings import of_outputs
 from .weights import BITS
 
 Wide = NDArray[np.float64]
@@ -125,16 +130,26 @@ class Rounding(Pass):
                 chosen.append(layer)
             else:
                 outcome.decisions.append(Decision.of(node, "int8" if why == QUANTIZED else "as it is", why))
+        rounded: list[Decision] = []
+        change = partial(self.round_all, model, chosen, samples, context, rounded)
+        kept = around(change, model, samples if chosen else None)
+        outcome.decisions += rounded
+        outcome.warnings = of_outputs(kept, f"int{self.bits} weights", "grid")
+        outcome.changed = len(chosen)
+        outcome.notes.append(f"{len(chosen)} weights on the grid of int{self.bits}")
+        return outcome
+
+    def round_all(
+        self, model: Model, chosen: Sequence[Layer], samples: Samples, context: Context, rounded: list[Decision]
+    ) -> None:
+        """Rounds the layers, as many at a time as there is memory for; adds what was won to `rounded`."""
         for portion in portions(chosen, moment_bytes):
             wanted = [(layer.input, lambda node=layer.node: SecondMoments(node)) for layer in portion]
             found = observe(model, wanted, samples, progress=context.progress, limit=self.samples)
             for layer, moments in zip(portion, found, strict=True):
                 won = self.round(layer.node, moments.damped(self.damping))
                 reason = f"its result's error is {won:.1f} dB below that of rounding to nearest"
-                outcome.decisions.append(Decision.of(layer.node, f"int{self.bits} grid", reason))
-        outcome.changed = len(chosen)
-        outcome.notes.append(f"{len(chosen)} weights on the grid of int{self.bits}")
-        return outcome
+                rounded.append(Decision.of(layer.node, f"int{self.bits} grid", reason))
 
     def why_not(self, layer: Layer) -> str:
         if matrices.input_axis(layer.node) is None:

@@ -26,6 +26,7 @@ WAYS = {
     "static": "skip= the layers named, calibrate on more samples, or round weights alone (half, or mode='weights')",
     "dynamic": "skip= the layers named, or round weights alone (half, or mode='weights')",
     "weights": "put gptq in front, or give a smaller block= or bits=8",
+    "grid": "give bits=8 or a smaller block=, or skip= layers",
     "compute": "skip= the layers named, or store weights alone with mode='weights'",
 }
 """Mode of a pass -> what to do where it ruins an output."""

@@ -12,7 +12,7 @@ from tersor.backends.onnx import save
 from tersor.driver.cli import main
 from tersor.ir import Model, parse
 from tersor.transforms.base import Context, Outcome
-from tersor.transforms.quantize import Half, Quantize
+from tersor.transforms.quantize import Gptq, Half, Quantize
 from tersor.transforms.quantize.accumulated import Growth, Reached
 from tersor.transforms.quantize.warnings import LOW_DB, of_outputs
 
@@ -79,6 +79,7 @@ def test_nothing_is_said_where_nothing_was_measured():
         (Quantize(mode="weights", bits=4, block=16), "in int4 weights"),
         (Quantize(target="openvino-cpu"), "in int8"),
         (Half(mode="compute"), "in float16"),
+        (Gptq(bits=4, block=16), "in int4 weights"),
     ],
 )
 def test_every_way_of_rounding_that_has_data_tells_it(by: Quantize | Half, said: str):

@@ -9,8 +9,9 @@ import onnx
 import pytest
 from tersor.backends.compare import compare
 from tersor.backends.onnx import save, to_proto
-from tersor.backends.runners import OrtRunner, ReferenceRunner
+from tersor.backends.runners import OrtRunner, ReferenceRunner, TorchRunner
 from tersor.backends.runners.rounded import RoundedRunner
+from tersor.backends.torch import emit, to_module
 from tersor.driver.api import benchmark, verify
 from tersor.driver.compress import compress
 from tersor.frontends.onnx import load
@@ -181,3 +182,14 @@ def test_the_file_is_read_back_compared_and_compressed_but_not_timed(tmp_path: P
     assert verify(original, again, tolerance=0.05).sqnr_db == pytest.approx(narrow.distance.sqnr_db)
     with pytest.raises(ParityError):
         verify(original, again)
+
+
+def test_a_module_of_it_computes_in_bfloat16_in_pytorch(tmp_path: Path):
+    model, _ = bfloat16()
+    found = TorchRunner(to_module(model)).run(FEED)
+    wanted = OrtRunner(Model(parse(IMAGES))).run(FEED)["y"]
+    ours = compare(wanted, RoundedRunner(model).run(FEED)["y"]).sqnr_db
+    (theirs,) = (compare(wanted, array).sqnr_db for array in found.values())
+    assert theirs == pytest.approx(ours, abs=3)
+    emit(model, tmp_path / "emitted")
+    assert "bfloat16" in (tmp_path / "emitted/model.py").read_text()
