@@ -12,9 +12,10 @@ from ..backends.runners.rounded import computes_in_bfloat16, runner_of
 from ..frontends.onnx import Limits
 from ..frontends.onnx import load as load_onnx
 from ..ir import Model, ParityError, UsageError
+from ..transforms.samples import single
 from ..transforms.select import label
 from . import measure, report
-from .compress import parity_feeds, single
+from .compress import parity_feeds
 from .data import Data
 from .folders import model_in
 from .interop import bridge, onnx_ir_model
@@ -146,7 +147,7 @@ def benchmark(
             do="time the file in the runtime that it is for",
         )
     feed: Feeds = parity_feeds(several[0], data.bound(several[0].graph) if data is not None else None, seed)[0]
-    return measure.latencies([OrtRunner(m) for m in several], single(feed, several[0]), runs, lambda *_: None)
+    return measure.latencies([OrtRunner(m) for m in several], single(several[0].graph, feed), runs, lambda *_: None)
 
 
 def describe(model: Model) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from ..transforms.instruments import Instruments
 from ..transforms.manager import Step, run_passes
 from ..transforms.manager import bisect as bisect_passes
 from ..transforms.parity import Check
-from ..transforms.samples import few, has_open_batch
+from ..transforms.samples import few, has_open_batch, single
 from . import measure, report
 from .data import Data
 from .environment import platform, tool
@@ -193,7 +193,7 @@ def _run(
         if runs:
             runners.append(runner)
     if runs:
-        rows = timed(rows, runners, single(feeds[0], original), runs, progress)
+        rows = timed(rows, runners, single(original.graph, feeds[0]), runs, progress)
     record = report.Report(
         model=report.Model(name=original.graph.name or "model", **interface(original)),
         run=run_record(call, seed),
@@ -229,12 +229,6 @@ def parity_feeds(model: Model, data: Data | None, seed: int) -> list[Feeds]:
         return list(synthesize(model.graph, count=2, seed=seed))
     held = few(model.graph, data, PARITY_SAMPLES) if has_open_batch(model.graph) else data
     return list(islice(held, PARITY_FEEDS))
-
-
-def single(feed: Feeds, model: Model) -> Feeds:
-    """One sample of a feed where the model's batch size is open: latency is that of one sample."""
-    open_batch = {v.name for v in model.graph.inputs if v.shape and not isinstance(v.shape[0], int)}
-    return {k: v[:1] if k in open_batch else v for k, v in feed.items()}
 
 
 def interface(model: Model) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from ..backends.runners.openvino_cpu import OpenVinoRunner, core_of, has_bf16
 from ..ir import Model, TersorError, UsageError
 from ..transforms.base import Progress, silent
 from ..transforms.parity import Check
+from ..transforms.samples import single
 from . import measure, report
-from .compress import apply, parity_feeds, single
+from .compress import apply, parity_feeds
 from .data import Data
 from .table import latency, ratio, size
 
@@ -122,7 +123,7 @@ def compare_targets(
                 row = replace(row, why=f"{error.what}{f': {error.why}' if error.why else ''}")
         rows.append(row)
         progress("preparing", done, len(wanted))
-    timed = measure.latencies(list(runners.values()), single(feeds[0], model), runs, progress)
+    timed = measure.latencies(list(runners.values()), single(model.graph, feeds[0]), runs, progress)
     for place, one in zip(runners, timed, strict=True):
         rows[place] = replace(rows[place], latency=one)
     return rows

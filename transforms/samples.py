@@ -65,6 +65,12 @@ def alone_in_batch(graph: Graph, samples: Samples) -> Feeds:
     return found
 
 
+def single(graph: Graph, feed: Feeds) -> Feeds:
+    """The first sample of a feed: the first entry of inputs whose first size is open, all of the others."""
+    cut = {v.name for v in graph.inputs if v.shape and not isinstance(v.shape[0], int)}
+    return {name: array[:1] if name in cut else array for name, array in feed.items()}
+
+
 def one_sample(graph: Graph, samples: Samples) -> Sizes:
     """The sizes of the graph's symbols for the first sample alone, without the others of its batch."""
     for feed in samples:

@@ -13,6 +13,7 @@ from ...backends.runners import Feeds
 from ...ir import Graph, Model
 from ..base import Context
 from ..cost import graph_flops, parameter_count
+from ..samples import single
 from . import bill, timetable
 from .allocate import Choice, Curves, Market, Part, by_ratio, optimal, wholes
 from .atoms import Ids
@@ -125,7 +126,7 @@ def measured_once(case: Case) -> Curves:
 
 def timed(case: Case) -> Bill:
     """The bill in seconds, of layers that are timed on the input's shapes."""
-    feeds = one(case.feeds, case.model)
+    feeds = single(case.model.graph, case.feeds)
     shapes = {name: np.shape(array) for name, array in feeds.items()}
     return timetable.latency(
         case.model.graph, case.market.axes, shapes, total(case.model, feeds), timetable.width(), timetable.seconds
@@ -167,15 +168,9 @@ def measured(case: Case, choice: Choice) -> float:
     """The latency of a pruned network as a share of the original's, taken in turns."""
     model, axes = case.rebuild()
     operate(model.graph, Kept(axes, choice.dead))
-    feeds = one(case.feeds, model)
+    feeds = single(model.graph, case.feeds)
     before, after = timetable.shortest([(case.original, feeds), (model, feeds)], RUNS, SECONDS)
     return after / before
-
-
-def one(feeds: Feeds, model: Model) -> Feeds:
-    """The first of the samples that lie along axes of unknown sizes; all of them where some input has none such."""
-    first = [value.shape[0] if value.shape else 0 for value in model.graph.inputs]
-    return feeds if any(isinstance(size, int) for size in first) else {n: a[:1] for n, a in feeds.items()}
 
 
 def damage(case: Case, orders: Sequence[Ids]) -> Sequence[Curve]:
