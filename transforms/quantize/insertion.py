@@ -64,6 +64,7 @@ def insert(
         integers_of(graph, node, padded, parameters[layer.input], weights[node])
     if target.rounds_floats:
         keep_floats(graph)
+        keep_outputs(graph)
     return dequantized
 
 
@@ -89,6 +90,28 @@ def keep_floats(graph: Graph) -> None:
             kept[x] = Builder(graph, x.node.next, loc=_loc(node)).Max(x)
             kept[x].name, kept[x].type = _name(x, "kept"), x.type
         node.set_input(0, kept[x])
+
+
+MOVERS = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators to whose front ONNX Runtime moves a QuantizeLinear."""
+
+
+def keep_outputs(graph: Graph) -> None:
+    """Puts a Max of one operand in front of a Transpose between an output and a QuantizeLinear: the runtime would move
+    the latter to the front, and give the output as the integers stand for it."""
+    kept: dict[Value, Value] = {}
+    for node in list(graph):
+        mover = node.operand(0).node if node.op == "QuantizeLinear" and not node.domain else None
+        while mover is not None and mover.op in MOVERS and not mover.domain:
+            x = mover.operand(0)
+            if mover.op == "Transpose" and x.is_output:
+                if x not in kept:
+                    assert x.node is not None, "an output is computed or an input"
+                    kept[x] = Builder(graph, x.node.next, loc=_loc(node)).Max(x)
+                    kept[x].name, kept[x].type = _name(x, "kept"), x.type
+                mover.set_input(0, kept[x])
+                break
+            mover = x.node
 
 
 def erase_unused(pairs: Iterable[Value]) -> None:

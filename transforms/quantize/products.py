@@ -71,7 +71,16 @@ def paces(product: Product, sizes: Sizes, known: Products) -> tuple[float, float
     """Microseconds in float and in int8, conversions not counted."""
     found = extent(product, sizes)
     assert found is not None, "the operands of a product are of known rank"
-    return found.takes(known.float), found.takes(known.int8)
+    turned = sum(math.prod(static_shape(v, sizes) or ()) for v in product.operands if is_turned(v))
+    return found.takes(known.float), found.takes(known.int8) + known.turned * turned
+
+
+def is_turned(value: Value) -> bool:
+    """True for what a Transpose gives to one product alone that exchanges the last two axes."""
+    node, rank = value.node, value.rank or 0
+    if node is None or node.op != "Transpose" or node.domain or value.only_user is None:
+        return False
+    return node.ints("perm", tuple(range(rank))[::-1]) == (*range(rank - 2), rank - 1, rank - 2)
 
 
 def observed(model: Model, found: Collection[Integer], sizes: Sizes, samples: Samples) -> Sizes:

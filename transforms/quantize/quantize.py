@@ -16,7 +16,7 @@ from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass, Progress, Rounded
 from ..cost import Sizes
 from ..samples import alone_in_batch, one_sample
-from ..select import Selection
+from ..select import Selection, matches
 from ..walk import pairs
 from . import dynamic, gru, insertion, recurrent, scheme, warnings, weights
 from .accumulated import Reached, accumulated, around, float_outputs
@@ -267,7 +267,7 @@ class Quantize(Pass):
         ]
         for node, known in layers(model.graph):
             layer = (self.other_form(model.graph, node) or known) if isinstance(known, str) else known
-            why = reasons.get(node, "")
+            why = reasons[node] if node in reasons else self.skipped(node)
             spared = layer if why and not isinstance(layer, str) else None
             if not why and self.mode == "dynamic" and node.op in RECURRENT and node.graph is model.graph:
                 why = gru.why_not(node, sizes) if node.op == "GRU" else recurrent.why_not(node)
@@ -282,6 +282,10 @@ class Quantize(Pass):
             found.append(Candidate(node, why, None if why or isinstance(layer, str) else layer, spared=spared))
         order = {node: place for place, node in enumerate(model.graph.walk())}
         return sorted(found, key=lambda candidate: order[candidate.node])
+
+    def skipped(self, node: Node) -> str:
+        """Why a part of an Attention that was chosen is none; '' where it is."""
+        return next((f"skipped by pattern {pattern!r}" for pattern in self.skip if matches(node, pattern)), "")
 
     def other_form(self, graph: Graph, node: Node) -> Integer | str | None:
         """What a node is that has an int8 kernel though it has no weights, or in another form, or why it has none."""
