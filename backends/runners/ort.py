@@ -26,6 +26,8 @@ IN_MEMORY_BYTES = 64 << 20
 
 LARGE = 1 << 16
 """Elements from which on a weight can be handed over as an input."""
+STRIP = 128
+"""Columns of a transposed matrix that are copied at a time."""
 NATIVE = (DType.F16, DType.F32, DType.F64)
 """Types of weights that can, because numpy has them."""
 
@@ -96,10 +98,20 @@ def _weights_as_inputs(model: Model) -> dict[str, Array]:
             name = f"weight_{len(found)}"
             while name in taken:
                 name += "_"
-            found[name] = np.ascontiguousarray(value.tensor.numpy())
+            found[name] = in_rows(value.tensor.numpy())
             made[value.tensor] = graph.add_input(name, value.type)
         value.replace_by(made[value.tensor])
     return found
+
+
+def in_rows(array: Array) -> Array:
+    """np.ascontiguousarray; a transposed matrix is copied in strips that a core's cache holds, which is far faster."""
+    if array.ndim != 2 or array.flags.c_contiguous or not array.flags.f_contiguous:
+        return np.ascontiguousarray(array)
+    copy = np.empty(array.shape, array.dtype)
+    for start in range(0, array.shape[1], STRIP):
+        copy[:, start : start + STRIP] = array[:, start : start + STRIP]
+    return copy
 
 
 def _options(optimize: bool, threads: int) -> ort.SessionOptions:

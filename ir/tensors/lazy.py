@@ -69,7 +69,7 @@ class Lazy(Tensor):
         return self.exact or self.function in ROUNDED
 
     def numpy(self) -> Array:
-        if self.exact or self.count <= PART or not self.streams:
+        if self.count <= PART or not self.is_elementwise:
             return _round(self.wide(), self.dtype).reshape(self.shape)
         array = np.empty(self.shape, self.dtype.numpy)
         step = max(1, PART * self.shape[0] // self.count)
@@ -96,6 +96,13 @@ class Lazy(Tensor):
             # A view of what is not an expression costs nothing.
             return self.function == "transpose" and not isinstance(self.operands[0], Lazy)
         return all(not isinstance(t, Lazy) or 8 * t.count <= CACHE_BYTES or t.streams for t in self.operands)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether rows need those of stored tensors alone: each part is then read once."""
+        return FUNCTIONS[self.function].leading == "same" and all(
+            not isinstance(t, Lazy) or 8 * t.count <= CACHE_BYTES or t.is_elementwise for t in self.operands
+        )
 
     def unrounded(self) -> Array:
         return super().unrounded() if self.is_rounded else self.wide().astype(np.float64).reshape(self.shape)
@@ -212,10 +219,17 @@ def _take_shape(shapes: Sequence[tuple[int, ...]], p: Parameters) -> tuple[int, 
     return (*shapes[0][:axis], *shapes[1], *shapes[0][axis + 1 :])
 
 
+def _take(x: Array, indices: Array, axis: int) -> Array:
+    """np.take, which would first copy a transposed array into the order that this has only as a whole."""
+    if indices.ndim == 1 and x.flags.f_contiguous and not x.flags.c_contiguous:
+        return np.take(x.T, indices, x.ndim - 1 - axis).T
+    return np.take(x, indices, axis)
+
+
 def _take_rows(lazy: Lazy, start: int, stop: int) -> Array:
     axis, indices = _int(lazy.parameters["axis"]), lazy.operands[1].numpy()
     if axis:
-        return np.take(_rows_of(lazy, 0, start, stop), indices, axis)
+        return _take(_rows_of(lazy, 0, start, stop), indices, axis)
     wanted = indices[start:stop]
     if wanted.ndim != 1 or not wanted.size:
         return np.take(lazy.operands[0].numpy() if lazy.exact else _wide(lazy.operands[0]), wanted, 0)
@@ -335,7 +349,7 @@ FUNCTIONS: dict[str, Function] = {
         rows=_transpose_rows,
     ),
     "slice": Function(_slice_shape, _slice, rows=_slice_rows),
-    "take": Function(_take_shape, np.take, rows=_take_rows),
+    "take": Function(_take_shape, _take, rows=_take_rows),
     "concat": Function(_concat_shape, _concat, rows=_concat_rows),
     "matmul": Function(_matmul_shape, np.matmul),
     "sum": Function(_reduce_shape, _sum),

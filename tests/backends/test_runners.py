@@ -143,6 +143,15 @@ def test_element_types_that_numpy_lacks_pass_in_and_out() -> None:
     assert found.astype(np.float32).tolist() == [1.5, -2]
 
 
+@pytest.mark.parametrize("shape", [(300, 7), (7, 300), (1, 300), (300, 1), (128, 256)])
+def test_a_transposed_matrix_is_copied_into_rows(shape: tuple[int, int]) -> None:
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    for source in (array, array.T, array[::2].T, array[:, ::-1]):
+        found = ort.in_rows(source)
+        assert found.flags.c_contiguous
+        assert np.array_equal(found, source)
+
+
 def test_a_large_model_reaches_the_runtime_through_a_file(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     feeds = synthesize(model.graph)[0]
     expected = OrtRunner(model).run(feeds)["y"]

@@ -66,6 +66,7 @@ EXPRESSIONS = {
     "take rows": lambda a: take(a, [4, 0, 2], 0),
     "take columns": lambda a: take(a, [3, 1], 1),
     "take of a product": lambda a: take(binary("mul", a, a), [5, 1], 0),
+    "take of a transpose": lambda a: take(take(transpose(a, (1, 0)), [3, 0, 1], 0), [5, 2, 4], 1),
     "transpose": lambda a: transpose(a, (1, 0)),
     "transpose of a sum": lambda a: transpose(binary("add", a, 1.0), (1, 0)),
     "reshape": lambda a: reshape(a, (3, 8)),
@@ -100,6 +101,14 @@ def test_a_large_expression_that_is_computed_in_parts_is_the_same(name: str, mon
     whole = EXPRESSIONS[name](matrix()).numpy()
     monkeypatch.setattr(lazy, "PART", 5)
     np.testing.assert_array_equal(EXPRESSIONS[name](matrix()).numpy(), whole)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("perm", [(2, 1, 0), (0, 1, 2), (1, 0, 2)])
+def test_taking_from_a_transposed_tensor(perm: tuple[int, ...], axis: int):
+    array = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    got = take(transpose(Dense(array), perm), [2, 0], axis)
+    np.testing.assert_array_equal(got.numpy(), np.take(np.ascontiguousarray(array.transpose(perm)), [2, 0], axis))
 
 
 def test_an_expression_is_rounded_once():
