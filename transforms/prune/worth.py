@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,9 @@ from ..walk import Walk, pairs
 from .blocks import Block, cut
 from .damage import PROBES, deviation, some
 from .obs import TINY, damped
-from .statistics import Calibration
+from .statistics import Calibration, Moments
 
 Units = Sequence[tuple[Block, ...]]
-ROWS = 1 << 15
-"""Places, at most, of which a branch's linear function is learnt."""
 RIDGE = 1e-3
 
 
@@ -118,7 +116,7 @@ def by_line(unit: Sequence[Block], walk: Walk, twins: Mapping[Value, Value]) -> 
     for block in unit:
         assert block.stream is not None
         seen = walk.step([block.stream, block.branch], block.add)
-        stand_in(block, twins, fitted(block, [(step[block.stream], step[block.branch]) for step in seen]))
+        stand_in(block, twins, fitted(block, ((step[block.stream], step[block.branch]) for step in seen)))
 
 
 @dataclass(frozen=True)
@@ -129,20 +127,16 @@ class Line:
     bias: Array
 
 
-def fitted(block: Block, seen: Sequence[tuple[Array, Array]]) -> Line:
+def fitted(block: Block, seen: Iterable[tuple[Array, Array]]) -> Line:
     """A branch as a linear function of its stream, by ridge regression over samples and places."""
-    random = np.random.default_rng(0)
-    axis = channel_axis(block)
-    x: Array = np.concatenate([turn(stream, axis) for stream, _ in seen]).astype(np.float64)
-    y: Array = np.concatenate([turn(branch, axis) for _, branch in seen]).astype(np.float64)
-    rows = random.permutation(len(x))[:ROWS]
-    x, y = x[rows], y[rows]
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    x, y = x - mean_x, y - mean_y
-    gram: Array = damped((x.swapaxes(0, 1) @ x / len(x))[None], RIDGE)[0]
-    cross: Array = x.swapaxes(0, 1) @ y / len(x)
-    weight: Array = np.linalg.solve(gram, cross).swapaxes(0, 1)
-    return Line(weight, mean_y - weight @ mean_x)
+    axis, moments = channel_axis(block), None
+    for stream, branch in seen:
+        x, y = turn(stream, axis), turn(branch, axis)
+        moments = moments or Moments.empty(1, x.shape[-1], y.shape[-1])
+        moments.update(x[None], y[None])
+    assert moments is not None, "there are samples"
+    weight = np.linalg.solve(damped(moments.gram(True), RIDGE), moments.cross(True).swapaxes(1, 2))[0].swapaxes(0, 1)
+    return Line(weight, (moments.y[0] - weight @ moments.x[0]) / moments.count)
 
 
 def channel_axis(block: Block) -> int:
