@@ -17,6 +17,7 @@ from ...ir import Builder, DType, Graph, Model, Node, TensorType, Value, fuse
 from ...ir.dims import free_symbols, of_atom
 from ..cost import Shape, Sizes, static_shape
 from ..samples import alone_in_batch
+from ..simplify.structure.dead import erase_dead, is_dead
 from .layers import Integer, Product, product_of
 from .placement import Pace, Products, Target
 
@@ -145,6 +146,7 @@ def open_attention(
     nodes = [node for node in graph if node.op == ATTENTION and not node.domain and selected(node)]
     kept: dict[Node, str] = {}
     copy = graph.clone() if nodes else graph
+    idle = {node for node in graph if is_dead(node)}
     twins = dict(zip(graph, copy, strict=True))
     for node in nodes:
         parts = [p for p in map(product_of, apart(twins[node])) if isinstance(p, Product)]
@@ -153,6 +155,8 @@ def open_attention(
             kept[node] = why
         else:
             apart(node)
+    if len(kept) < len(nodes):
+        erase_dead(graph, allow=lambda node: node not in idle)
     return kept
 
 

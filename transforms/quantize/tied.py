@@ -29,7 +29,7 @@ def untie(graph: Graph) -> dict[Value, Node]:
 
 def tie(graph: Graph, made: dict[Value, Node]) -> None:
     """Gives products that stayed float the shared table back, and erases what nobody reads any more."""
-    tables = {turn.operand(0): value for value, turn in made.items()}
+    tables = {turn.operand(0): value for value, turn in made.items() if turn.graph is not None}
     for turn in [n for n in graph if n.op == "Transpose" and n.operand(0) in tables]:
         value = tables[turn.operand(0)]
         for user in [n for n in value.users if n.graph is graph and n.op in PRODUCTS]:

@@ -295,6 +295,26 @@ def test_attention_of_any_kind_is_taken_apart(inputs: str, call: str, attrs: str
 
 
 @pytest.mark.usefixtures("cheap")
+def test_queries_keys_and_values_of_one_projection_have_scales_of_their_own():
+    """The Split in front of the Attention is not needed by its parts, and must not look like a user of the projection."""
+    model, outcome = quantized(
+        graph(
+            """
+            @w : f32[16,48] = random(1)
+            %1 = MatMul(%x, @w) : f32[1,9,48]
+            %2, %3, %4 = Split(%1, i64[3]{16,16,16}) {axis=2} : f32[1,9,16], f32[1,9,16], f32[1,9,16]
+            %y = Attention(%2, %3, %4) {q_num_heads=2, kv_num_heads=2, scale=0.1} : f32[1,9,16]
+            return %y
+            """,
+            "%x: f32[1,9,16]",
+        )
+    )
+    assert [d.decision for d in outcome.decisions] == ["int8"] * 3
+    assert outcome.warnings == []
+    assert sum(node.op == "QuantizeLinear" for node in model.graph) == 5
+
+
+@pytest.mark.usefixtures("cheap")
 def test_keys_that_are_given_back_are_not_rounded():
     """ONNX Runtime moves a QuantizeLinear to the front of a Transpose, also behind an output."""
     inputs = "%q: f32[1,2,1,16], %k: f32[1,2,1,16], %v: f32[1,2,1,16], %a: f32[1,2,6,16], %b: f32[1,2,6,16]"

@@ -51,6 +51,12 @@ def test_the_head_is_quantized_and_the_table_stays_for_the_words(mode: str):
     assert next(node for node in model.graph if node.op == "Gather").operand(0).is_float
 
 
+@pytest.mark.parametrize("skip", [(), ("y",)])
+def test_so_it_is_for_openvino(skip: tuple[str, ...]):
+    _, outcome = quantize(TIED, Quantize(target="openvino-cpu", skip=skip))
+    assert [d.decision for d in outcome.decisions] == ["int8", "fp32" if skip else "int8"]
+
+
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 def test_a_head_that_stays_float_goes_on_sharing_the_table(mode: str):
     model, outcome = quantize(TIED, Quantize(mode=mode, skip=("y",)))
