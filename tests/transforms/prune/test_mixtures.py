@@ -110,6 +110,7 @@ def scattered(units: int, index: str) -> str:
 INDICES = {
     "sizes of which are constants": "%index = Expand(%column, i64[2]{{6,{units}}})",
     "one of which stays what it is": "%index = Expand(%column, i64[2]{{1,{units}}})",
+    "that are tiled": "%index = Tile(%column, i64[2]{{1,{units}}})",
 }
 
 

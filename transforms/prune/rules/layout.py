@@ -119,11 +119,16 @@ def expand_shape(node: Node, kept: Kept) -> None:
 
 
 def tile(node: Node, axes: AxisMap) -> None:
-    """The atoms of an axis over and over (Tile-13)."""
+    """The atoms of an axis over and over (Tile-13). Indices that are repeated for each channel are as many as there are
+    channels.
+    """
     x = node.operand(0)
+    free = is_index(node.output) and integers(node.input(1)) is not None
     bound: list[Ids] = []
     for axis, (ids, count) in enumerate(zip(axes.of(x), repetitions(node), strict=True)):
-        if not count:
+        if free and count and shape(x)[axis] == 1:
+            bound.append(axes.fresh(count))
+        elif not count:
             why = COMPUTED_SIZES if count is None else "nothing of it is left"
             axes.freeze_axes(x, [axis], node, why)
             bound.append(axes.frozen(node, why))
@@ -131,6 +136,14 @@ def tile(node: Node, axes: AxisMap) -> None:
             bound.append(ids if count == 1 or ids.ndim == 0 else np.tile(ids, count))
     axes.bind(node.output, bound)
     axes.hush(node.output, x in axes.quiet)
+
+
+def fewer_copies(node: Node, kept: Kept) -> None:
+    """As many indices as there are channels left."""
+    counts, sizes = integers(node.input(1)), shape(node.operand(0))
+    changed = {axis: int(left.size) for axis, left in kept.changed(node.output).items() if sizes[axis] == 1}
+    if counts is not None and changed:
+        set_integers(node, 1, [changed.get(axis, count) for axis, count in enumerate(counts)])
 
 
 def repetitions(node: Node) -> list[int | None]:
@@ -326,7 +339,7 @@ ROWS: dict[str, Rule] = {
     "Squeeze": Rule(squeeze),
     "Unsqueeze": Rule(unsqueeze),
     "Expand": Rule(expand, expand_shape),
-    "Tile": Rule(tile),
+    "Tile": Rule(tile, fewer_copies),
     "DepthToSpace": Rule(depth_to_space),
     "SpaceToDepth": Rule(space_to_depth),
     "Flatten": Rule(flatten),
