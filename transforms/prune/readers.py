@@ -29,4 +29,4 @@ class Reader:
 def readers(found: Sequence[Slot]) -> list[Reader]:
     """The readers among the slots' users, in the order of the slots."""
     made = [Reader(node, slot) for slot in found for node in slot.constant.users if input_axis(node) == slot.axis]
-    return [r for r in made if len(r.weight.users) == 1]
+    return [r for r in made if len(r.weight.users) == 1 and r.node.input(1) is r.weight]

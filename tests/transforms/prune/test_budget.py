@@ -17,8 +17,10 @@ from tersor.transforms.prune import Prune, bill, budgets, timetable
 from tersor.transforms.prune.allocate import Choice
 from tersor.transforms.prune.analysis import analyse
 from tersor.transforms.prune.budgets import Case
+from tersor.transforms.prune.groups import slots
 from tersor.transforms.prune.kept import Kept
 from tersor.transforms.prune.prepare import prepare
+from tersor.transforms.prune.readers import readers
 from tersor.transforms.prune.surgery import operate
 from tersor.transforms.walk import Walk
 
@@ -237,3 +239,23 @@ def test_a_network_that_costs_nothing_keeps_to_every_budget(model, resource: str
     made = model("graph(%x: f32[N,6]) -> (y) {\n  %y = Identity(%x) : f32[N,6]\n  return %y\n}")
     outcome = Prune(**{resource: 0.5}).run(made, Context())
     assert (outcome.changed, outcome.missed) == (0, [])
+
+
+def test_a_bias_is_no_weight_that_reads_channels() -> None:
+    """That of a Gemm that is not transposed has as many entries along its first axis as the weight has outputs."""
+    network = Model(
+        parse("""graph(%x: f32[N,8]) -> (y) {
+          @w : f32[8,6] = random(1)
+          @b : f32[6] = random(2)
+          @v : f32[6,5] = random(3)
+          %h = Gemm(%x, @w, @b) : f32[N,6]
+          %a = Relu(%h) : f32[N,6]
+          %y = MatMul(%a, @v) : f32[N,5]
+          return %y
+        }""")
+    )
+    axes = analyse(network.graph)
+    assert [reader.weight.name for reader in readers(slots(axes))] == ["v"]
+    samples = [{"x": np.random.default_rng(seed).standard_normal((16, 8)).astype(np.float32)} for seed in range(3)]
+    Prune(flops=0.6, importance="obs").run(network, Context(samples=samples))
+    assert next(iter(network.graph)).operand(2).shape == network.graph.outputs[0].node.operand(1).shape[:1]
