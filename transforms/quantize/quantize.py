@@ -19,16 +19,16 @@ from ..samples import alone_in_batch, one_sample
 from ..select import Selection, matches
 from ..walk import pairs
 from . import dynamic, gru, insertion, recurrent, scheme, warnings, weights
-from .accumulated import Reached, accumulated, around, float_outputs
+from .accumulated import accumulated, around, float_outputs
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
 from .bias import ChannelMeans, Means, correct_in_turn, corrected, means_of
 from .calibrate import observe, require
+from .candidates import Candidate, Measured
 from .gain import Costs, forms_not_worth, modelled, not_worth, products_not_worth
 from .images import as_images, candidate
 from .layers import (
     ALREADY_INTEGER,
     LAYERS,
-    QUANTIZED,
     REPLACEABLE,
     Integer,
     Layer,
@@ -496,41 +496,3 @@ class Calibrated:
     ranges: dict[Value, Range]
     means: dict[Node, Means]
     results: dict[Node, Means] = field(default_factory=dict[Node, Means])
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Per layer the SQNR of its result with that of the layers before it, and how it is rounded; the layers that int8
-    would make `slower`, each with the reason, what int8 would take of those that the user left `aside`, and what the
-    network's outputs keep.
-    """
-
-    noise: Mapping[Node, float]
-    rows: Mapping[Node, Rounded]
-    slower: Mapping[Node, str] = field(default_factory=dict[Node, str])
-    aside: Mapping[Node, str] = field(default_factory=dict[Node, str])
-    outputs: Sequence[Reached] = ()
-
-
-class Candidate:
-    """A layer as it was before the pass: `layer` is None where it stays float, and `why` says so; it is
-    None, too, for a `recurrent` one that is quantized. `spared` is what int8 could have had, but for the user.
-    """
-
-    def __init__(
-        self, node: Node, why: str, layer: Integer | None, *, recurrent: bool = False, spared: Integer | None = None
-    ) -> None:
-        self.node, self.layer, self.recurrent, self.spared = node, layer, recurrent, spared
-        self.kept = Decision.of(node, "int8" if why == QUANTIZED else "fp32", why)
-
-    def row(self, measured: Measured, why_float: str = "") -> Decision:
-        """The decision, with what was measured of the layer."""
-        if self.layer is None and not self.recurrent:
-            said = measured.aside.get(self.node, "")
-            return dataclasses.replace(
-                self.kept, reason=f"{self.kept.reason}; int8 takes {said}" if said else self.kept.reason
-            )
-        if why_float:
-            return dataclasses.replace(self.kept, reason=why_float)
-        noise, row = measured.noise.get(self.node), measured.rows.get(self.node)
-        return dataclasses.replace(self.kept, decision="int8", reason="", sqnr_db=noise, rounded=row)

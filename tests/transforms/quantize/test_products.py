@@ -113,7 +113,8 @@ REFUSED = {
 def test_a_product_without_an_integer_kernel_stays_float(body: str, type: str, why: str):
     left = "f32[9,9]" if type == "f32[9]" else type
     found = graph(f"{body} return %1", f"%a: {left}, %b: {type}")
-    samples = [{v.name: np.ones([int(d) for d in v.shape or ()], v.type.dtype.numpy) for v in found.inputs}]
+    kind = np.int32 if type.startswith("i32") else np.float32
+    samples = [{v.name: np.ones([int(d) for d in v.shape or ()], kind) for v in found.inputs}]
     outcome = Quantize().run(Model(found), Context(samples=samples))
     assert [(d.decision, d.reason) for d in outcome.decisions] == [("fp32", why)]
 
@@ -471,17 +472,17 @@ NETWORK = """
 INPUT = "%x: f32[1,24,16]"
 
 OPTIONS = {
-    "bias in turn": {"correct_bias": True, "in_turn": True},
-    "mixed": {"observer": "auto", "correct_bias": True, "cost_aware": True, "slack": 0.05},
-    "openvino": {"target": "openvino-cpu", "correct_bias": True},
-    "qoperator": {"form": "qoperator"},
+    "bias in turn": Quantize(correct_bias=True, in_turn=True),
+    "mixed": Quantize(observer="auto", correct_bias=True, cost_aware=True, slack=0.05),
+    "openvino": Quantize(target="openvino-cpu", correct_bias=True),
+    "qoperator": Quantize(form="qoperator"),
 }
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.usefixtures("cheap")
-def test_products_go_with_the_other_options(options: dict[str, bool]):
-    model, outcome = quantized(graph(NETWORK, INPUT), Quantize(**options))
+def test_products_go_with_the_other_options(options: Quantize):
+    model, outcome = quantized(graph(NETWORK, INPUT), options)
     products = [d for d in outcome.decisions if d.rounded and "right" in d.rounded.scheme]
     assert [d.decision for d in products] == ["int8", "int8"]
     found = feed(model.graph, 1)
