@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tersor.ir import Model, parse
+from tersor.transforms.base import Context
+from tersor.transforms.manager import run_passes
+from tersor.transforms.simplify import Simplify
 from tersor.transforms.simplify.raising.heads import pack_heads, share_repeated_heads
 
 SHARED = ("%q: f32[B,6,S,8]", "%k: f32[B,2,S,8]", "%v: f32[B,2,S,8]")
@@ -227,3 +231,39 @@ def test_split_heads_that_others_need_stay_for_them(check_rules):
     end = "%z = Neg(%qh) : f32[B,2,S,8] return %y, %z"
     before = graph(f"{SPLITS} {core()}", PACKED, "y, z", end)
     check_rules([pack_heads], before, graph(f"{split('q', 'S')} {ATTENTION}", PACKED, "y, z", end), fired=1)
+
+
+def test_parts_of_a_projection_that_a_later_attention_took_first_serve_an_earlier_one_too():
+    """Heads that share keys are recognized late, when plain ones behind them are packed already."""
+    blocks = ""
+    for block, heads in (("a", 4), ("b", 2)):
+        keys = ""
+        for x, count in (("q", heads), ("k", 2), ("v", 2)):
+            keys += f"""%{block}{x}0 = MatMul(%x, @{block}{x}) : f32[B,6,{2 * count}]
+              %{block}{x}1 = Reshape(%{block}{x}0, i64[4]{{0,6,{count},2}}) : f32[B,6,{count},2]
+              %{block}{x}2 = Transpose(%{block}{x}1) {{perm=[0,2,1,3]}} : f32[B,{count},6,2]
+            """
+            if x != "q" and heads > count:
+                keys += f"""%{block}{x}3 = Unsqueeze(%{block}{x}2, i64[1]{{2}}) : f32[B,2,1,6,2]
+                  %{block}{x}4 = Expand(%{block}{x}3, i64[5]{{1,2,2,6,2}}) : f32[B,2,2,6,2]
+                  %{block}{x}2r = Reshape(%{block}{x}4, i64[4]{{0,4,6,2}}) : f32[B,4,6,2]
+                """
+        r = "r" if heads > 2 else ""
+        blocks += f"""{keys} %{block}t = Transpose(%{block}k2{r}) {{perm=[0,1,3,2]}} : f32[B,{heads},2,6]
+          %{block}s = MatMul(%{block}q2, %{block}t) : f32[B,{heads},6,6]
+          %{block}m = Mul(%{block}s, f32[]{{0.70710677}}) : f32[B,{heads},6,6]
+          %{block}p = Softmax(%{block}m) {{axis=-1}} : f32[B,{heads},6,6]
+          %{block}o = MatMul(%{block}p, %{block}v2{r}) : f32[B,{heads},6,2]
+          %{block}u = Transpose(%{block}o) {{perm=[0,2,1,3]}} : f32[B,6,{heads},2]
+          %{block} = Reshape(%{block}u, i64[3]{{0,6,{2 * heads}}}) : f32[B,6,{2 * heads}]
+        """
+    weights = " ".join(
+        f"@{block}{x} : f32[8,{2 * (heads if x == 'q' else 2)}] = random({seed})"
+        for seed, (block, heads, x) in enumerate((b, h, x) for b, h in (("a", 4), ("b", 2)) for x in "qkv")
+    )
+    model = Model(parse(f"graph(%x: f32[B,6,8]) -> (a, b) {{ {weights} {blocks} return %a, %b }}"))
+    (step,) = run_passes(model, [Simplify()], Context())
+    assert step.parity is not None
+    assert step.parity.passed
+    assert [node.op for node in model.graph].count("Attention") == 2
+    assert [node.op for node in model.graph].count("Split") == 1

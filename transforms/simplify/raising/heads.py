@@ -304,11 +304,20 @@ class Packing:
         for user in source.users:
             same = user.op == "Split" and user.int("axis") in (2, -1) and integers(user.input(1)) == widths
             if same and user.graph is self.op.graph:
+                hoist(user, source)
                 return user.outputs
         key = (source, tuple(widths))
         if key not in self.made:
             self.made[key] = self.op.Split(source, widths, axis=2, outputs=len(widths))
         return self.made[key]
+
+
+def hoist(node: Node, source: Value) -> None:
+    """Moves a node that needs nothing else to right behind what it reads, so that whoever comes later may use it."""
+    graph, made = node.graph, source.node
+    if graph is not None and made is not None and made.next is not node:
+        node.unlink()
+        graph.insert(node, made.next)
 
 
 def ends_of(value: Value) -> list[Value | None]:
