@@ -200,11 +200,9 @@ def edge_pad(mode: str) -> Row:
 def resize(op: Lowering, x: Value, scales: Sequence[float] | None, attrs: dict[str, Any]) -> Value:
     """Resamples the spatial axes to the result's sizes, or by scales where the user gave these: they decide the
     coordinates."""
-    rank = rank_of(x) - 2
-    axes = list(range(2, rank + 2))
     if scales is not None and all(s is not None for s in scales):
-        return op.Resize(x, None, np.asarray(scales, np.float32), axes=axes, **attrs)
-    return op.Resize(x, None, None, op.dims(op.out_shape[2:]), axes=axes, **attrs)
+        return op.Resize(x, None, np.asarray([1, 1, *scales], np.float32), **attrs)
+    return op.Resize(x, None, None, op.dims(op.out_shape[2:]), axes=list(range(2, rank_of(x))), **attrs)
 
 
 NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

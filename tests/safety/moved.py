@@ -39,11 +39,12 @@ def stated_sizes(g: Grower) -> Value | None:
         case 2:
             image = fresh(g, "batch", 3, "height", "width")
             twice = [g.add("Mul", g.add("Shape", image, start=i, end=i + 1), ints(2)) for i in (2, 3)]
+            how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            if either(g):
+                scales = constant(np.array([2, 2], np.float32))
+                return g.add("Resize", image, None, scales, axes=(2, 3), **how)
             sizes = g.add("Concat", g.add("Shape", image, start=0, end=2), *twice, axis=0)
-            return g.add(
-                "Resize", image, None, None, sizes, mode="nearest", coordinate_transformation_mode="asymmetric",
-                nearest_mode="floor",
-            )  # fmt: skip
+            return g.add("Resize", image, None, None, sizes, **how)
         case 3:
             one = g.add("ReduceSum", x, ints(1), keepdims=1)
             repeats = g.add("Concat", ints(1), length, ints(1), axis=0) if either(g) else ints(1, 2, 1)

@@ -56,6 +56,16 @@ BECOMES: dict[str, tuple[Rule, str, str]] = {
         "%t = Concat(%s, i64[3]{1,8,12}) {axis=0} : i64[4] %a = Resize(%u, _, _, %t) {mode=\"nearest\"} : f32[N,1,8,12]",
         "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, _, f32[4]{1,1,2,2}) {mode=\"nearest\"} : f32[N,1,8,12]",
     ),
+    "a resize of some axes by scales": (
+        targets.resize_of_all_axes,
+        "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, _, f32[2]{3,2}) {axes=[-1,2], mode=\"nearest\"} : f32[N,1,8,18]",
+        "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, _, f32[4]{1,1,2,3}) {mode=\"nearest\"} : f32[N,1,8,18]",
+    ),
+    "a resize of some axes to sizes": (
+        targets.resize_of_all_axes,
+        "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, _, _, i64[2]{8,9}) {axes=[2,3], mode=\"linear\"} : f32[N,1,8,9]",
+        "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, _, f32[4]{1,1,2,1.5}) {mode=\"linear\"} : f32[N,1,8,9]",
+    ),
     "a tile of single entries": (
         targets.constant_tile_repeats,
         "%r = ReduceMax(%x, i64[1]{0}) : f32[1,4,6] %a = Tile(%r, i64[3]{5,1,1}) : f32[5,4,6]",
@@ -162,6 +172,15 @@ LEFT: dict[str, tuple[Rule, str, str]] = {
         targets.constant_resize_scales,
         "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %s = Shape(%x) {end=1} : i64[1] %t = Concat(%s, i64[3]{1,8,12}) {axis=0} : i64[4] "
         "%a = Resize(%u, _, _, %t) {mode=\"nearest\", keep_aspect_ratio_policy=\"not_larger\"} : ? return %a", "it keeps the aspect ratio"),
+    "resize of some axes with a region": (
+        targets.resize_of_all_axes,
+        "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, f32[4]{0,0,1,1}, f32[2]{2,2}) "
+        "{axes=[2,3], coordinate_transformation_mode=\"tf_crop_and_resize\"} : f32[N,1,8,12] return %a",
+        "it crops or keeps the aspect ratio"),
+    "resize of some axes to a size of an unknown one": (
+        targets.resize_of_all_axes,
+        "%u = Unsqueeze(%y, i64[1]{1}) : f32[N,1,S,6] %a = Resize(%u, _, _, i64[2]{8,12}) {axes=[2,3], mode=\"nearest\"} : f32[N,1,8,12] return %a",
+        "a scale is known at run time only"),
     "function of what others need expanded": (
         broadcasting.expand_later,
         "%r = ReduceMax(%x, i64[1]{1}) : f32[N,1,6] %e = Expand(%r, i64[3]{1,4,1}) : f32[N,4,6] %b = Exp(%e) : f32[N,4,6] %a = Add(%e, %b) : f32[N,4,6] return %a",

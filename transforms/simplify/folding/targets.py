@@ -161,6 +161,33 @@ def constant_resize_scales(op: Builder, node: Node) -> Result:
     return op.Resize(x, node.input(1), np.asarray(scales, np.float32), **node.attrs)
 
 
+@rule("Resize")
+def resize_of_all_axes(op: Builder, node: Node) -> Result:
+    """A Resize of some axes by constants has a scale for every axis, which runtimes can move Transposes past: ONNX
+    Runtime forgets about `axes` there, and fails.
+    """
+    x, scales, sizes = node.operand(0), node.input(2), node.input(3)
+    if node.attr("axes") is None:
+        return decline("it names all axes")
+    if node.input(1) is not None or node.str("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return decline("it crops or keeps the aspect ratio")
+    if x.shape is None:
+        return decline("the rank of its operand is not known")
+    axes = [a % len(x.shape) for a in node.ints("axes")]
+    if scales is not None and scales.const is not None:
+        factors: list[float | None] = scales.const.numpy().tolist()
+    elif sizes is not None and sizes.const is not None:
+        wanted = sizes.const.numpy().tolist()
+        factors = [scale(x.shape[axis], size) for axis, size in zip(axes, wanted, strict=True)]
+    else:
+        return decline("its scales or sizes are not constant")
+    if any(f is None for f in factors):
+        return decline("a scale is known at run time only")
+    full = np.ones(len(x.shape), np.float32)
+    full[axes] = factors
+    return op.Resize(x, None, full, **{name: value for name, value in node.attrs.items() if name != "axes"})
+
+
 def scale(size: Size, wanted: Size) -> float | None:
     """The factor from a size to another one, where rounding it to float32 does no harm."""
     if size is wanted or (isinstance(size, int) and size == wanted):
@@ -205,6 +232,7 @@ RULES = (
     constant_expand_shape,
     constant_slice_bounds,
     constant_resize_scales,
+    resize_of_all_axes,
     equal_split_sizes,
     constant_tile_repeats,
 )
