@@ -47,6 +47,20 @@ def _attention(node: Node) -> str:
     return "" if wanted in (None, 0, DType.F32.code) else "it states the precision of its Softmax"
 
 
+def _transpose(node: Node) -> str:
+    """ONNX Runtime (1.31) moves the first axis of a stack of matrices into a product of them, and dies of the Cast that
+    it has put in between where it finds that in float16.
+    """
+    perm = node.ints("perm", ())
+    stack = len(perm) - 2
+    moves_first = stack > 0 and tuple(perm[:stack]) == tuple(range(1, stack + 1))
+    read = any(user.op in PRODUCTS for v in node.outputs for user in v.users)
+    return "ONNX Runtime crashes on it in float16 in front of a product of matrices" if moves_first and read else ""
+
+
+PRODUCTS = ("MatMul", "Einsum", "Attention")
+"""What is, or is written out as, products of stacks of matrices."""
+
 SUMS = "sums of many numbers lose digits in 16 bits"
 EXPONENTIALS = "exponentials leave the range of 16 bits, and their sums lose digits"
 DECISIONS = "one rounding changes what it decides"
@@ -57,6 +71,7 @@ RULES: dict[str, Rule] = {
     "Attention": _attention,
     "Mul": _product,
     "Div": _quotient,
+    "Transpose": _transpose,
     **dict.fromkeys(NORMS, _norm),
     **_always(
         SUMS, "GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceL1", "CumSum", "BatchNormalization",
@@ -98,7 +113,7 @@ FACTORS = "the errors of all factors add up"
 
 BFLOAT16: dict[str, Rule] = {
     **RULES,
-    **{op: (lambda _: "") for op in ("Mul", "Div", "Reciprocal", "Sqrt")},
+    **{op: (lambda _: "") for op in ("Mul", "Div", "Reciprocal", "Sqrt", "Transpose")},
     **dict.fromkeys(("Add", "Sum"), _sum),
     **_always("what is subtracted from the mean has lost its last digits already", *NORMS),
     **_always(SUMS, "ReduceL2", "ReduceSumSquare", "LpNormalization", "LpPool", "GlobalLpPool", "LRN", "Det"),

@@ -148,6 +148,23 @@ def test_a_node_stays_in_32_bits_where_its_constants_or_its_arithmetic_ask_for_i
     assert why in Plan(graph, DType.F16).why_not(node)
 
 
+@pytest.mark.parametrize("perm", ["[1,0,2]", "[1,2,0]"])
+def test_a_transpose_that_onnx_runtime_would_crash_on_in_front_of_a_product_stays_in_32_bits(perm: str):
+    text = f"""graph(%x: f32[6,6,6]) -> (y) {{
+      @w : f32[6,8] = random(1)
+      @v : f32[6,6] = random(2)
+      %a = MatMul(%x, @v) : f32[6,6,6]
+      %t = Transpose(%a) {{perm={perm}}} : f32[6,6,6]
+      %y = MatMul(%t, @w) : f32[6,6,8]
+      return %y
+    }}"""
+    model, _ = half(text, mode="compute")
+    assert [n.operand(0).dtype for n in model.graph if n.op == "Transpose"] == [DType.F32]
+    assert [n.operand(0).dtype for n in model.graph if n.op == "MatMul"] == [DType.F16, DType.F16]
+    model, _ = half(text, mode="compute", dtype="bfloat16")
+    assert [n.operand(0).dtype for n in model.graph if n.op == "Transpose"] == [DType.BF16]
+
+
 def test_norms_with_statistics_in_32_bits_and_attention_with_such_a_softmax_may_compute_in_16():
     text = """
     graph @g(%x: f32[1,8,64]) -> (y) {
