@@ -124,7 +124,7 @@ def made(family: str, name: str, head: bool = False) -> tuple[torch.nn.Module, t
         module = Headed(module, arguments)
     randomize(module)
     for parameter in module.parameters():
-        if parameter.ndim >= 2 and parameter.is_floating_point():
+        if parameter.ndim >= 2 and parameter[0].numel() > 1 and parameter.is_floating_point():
             usual = math.prod(parameter.shape[1:]) ** -0.5
             if 0 < float(parameter.std()) < usual / 1.2:
                 parameter.mul_(usual / parameter.std())
