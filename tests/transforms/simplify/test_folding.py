@@ -66,6 +66,13 @@ BECOMES: dict[str, tuple[Rule, str, str]] = {
         "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, _, _, i64[2]{8,9}) {axes=[2,3], mode=\"linear\"} : f32[N,1,8,9]",
         "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %a = Resize(%u, _, f32[4]{1,1,2,1.5}) {mode=\"linear\"} : f32[N,1,8,9]",
     ),
+    "a resize of the axes of space to computed sizes": (
+        targets.resize_of_all_axes,
+        "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %s = Shape(%y) {start=1} : i64[2] "
+        "%a = Resize(%u, _, _, %s) {axes=[2,3], mode=\"nearest\"} : f32[N,1,S,6]",
+        "%u = Unsqueeze(%x, i64[1]{1}) : f32[N,1,4,6] %s = Shape(%y) {start=1} : i64[2] %n = Shape(%u) {end=2} : i64[2] "
+        "%t = Concat(%n, %s) {axis=0} : i64[4] %a = Resize(%u, _, _, %t) {mode=\"nearest\"} : f32[N,1,S,6]",
+    ),
     "a tile of single entries": (
         targets.constant_tile_repeats,
         "%r = ReduceMax(%x, i64[1]{0}) : f32[1,4,6] %a = Tile(%r, i64[3]{5,1,1}) : f32[5,4,6]",

@@ -163,8 +163,8 @@ def constant_resize_scales(op: Builder, node: Node) -> Result:
 
 @rule("Resize")
 def resize_of_all_axes(op: Builder, node: Node) -> Result:
-    """A Resize of some axes by constants has a scale for every axis, which runtimes can move Transposes past: ONNX
-    Runtime forgets about `axes` there, and fails.
+    """A Resize of some axes has a scale or a size for every axis, which runtimes can move Transposes past: ONNX Runtime
+    forgets about `axes` there, and fails.
     """
     x, scales, sizes = node.operand(0), node.input(2), node.input(3)
     if node.attr("axes") is None:
@@ -179,8 +179,11 @@ def resize_of_all_axes(op: Builder, node: Node) -> Result:
     elif sizes is not None and sizes.const is not None:
         wanted = sizes.const.numpy().tolist()
         factors = [scale(x.shape[axis], size) for axis, size in zip(axes, wanted, strict=True)]
+    elif sizes is not None and axes == list(range(2, len(x.shape))):
+        attrs = {name: value for name, value in node.attrs.items() if name != "axes"}
+        return op.Resize(x, None, None, op.Concat(op.Shape(x, end=2), sizes, axis=0), **attrs)
     else:
-        return decline("its scales or sizes are not constant")
+        return decline("its scales are not constant")
     if any(f is None for f in factors):
         return decline("a scale is known at run time only")
     full = np.ones(len(x.shape), np.float32)
