@@ -12,6 +12,7 @@ import numpy as np
 
 from ...backends.runners import Feeds
 from ...ir import Array, Model, UsageError, Value
+from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..select import Selection
 from . import timetable
@@ -140,6 +141,7 @@ class Prune(Pass):
         calibration data is missing, empty or unfit, or no attention can lose the `heads` that were asked for.
         """
         data, method = self.calibration(context), self.method(context)
+        infer(model.graph, context.fallback)
         before, timed = model.clone(), feeds(model, context)
         selection = Selection(model.graph, self.only, self.skip)
         prepare(model.graph, context.fallback)

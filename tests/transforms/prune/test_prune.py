@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from tersor.backends.runners import OrtRunner
-from tersor.ir import Model, symbol, verify
+from tersor.ir import Model, parse, symbol, verify
 from tersor.ir.inference import infer
 from tersor.transforms.base import Context, Outcome
 from tersor.transforms.manager import run_passes
@@ -50,6 +50,12 @@ RESIDUAL = """graph(%x: f32[N,3,8,8]) -> (logits) {
   %logits = MatMul(%p, @fc)
   return %logits
 }"""
+
+
+def test_a_graph_without_types_is_counted_before_it_is_pruned():
+    (note,) = Prune().run(Model(parse(RESIDUAL.replace("N,", "1,"))), Context()).notes
+    before, after = (int(number.replace(",", "")) for number in note.split("FLOPs ")[1].split(" (")[0].split(" -> "))
+    assert before > after > 0
 
 
 def test_a_residual_network_with_padded_shortcuts(model):
