@@ -53,7 +53,8 @@ def conv_transpose(node: Node, xs: Operands) -> Results:
     if x is None or w is None:
         return None
     kernel, groups = w.shape[2:], node.int("group", 1)
-    if node.attr("output_shape") is not None or node.str("auto_pad", "NOTSET") != "NOTSET":
+    ends = node.ints("pads", [0] * (2 * len(kernel)))
+    if node.attr("output_shape") is not None or node.str("auto_pad", "NOTSET") != "NOTSET" or min(ends, default=0) < 0:
         return None
     strides, dilations = steps(node, "strides", kernel), steps(node, "dilations", kernel)
     extra = node.ints("output_padding", [0] * len(kernel))
@@ -68,7 +69,6 @@ def conv_transpose(node: Node, xs: Operands) -> Results:
         factor = np.ascontiguousarray(weights[(..., *place)].swapaxes(1, 2))
         where = strided(place, x.shape[2:], strides, dilations)
         y[(..., *where)] += np.matmul(factor, inputs).reshape(*y.shape[:3], *x.shape[2:])
-    ends = node.ints("pads", [0] * (2 * len(kernel)))
     cut = zip(ends[: len(kernel)], whole, ends[len(kernel) :], strict=True)
     y = y.reshape(len(x), -1, *whole)[(..., *(slice(a, n - b) for a, n, b in cut))]
     return y if bias is None else y + along_channels(bias, y.ndim)

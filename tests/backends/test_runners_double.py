@@ -214,6 +214,7 @@ def test_gemm_is_that_of_the_reference(bias, flipped: int):
 LEFT = {
     "places of maxima": ("MaxPool", [numbers(1, 1, 4, 4)], {"kernel_shape": [2, 2]}),
     "cubic interpolation": ("Resize", [numbers(1, 1, 4, 4), None, None, np.array([1, 1, 8, 8])], {"mode": "cubic"}),
+    "a transposed convolution that grows": ("ConvTranspose", [numbers(1, 1, 4), numbers(1, 1, 3)], {"pads": [-1, 0]}),
     "single precision": ("Erf", [np.ones(3, np.float32)], {}),
 }
 
