@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from ...ir import Array, DType, Model, Tensor, TensorType, TersorError, Type, UsageError, Value, fresh, symbol
+from ...ir import Array, DType, Model, Node, Tensor, TensorType, TersorError, Type, UsageError, Value, fresh, symbol
 from ...ir.types import ANY
 from ..onnx import Opset, save, to_proto
 from .base import Feeds, Input, NamedRunner, check_feeds, inputs_of
@@ -30,6 +30,9 @@ STRIP = 128
 """Columns of a transposed matrix that are copied at a time."""
 NATIVE = (DType.F16, DType.F32, DType.F64)
 """Types of weights that can, because numpy has them."""
+
+CRASHES_ON_HALVES = ("MatmulTransposeFusion",)
+"""Optimizers with which ONNX Runtime 1.31 dies of some Transposes in float16 in front of a matrix product."""
 
 NODE_NAME = re.compile(r"Name:'([^']+)'|[Nn]ode ?\(([^)]+)\)|[Nn]ode:'?([^'\s]+)")
 
@@ -129,12 +132,21 @@ def session_of(model: Model, opset: Opset = None, **options: Any) -> ort.Inferen
     `options` are those of `onnxruntime.InferenceSession`; without `providers` it runs on the CPU. Raises TersorError
     where ONNX Runtime refuses the model.
     """
+    if any(multiplies_halves(node) for graph in model.graph.graphs() for node in graph):
+        options = {"disabled_optimizers": list(CRASHES_ON_HALVES), **options}
     if sum(v.tensor.nbytes for v in model.graph.constants()) <= IN_MEMORY_BYTES:
         return _session(to_proto(model, opset).SerializeToString(), **options)
     with tempfile.TemporaryDirectory(prefix="tersor-") as folder:
         path = os.path.join(folder, "model.onnx")
         save(model, path, opset=opset)
         return _session(path, **options)
+
+
+def multiplies_halves(node: Node) -> bool:
+    """True for a matrix product in float16."""
+    return node.op == "MatMul" and any(
+        isinstance(v.type, TensorType) and v.type.dtype is DType.F16 for v in (*node.inputs, node.output) if v
+    )
 
 
 def _session(model: bytes | str, **options: Any) -> ort.InferenceSession:

@@ -136,6 +136,21 @@ def test_what_the_runtime_refuses_is_an_error_that_names_the_node() -> None:
     assert caught.value.where == "node Add"
 
 
+def test_a_product_of_halves_behind_a_transpose_on_which_the_runtime_would_die() -> None:
+    model = Model(
+        parse("""graph(%x: f16[3,2,4]) -> (y) {
+          @w : f16[4,5] = random(1)
+          %t = Transpose(%x) {perm=[1,0,2]} : f16[2,3,4]
+          %y = MatMul(%t, @w) : f16[2,3,5]
+          return %y
+        }""")
+    )
+    (feeds,) = synthesize(model.graph)
+    (w,) = (v.tensor.numpy() for v in model.graph.constants())
+    wanted = feeds["x"].transpose(1, 0, 2).astype(np.float32) @ w.astype(np.float32)
+    np.testing.assert_allclose(OrtRunner(model).run(feeds)["y"], wanted, rtol=1e-2, atol=1e-2)
+
+
 def test_element_types_that_numpy_lacks_pass_in_and_out() -> None:
     model = Model(parse("graph(%x: bf16[2]) -> (y) { %y = Cast(%x) {to=17} : f8e4m3fn[2] return %y }"))
     found = OrtRunner(model).run({"x": np.array([1.5, -2], ml_dtypes.bfloat16)})["y"]
