@@ -4,6 +4,7 @@ sample.
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
@@ -51,6 +52,13 @@ def score(evaluate: Evaluate, run: Run, name: str) -> Metric:
     return Metric(value=mean, low=low, high=high)
 
 
+class Traceless(importlib.machinery.SourceFileLoader):
+    """Leaves no compiled form in the user's folder."""
+
+    def set_data(self, path: str, data: object, **_: object) -> None:
+        """Where a compiled form would be written."""
+
+
 def load_function(reference: str) -> tuple[str, Evaluate]:
     """(name, function) from `file.py:name`; the file runs as the user's own code. Raises UsageError when it is not
     there.
@@ -61,12 +69,13 @@ def load_function(reference: str) -> tuple[str, Evaluate]:
         raise UsageError(f"not a function: {reference!r}", do="write it as FILE.py:NAME")
     if not path.is_file():
         raise UsageError(f"no such file: {path}", where=reference)
-    spec = importlib.util.spec_from_file_location(f"_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UsageError(f"{path} is no Python file", where=reference, do="give a file that ends in .py")
-    module = importlib.util.module_from_spec(spec)
+    loader = Traceless(f"_user_{path.stem}", str(path))
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(loader.name, loader, origin=str(path)))
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         raise UsageError(f"{path} cannot be imported", why=place(error)) from error
     function = getattr(module, name, None)

@@ -16,6 +16,7 @@ import onnx
 import pytest
 import tersor
 from tersor.driver.cli import main
+from tersor.driver.evaluate import load_function
 from tersor.frontends.onnx import load
 from tersor.ir import CANONICAL_OPSET
 from tersor.transforms.cost import graph_flops
@@ -308,6 +309,14 @@ def test_an_evaluate_function_that_is_not_there(refused, folder):
         "0",
     )
     assert "nope" in error
+
+
+def test_a_users_function_leaves_nothing_beside_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "metric.py").write_text("def top1(run):\n    return __file__\n")
+    name, function = load_function(f"{tmp_path / 'metric.py'}:top1")
+    assert (name, function(lambda feeds: feeds)) == ("top1", str(tmp_path / "metric.py"))
+    assert [path.name for path in tmp_path.iterdir()] == ["metric.py"]
 
 
 def test_usage_errors_of_the_parser_exit_with_2():
