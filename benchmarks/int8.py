@@ -25,8 +25,25 @@ from int8_models import NETWORKS, prepare
 
 Results = dict[str, dict[str, dict[str, Any]]]
 PEERS = {
-    "cnn": ["ort-minmax", "ort-minmax-channel", "ort-entropy", "ort-percentile", "nncf", "nncf-mixed"],
-    "transformer": ["ort-dynamic", "ort-dynamic-channel", "ort-minmax-channel", "ort-matmul", "nncf"],
+    "cnn": [
+        "ort-dynamic-channel",
+        "ort-minmax",
+        "ort-minmax-channel",
+        "ort-entropy",
+        "ort-percentile",
+        "nncf",
+        "nncf-mixed",
+    ],
+    "transformer": [
+        "ort-dynamic",
+        "ort-dynamic-channel",
+        "ort-minmax",
+        "ort-minmax-channel",
+        "ort-entropy",
+        "ort-percentile",
+        "ort-matmul",
+        "nncf",
+    ],
 }
 OURS = {
     "cnn": [
