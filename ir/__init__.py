@@ -17,7 +17,7 @@ from .errors import (
 from .graph import ENTRY, EXIT, Graph, Node, Value, constant
 from .hashing import structural_hash
 from .locations import NOWHERE, Loc, fuse
-from .model import Model
+from .model import Model, pairs
 from .schemas import CANONICAL_OPSET, Schema, lookup
 from .tensors import Array, Dense, FileSlice, Lazy, MappedFile, Placeholder, Tensor
 from .text import parse, parse_type, skeleton, to_text
@@ -66,6 +66,7 @@ __all__ = [
     "fresh",
     "fuse",
     "lookup",
+    "pairs",
     "parse",
     "parse_type",
     "skeleton",

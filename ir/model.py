@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .graph import Graph
+from .graph import Graph, Value
 from .schemas import CANONICAL_OPSET
 from .state import StateDict, load
 from .tensors import Tensor
@@ -61,3 +61,11 @@ class Model:
         become two, and for a parameter that the graph does not depend on any more.
         """
         self.emitted, self.keys = load(self.graph, (self.emitted, self.keys), weights, self.constants)
+
+
+def pairs(model: Model, copy: Model) -> dict[Value, Value]:
+    """The values of the outermost graph of a model and what they are in a copy of it."""
+    found = dict[Value, Value]()
+    for old, new in zip((model.graph.entry, *model.graph), (copy.graph.entry, *copy.graph), strict=True):
+        found.update(zip(old.outputs, new.outputs, strict=True))
+    return found

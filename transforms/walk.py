@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.runners import Feeds, OrtRunner
-from ..ir import Array, Model, Node, Value
+from ..ir import Array, Model, Node, Value, pairs
 from .simplify.structure import erase_dead
 
 STORED_BYTES = 4 << 30
@@ -75,14 +75,6 @@ class Segment:
         spare = (self.all_inputs | set(self.waiting)) - self.inputs
         found = self.runner.run({name: array for name, array in given.items() if name not in spare})
         return {value: found[name] for value, name in zip(self.wanted, self.names, strict=True)}
-
-
-def pairs(model: Model, copy: Model) -> dict[Value, Value]:
-    """The values of a model and what they are in a copy of it."""
-    found = dict[Value, Value]()
-    for old, new in zip((model.graph.entry, *model.graph), (copy.graph.entry, *copy.graph), strict=True):
-        found.update(zip(old.outputs, new.outputs, strict=True))
-    return found
 
 
 class Walk:

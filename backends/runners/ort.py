@@ -17,7 +17,7 @@ from ...ir import Array, DType, Model, Node, Tensor, TensorType, TersorError, Ty
 from ...ir.types import ANY
 from ..onnx import Opset, save, to_proto
 from .base import Feeds, Input, NamedRunner, check_feeds, inputs_of
-from .taps import CARRIERS, tapped
+from .taps import CARRIERS, free, tapped
 
 SEVERITY_FATAL = 4
 """What ONNX Runtime refuses it also raises; its own lines on stderr would say it twice."""
@@ -98,9 +98,7 @@ def _weights_as_inputs(model: Model) -> dict[str, Array]:
         if not large or any(user.graph is not graph or user is graph.exit for user in value.users):
             continue
         if value.tensor not in made:
-            name = f"weight_{len(found)}"
-            while name in taken:
-                name += "_"
+            name = free(f"weight_{len(found)}", taken)
             found[name] = in_rows(value.tensor.numpy())
             made[value.tensor] = graph.add_input(name, value.type)
         value.replace_by(made[value.tensor])

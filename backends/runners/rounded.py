@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...ir import Array, DType, Graph, Model, Node, TensorType, Value, constant
+from ...ir import Array, DType, Graph, Model, Node, TensorType, Value, constant, pairs
 from ...ir.tensors import cast
 from .base import Feeds
 from .ort import OrtRunner
@@ -38,8 +38,7 @@ class RoundedRunner(OrtRunner):
 
     def __init__(self, model: Model, *, taps: Sequence[Value] = (), optimize: bool = True, once: bool = False) -> None:
         copy = model.clone()
-        nodes = zip((model.graph.entry, *model.graph), (copy.graph.entry, *copy.graph), strict=True)
-        twins = {old: new for a, b in nodes for old, new in zip(a.outputs, b.outputs, strict=True)}
+        twins = pairs(model, copy)
         outputs = zip(model.graph.output_names, model.graph.outputs, strict=True)
         self._narrow = {name for name, value in outputs if is_narrow(value)}
         rounded = widen(copy)

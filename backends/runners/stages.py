@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from ...ir import Array, DType, Model, Node, TensorType, Value
+from ...ir import Array, DType, Model, Node, TensorType, Value, pairs
 from .base import Feeds, Runner
+from .taps import free
 
 
 @dataclass
@@ -74,21 +75,18 @@ def run(
     """The values that a part makes."""
     copy = model.clone()
     graph = copy.graph
-    nodes = list(zip((model.graph.entry, *model.graph), (graph.entry, *graph), strict=True))
-    twins = {a: b for old, new in nodes for a, b in zip(old.outputs, new.outputs, strict=True)}
+    nodes, twins = list(zip(model.graph, graph, strict=True)), pairs(model, copy)
     fed: dict[str, Array] = {}
     names = {*(v.name for v in graph.inputs)}
     for value, array in held.items():
         if not any(user in part.nodes for user in value.users):
             continue
-        name = f"held_{len(fed)}"
-        while name in names:
-            name += "_"
+        name = free(f"held_{len(fed)}", names)
         fed[name] = array
         type_ = TensorType(DType.of_numpy(array.dtype), array.shape)
         twins[value].replace_by(graph.add_input(name, type_))
     graph.set_outputs([twins[v] for v in part.made], [f"made_{index}" for index in range(len(part.made))])
-    for old, new in reversed(nodes[1:]):
+    for old, new in reversed(nodes):
         if old not in part.nodes:
             new.erase()
     return list(runner(copy).run({**feeds, **fed}).values())

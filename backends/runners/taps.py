@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from ...ir import Array, DType, Model, Node, TensorType, Value
+from ...ir import Array, DType, Model, Node, TensorType, Value, pairs
 from ...ir.tensors import cast
 
 CARRIERS = {
@@ -45,11 +45,7 @@ def tapped(model: Model, taps: Sequence[Value] = (), *, carry: bool = False) -> 
 
 def _add_outputs(model: Model, copy: Model, taps: Sequence[Value]) -> dict[Value, str]:
     """Makes the taps outputs of the copy and gives their names."""
-    twins = {
-        old: new
-        for a, b in zip((model.graph.entry, *model.graph), (copy.graph.entry, *copy.graph), strict=True)
-        for old, new in zip(a.outputs, b.outputs, strict=True)
-    }
+    twins = pairs(model, copy)
     taken = {v.name for v in model.graph.inputs} | set(model.graph.output_names)
     names: dict[Value, str] = {}
     for tap in taps:
@@ -57,13 +53,17 @@ def _add_outputs(model: Model, copy: Model, taps: Sequence[Value]) -> dict[Value
             continue
         if tap not in twins:
             raise ValueError(f"{tap!r} is no value of the outermost graph")
-        name = f"tap_{len(names)}"
-        while name in taken:
-            name += "_"
-        names[tap] = name
+        names[tap] = free(f"tap_{len(names)}", taken)
     graph = copy.graph
     graph.set_outputs([*graph.outputs, *(twins[t] for t in names)], [*graph.output_names, *names.values()])
     return names
+
+
+def free(name: str, taken: Container[str]) -> str:
+    """The name, with underscores behind it where it is taken."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _carry(model: Model) -> dict[str, DType]:

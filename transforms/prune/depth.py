@@ -15,13 +15,12 @@ import numpy as np
 
 from ...backends.benchmark import latency
 from ...backends.runners import Feeds, OrtRunner
-from ...ir import DType, Model, Node, TensorType, UsageError, Value, constant
+from ...ir import DType, Model, Node, TensorType, UsageError, Value, constant, pairs
 from ...ir.inference import Inference
 from ..base import Context, Contract, Decision, Outcome, Pass
 from ..cost import bind_sizes, graph_flops, is_parameter, node_flops, parameter_count
 from ..select import Selection
 from ..simplify.structure import erase_dead
-from ..walk import pairs
 from .blocks import Block, blocks, cut, layers, reason
 from .budgets import RESOURCES, RUNS, SECONDS, SLACK, Budget
 from .choose import share

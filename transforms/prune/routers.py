@@ -15,9 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...backends.runners import Feeds, OrtRunner
-from ...ir import Array, DType, Graph, Model, Node, TensorType, Value, constant
+from ...ir import Array, DType, Graph, Model, Node, TensorType, Value, constant, pairs
 from ..matrices import input_axis
-from ..walk import pairs
 from .silence import Silence
 
 RUNS = 8

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir import Array, Builder, Model, Node, Value
+from ...ir import Array, Builder, Model, Node, Value, pairs
 from ..matrices import input_axis, matrix
-from ..walk import Walk, pairs
+from ..walk import Walk
 from .blocks import Block, cut
 from .damage import PROBES, deviation, some
 from .obs import TINY, damped

@@ -14,11 +14,10 @@ import numpy as np
 
 from ...backends.compare import Comparison
 from ...backends.runners import OrtRunner, Samples
-from ...ir import Array, Builder, Graph, Model, Node, Value
+from ...ir import Array, Builder, Graph, Model, Node, Value, pairs
 from ...ir.tensors import integer_range
 from ..base import Rounded
 from ..samples import few
-from ..walk import pairs
 from .accumulated import float_outputs
 from .bias import restored
 from .gain import Costs

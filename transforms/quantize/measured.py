@@ -18,10 +18,9 @@ import numpy as np
 from ...backends.benchmark import latency
 from ...backends.runners import Feeds, OrtRunner, Runner
 from ...backends.runners.profile import Kernel, Profiler
-from ...ir import Loc, Model, Node, parse
+from ...ir import Loc, Model, Node, pairs, parse
 from ..base import Progress, silent
 from ..cost import Sizes
-from ..walk import pairs
 from .gain import HYSTERESIS, Costs, Price, Times, group, modelled
 from .layers import Integer, Layer, in_copy, layers
 from .placement import may_connect

@@ -11,13 +11,12 @@ from typing import ClassVar
 import numpy as np
 
 from ...backends.runners import OrtRunner, Samples
-from ...ir import Array, Graph, Model, Node, UsageError, Value
+from ...ir import Array, Graph, Model, Node, UsageError, Value, pairs
 from ...ir.inference import infer
 from ..base import Context, Contract, Decision, Outcome, Pass, Progress, Rounded
 from ..cost import Sizes
 from ..samples import alone_in_batch, one_sample
 from ..select import Selection, matches
-from ..walk import pairs
 from . import dynamic, gru, insertion, recurrent, scheme, warnings, weights
 from .accumulated import accumulated, around, float_outputs
 from .alone import Assigned, evidence, scheme_text, weight_sqnr
